@@ -1,0 +1,194 @@
+"""What travels between the steps, in the order of the way of the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slice:
+    """A deterministic piece of one input file.
+
+    Attributes:
+      path: where the file lies: a local path or a URL of any scheme Beam's FileSystems know.
+      source: the file's path below the input root, with forward slashes; part of document ids.
+      format: lines, txt, jsonl, csv, tsv, parquet or tfrecord.
+      start: first byte (lines, jsonl) or first row group (parquet) of the slice.
+      end: one past the last byte or row group; None means to the end of the file.
+      size: bytes of the file when the plan was made.
+      mtime: last change of the file when the plan was made, seconds since the epoch; None if unknown.
+      limit: read no more than this many documents; None means all.
+    """
+
+    path: str
+    source: str
+    format: str
+    start: int = 0
+    end: int | None = None
+    size: int = 0
+    mtime: float | None = None
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """A disjoint slice of the input, and the unit of commit."""
+
+    shard_id: str
+    slices: tuple[Slice, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """One input document.
+
+    Attributes:
+      doc_id: stable id, the same on every run.
+      text: the payload.
+      source: file relative to the input root ("" where there is none).
+      position: byte offset (lines, jsonl), record number (csv, tsv, tfrecord) or row number (parquet) in the
+        decompressed file, counted from 0.
+      index: place of the document in its shard, dead letters counted too, from 0.
+      kept: values of the kept fields, by name.
+      origin: (timestamp, window) of the element it came from; only in a user's own pipeline.
+    """
+
+    doc_id: str
+    text: str
+    source: str = ""
+    position: int = 0
+    index: int = 0
+    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A document that failed.
+
+    Attributes:
+      stage: read, chunk or embed.
+      reason: one line, the same for all letters of one kind (details follow a colon).
+      payload: the record as it was read, so that a mended file can be embedded alone; bytes that are not
+        UTF-8 are escaped as \\xNN. None where a whole file is meant.
+    """
+
+    doc_id: str
+    source: str
+    position: int
+    stage: str
+    reason: str
+    payload: str | None = None
+    index: int = 0
+    origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndOfShard:
+    """Follows a shard's last document: how many came before it, dead letters included."""
+
+    shard_id: str
+    documents: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardFailed:
+    """Follows the documents of a shard that could not be read to its end; nothing of it is committed."""
+
+    shard_id: str
+    source: str
+    position: int | None
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a document, the unit embedded.
+
+    Attributes:
+      number: which of the document's chunks, from 0.
+      count: how many chunks the document has.
+      start, end: span in the document's text, in characters.
+      text: what is embedded: document.text[start:end].
+      tokens: tokens of this text as the model counts them; None where it cannot count.
+      document_tokens: tokens of the whole document; None where the model cannot count.
+      dropped: tokens of the document that are in no chunk; None where the model cannot count.
+      cost: what the chunk takes of a mini-batch's token budget, at least 1.
+    """
+
+    document: Document
+    number: int
+    count: int
+    start: int
+    end: int
+    text: str
+    tokens: int | None
+    document_tokens: int | None
+    dropped: int | None
+    cost: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedBatch:
+    """A mini-batch and its vectors, float32 [len(chunks), dim], row by row."""
+
+    chunks: tuple[Chunk, ...]
+    vectors: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """One output row.
+
+    Attributes:
+      vector: float32 [dim].
+      tokens: tokens of the document (or of the chunk, where a row is a chunk); None if the model cannot count.
+      tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
+      chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
+      last: whether this is the document's last row.
+    """
+
+    document: Document
+    vector: np.ndarray
+    tokens: int | None
+    tokens_dropped: int | None
+    chunk: int | None = None
+    start: int | None = None
+    end: int | None = None
+    last: bool = True
+
+    @property
+    def doc_id(self) -> str:
+        return self.document.doc_id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardReceipt:
+    """A shard's commit record: what is in its part file and its dead letters.
+
+    Attributes:
+      part: the part file's name, None if the shard has no rows.
+      part_sha256, part_bytes: of the part file as written.
+      dead_letters: how many documents died, by reason.
+      model_seconds: time spent inside the model for this shard, over all threads.
+    """
+
+    shard_id: str
+    documents: int
+    rows: int
+    dead_letters: Mapping[str, int]
+    tokens: int | None
+    tokens_dropped: int | None
+    part: str | None
+    part_bytes: int
+    part_sha256: str | None
+    dead_letters_sha256: str | None
+    input_bytes: int
+    started: float
+    finished: float
+    host: str
+    pid: int
