@@ -1,0 +1,42 @@
+"""The embedding job: plan, run, resume, verify.
+
+from pipeline import embed
+result = embed(input="docs/*.jsonl", output="out")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.embed import embed
+
+if TYPE_CHECKING:
+    from pipeline.build import build_pipeline
+    from pipeline.finish import Manifest
+    from pipeline.options import Options
+
+__all__ = ["Manifest", "Options", "build_pipeline", "embed", "feature_spec"]
+
+
+def feature_spec(output: str) -> dict[str, Any]:
+    """The `features` that tf.io.parse_example needs for a TFRecord output folder.
+
+    Raises:
+      ValueError: the folder holds no finished TFRecord job.
+    """
+    from pipeline.finish import read_manifest
+    from transforms.write.folder import Folder
+    from transforms.write.tfrecord import to_tf
+
+    manifest = read_manifest(Folder(output))
+    if manifest is None or manifest.feature_spec is None:
+        raise ValueError(f"{output}: expected a finished embedbeam job with --output-format tfrecord")
+    return to_tf(manifest.feature_spec)
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the rest only when it is asked for: Beam takes seconds to import."""
+    modules = {"build_pipeline": "build", "Manifest": "finish", "Options": "options"}
+    if name in modules:
+        import importlib
+
+        return getattr(importlib.import_module(f"pipeline.{modules[name]}"), name)
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -22,6 +22,7 @@ class Slice:
       size: bytes of the file when the plan was made.
       mtime: last change of the file when the plan was made, seconds since the epoch; None if unknown.
       limit: read no more than this many documents; None means all.
+      bytes: how many of the file's bytes are the slice's, as far as the plan knows; for shares and rates only.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Slice:
     size: int = 0
     mtime: float | None = None
     limit: int | None = None
+    bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Document:
       position: byte offset (lines, jsonl), record number (csv, tsv, tfrecord) or row number (parquet) in the
         decompressed file, counted from 0.
       index: place of the document in its shard, dead letters counted too, from 0.
+      shard_id: the shard it was read in; "" in a user's own pipeline.
       kept: values of the kept fields, by name.
       origin: (timestamp, window) of the element it came from; only in a user's own pipeline.
     """
@@ -62,6 +65,7 @@ class Document:
     source: str = ""
     position: int = 0
     index: int = 0
+    shard_id: str = ""
     kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -84,6 +88,7 @@ class DeadLetter:
     reason: str
     payload: str | None = None
     index: int = 0
+    shard_id: str = ""
     origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
@@ -146,7 +151,7 @@ class Embedding:
 
     Attributes:
       vector: float32 [dim].
-      tokens: tokens of the document (or of the chunk, where a row is a chunk); None if the model cannot count.
+      tokens: tokens of the document, or of the chunk where a row is a chunk; None if the model cannot count.
       tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
       chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
       last: whether this is the document's last row.
@@ -174,7 +179,7 @@ class ShardReceipt:
       part: the part file's name, None if the shard has no rows.
       part_sha256, part_bytes: of the part file as written.
       dead_letters: how many documents died, by reason.
-      model_seconds: time spent inside the model for this shard, over all threads.
+      started, finished: seconds since the epoch.
     """
 
     shard_id: str
@@ -187,7 +192,6 @@ class ShardReceipt:
     part_bytes: int
     part_sha256: str | None
     dead_letters_sha256: str | None
-    input_bytes: int
     started: float
     finished: float
     host: str

@@ -1,0 +1,202 @@
+"""The command line: sub-commands, exit codes, signals, and what is shown on the screen."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from pipeline.job import embedbeam_version
+from pipeline.options import Options, add_embed_arguments
+from transforms.errors import EmbedbeamError, UsageError
+
+_EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before any
+document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="embedbeam",
+        allow_abbrev=False,
+        epilog=_EPILOG,
+        description="Embeds documents with a TF Hub model.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedbeam {embedbeam_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_EPILOG)
+
+    add_embed_arguments(add("embed", "Embed documents, or go on with a job where it was."))
+    for name, text in (
+        ("status", "Tell how far a job is, while it runs or after it died."),
+        ("verify", "Read an output folder back and report every defect."),
+    ):
+        add(name, text).add_argument("output", metavar="OUTPUT", help="output folder of a job")
+    export = add("export", "Write a BERT checkpoint folder as a TF Hub SavedModel.")
+    export.add_argument(
+        "checkpoint", metavar="CHECKPOINT_DIR", help="config.json, vocab.txt and *.safetensors"
+    )
+    export.add_argument("model", metavar="MODEL_DIR", help="where the SavedModel is written")
+    export.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the weights"
+    )
+    inspect = add(
+        "inspect", "Show a model's signature, dim, dtype, digest, window and device, and embed a sample."
+    )
+    inspect.add_argument("model", metavar="MODEL", help="TF Hub handle, or minilm")
+    inspect.add_argument("--signature", metavar="NAME")
+    inspect.add_argument("--model-output", metavar="NAME")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script. Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return _guarded(lambda: _dispatch(given), given)
+
+
+def embed_file(arguments: Sequence[str]) -> int:
+    """`python pipeline/embed.py`: `embed` that hands what it does not know to Beam."""
+    given = ["embed", *arguments]
+
+    def call() -> int:
+        parsed, unknown = make_parser().parse_known_args(given)
+        return _embed(parsed, unknown, given)
+
+    return _guarded(call, given)
+
+
+def _dispatch(given: list[str]) -> int:
+    parser = make_parser()
+    parsed, unknown = parser.parse_known_args(given)
+    if parsed.command == "embed":
+        _check_unknown(unknown, parser)
+        return _embed(parsed, unknown, given)
+    if unknown:
+        raise UsageError(f"unknown option {unknown[0]}; see `embedbeam {parsed.command} --help`")
+    quiet_libraries()
+    if parsed.command == "status":
+        from pipeline.status import print_status
+
+        return print_status(parsed.output)
+    if parsed.command == "verify":
+        from pipeline.verify import print_defects
+
+        return print_defects(parsed.output)
+    if parsed.command == "export":
+        from transforms.encoder.export import export
+
+        print(f"wrote {export(parsed.checkpoint, parsed.model, precision=parsed.precision)}")
+        return 0
+    from pipeline.model_card import print_model
+
+    return print_model(parsed.model, signature=parsed.signature, model_output=parsed.model_output)
+
+
+def _embed(parsed: argparse.Namespace, unknown: list[str], given: list[str]) -> int:
+    values = {k: v for k, v in vars(parsed).items() if k != "command"}
+    options = Options(**values, beam_args=tuple(unknown))
+    if not options.verbose:
+        quiet_libraries()
+    if options.dry_run:
+        from pipeline.dry_run import print_plan
+
+        return print_plan(options)
+    _on_signals(options, given)
+    from pipeline.launch import run
+    from pipeline.summary import print_summary
+
+    manifest = run(options)
+    if not options.quiet:
+        print_summary(manifest)
+    return 0
+
+
+def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser) -> None:
+    """Beam's own options pass; anything else is an error that suggests the nearest name."""
+    names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
+    stray = [argument for argument in unknown[:1] if not argument.startswith("-")]
+    if stray:
+        raise UsageError(f"unexpected argument {stray[0]!r}; every value of `embed` belongs to an option")
+    if not names:
+        return
+    from pipeline.runners import known_beam_options
+
+    beam_names = known_beam_options()
+    for name in names:
+        if name in beam_names:
+            continue
+        embed = parser._subparsers._group_actions[0].choices["embed"]  # type: ignore[union-attr,index]
+        own = [option for action in embed._actions for option in action.option_strings]
+        near = difflib.get_close_matches(name, own, 1, 0.5) or difflib.get_close_matches(
+            name, beam_names, 1, 0.7
+        )
+        hint = f"; did you mean {near[0]}?" if near else "; see `embedbeam embed --help`"
+        raise UsageError(f"unknown option {name}{hint}")
+
+
+def _guarded(call: Callable[[], int], given: list[str]) -> int:
+    """Turns errors into one line and an exit code."""
+    verbose = "--verbose" in given
+    try:
+        return call()
+    except KeyboardInterrupt:
+        return 130
+    except EmbedbeamError as e:
+        if verbose:
+            logging.getLogger("embedbeam").error("traceback", exc_info=True)
+        print(f"embedbeam: error: {e}", file=sys.stderr)
+        return 2 if isinstance(e, UsageError) else 1
+    except BrokenPipeError:
+        return 1
+    except Exception as e:  # a bug of ours, or a full disk: still one line, and where to see more
+        if verbose:
+            raise
+        print(
+            f"embedbeam: error: {type(e).__name__}: {e} (unexpected; --verbose shows the traceback)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _on_signals(options: Options, given: list[str]) -> None:
+    """Ctrl-C and SIGTERM say what is committed and how to go on, then end the process at once.
+
+    Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe.
+    """
+    from pipeline.summary import stopped_text
+    from transforms.write.folder import Folder
+
+    def stop(number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        try:
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, stopped_text(options.output, given).encode())
+            Folder(options.output).sweep()
+        finally:
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def quiet_libraries() -> None:
+    """Keeps warnings that a user can do nothing about off the screen."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    warnings.filterwarnings("ignore")
+    for name in ("apache_beam", "tensorflow", "absl", "root", "h5py"):
+        logging.getLogger(name).setLevel(logging.ERROR)

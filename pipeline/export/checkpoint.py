@@ -1,0 +1,241 @@
+"""Reads a BERT checkpoint folder; refuses, by name, what the exporter cannot reproduce."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.export.weights import read_weights
+from transforms.errors import UsageError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A BERT encoder with its tokenizer and pooling, as the folder describes it.
+
+    Attributes:
+      hidden: width of a token row; also the embedding's dimension.
+      layers: number of transformer layers.
+      heads: attention heads per layer; divides hidden.
+      activation: one of ACTIVATIONS.
+      layer_norm_epsilon: added to the variance in every layer norm.
+      max_tokens: longest text in tokens, special tokens included; longer ones are cut.
+      vocab: the tokens, in the order of their ids.
+      lower_case: whether the tokenizer lowercases.
+      strip_accents: whether it drops combining marks.
+      pooling: "mean" over a text's tokens, or "cls" for its first one.
+      normalize: whether embeddings are scaled to length 1.
+      weights: tensor name without the "bert." prefix -> float32 array, in the checkpoint's own layout.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    activation: str
+    layer_norm_epsilon: float
+    max_tokens: int
+    vocab: tuple[str, ...]
+    lower_case: bool
+    strip_accents: bool
+    pooling: str
+    normalize: bool
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+
+
+def read_checkpoint(folder: str | Path) -> Checkpoint:
+    """Reads `folder`: config.json, vocab.txt, *.safetensors, and sentence-transformers' files if present.
+
+    Raises:
+      UsageError: a file is missing or malformed, or the model is of a kind that the exporter cannot do.
+    """
+    folder = Path(folder)
+    config = _read_json(folder / "config.json", expected="the model's configuration")
+    _require_bert(folder, config)
+    try:
+        hidden, layers, heads, inner, positions, vocab_size = (
+            int(config[key])
+            for key in (
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "max_position_embeddings",
+                "vocab_size",
+            )
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise UsageError(
+            f"{folder}/config.json: {e} is missing or not a number; expected a BERT config"
+        ) from e
+    if heads < 1 or hidden % heads:
+        raise UsageError(f"{folder}/config.json: {heads} heads do not divide hidden_size {hidden}")
+    lower_case, strip_accents = _read_casing(folder)
+    max_seq_length, pooling, normalize = _read_sentence_transformers(folder)
+    types = int(config.get("type_vocab_size", 2))
+    return Checkpoint(
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        activation=config.get("hidden_act", "gelu"),
+        layer_norm_epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        max_tokens=min(max_seq_length or positions, positions),
+        vocab=_read_vocab(folder, size=vocab_size),
+        lower_case=lower_case,
+        strip_accents=strip_accents,
+        pooling=pooling,
+        normalize=normalize,
+        weights=read_weights(
+            folder, expected=weight_shapes(hidden, layers, inner=inner, tables=(vocab_size, positions, types))
+        ),
+    )
+
+
+def weight_shapes(
+    hidden: int, layers: int, *, inner: int, tables: tuple[int, int, int]
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a BERT encoder; dense weights are [out, in], as PyTorch keeps them.
+
+    Args:
+      hidden: width of a token row.
+      layers: number of layers.
+      inner: width of the feed-forward layer.
+      tables: rows of the word, position and token type tables.
+    """
+    shapes: dict[str, tuple[int, ...]] = {
+        f"embeddings.{name}_embeddings.weight": (rows, hidden)
+        for name, rows in zip(("word", "position", "token_type"), tables, strict=True)
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{i}" for i in range(layers)):
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        dense = {f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")}
+        dense |= {"attention.output.dense": (hidden, hidden)}
+        dense |= {"intermediate.dense": (inner, hidden), "output.dense": (hidden, inner)}
+        for name, shape in dense.items():
+            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+    return shapes | {f"{norm}.{part}": (hidden,) for norm in norms for part in ("weight", "bias")}
+
+
+def _require_bert(folder: Path, config: dict[str, Any]) -> None:
+    checks = (
+        ("model_type", (config.get("model_type"),), ("bert",)),
+        ("position_embedding_type", (config.get("position_embedding_type", "absolute"),), ("absolute",)),
+        ("hidden_act", (config.get("hidden_act", "gelu"),), ACTIVATIONS),
+        ("is_decoder", (config.get("is_decoder", False),), (False,)),
+    )
+    for key, (found,), supported in checks:
+        if found not in supported:
+            raise UsageError(
+                f"{folder}/config.json: {key} {found!r} is not supported, only {_any_of(supported)}; "
+                "use this model as a ready-made SavedModel instead"
+            )
+
+
+def _read_casing(folder: Path) -> tuple[bool, bool]:
+    """(lower_case, strip_accents) of tokenizer_config.json; without that file, BERT's defaults: (True, True)."""
+    path = folder / "tokenizer_config.json"
+    config = _read_json(path, expected="the tokenizer's settings") if path.exists() else {}
+    if not config.get("tokenize_chinese_chars", True):
+        raise UsageError(f"{path}: tokenize_chinese_chars false is not supported, only true")
+    for token in SPECIAL_TOKENS:
+        key = f"{token[1:-1].lower()}_token"
+        found = config.get(key) or token
+        found = found.get("content") if isinstance(found, dict) else found
+        if found != token:
+            raise UsageError(f"{path}: {key} {found!r} is not supported, only {token!r}")
+    for added in config.get("added_tokens_decoder", {}).values():
+        if added.get("content") not in SPECIAL_TOKENS:
+            raise UsageError(
+                f"{path}: added token {added.get('content')!r} is not supported, only {_any_of(SPECIAL_TOKENS)}"
+            )
+    lower_case = bool(config.get("do_lower_case", True))
+    strip_accents = config.get("strip_accents")
+    return lower_case, lower_case if strip_accents is None else bool(strip_accents)
+
+
+def _read_sentence_transformers(folder: Path) -> tuple[int | None, str, bool]:
+    """(max_seq_length or None, pooling, normalize); a plain BERT folder gives (None, "mean", False)."""
+    settings = folder / "sentence_bert_config.json"
+    max_seq_length = None
+    if settings.exists():
+        max_seq_length = _read_json(settings, expected="max_seq_length").get("max_seq_length")
+    path = folder / "modules.json"
+    if not path.exists():
+        return max_seq_length, "mean", False
+    modules = [
+        (str(module.get("type", "")).rpartition(".")[2], folder / module.get("path", ""))
+        for module in _read_json(path, expected="the list of modules", kind=list)
+    ]
+    names = [name for name, _ in modules]
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise UsageError(
+            f"{path}: modules {' + '.join(names)} are not supported, only Transformer + Pooling (+ Normalize)"
+        )
+    return max_seq_length, _read_pooling(modules[1][1] / "config.json"), len(names) == 3
+
+
+def _read_pooling(path: Path) -> str:
+    config = _read_json(path, expected="the pooling mode")
+    flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    modes = sorted(k for k, on in config.items() if k.startswith("pooling_mode_") and on is True)
+    if "pooling_mode" in config:  # newer releases write the mode's name
+        modes = [k for k, mode in flags.items() if mode == config["pooling_mode"]] or [
+            str(config["pooling_mode"])
+        ]
+    if len(modes) != 1 or modes[0] not in flags:
+        raise UsageError(
+            f"{path}: {' + '.join(modes) or 'no pooling'} is not supported, only {_any_of(flags)}"
+        )
+    return flags[modes[0]]
+
+
+def _read_vocab(folder: Path, *, size: int) -> tuple[str, ...]:
+    path = folder / "vocab.txt"
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except FileNotFoundError as e:
+        raise UsageError(f"{path} not found; expected the vocabulary, one token a line") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path}: not UTF-8 at byte {e.start}; expected one token a line") from e
+    vocab = tuple(line.rstrip() for line in (lines[:-1] if not lines[-1] else lines))
+    if len(vocab) > size:
+        raise UsageError(f"{path}: {len(vocab)} tokens, but config.json has vocab_size {size}")
+    for token in SPECIAL_TOKENS[1:4]:
+        if token not in vocab:
+            raise UsageError(f"{path}: no {token} token; expected BERT's special tokens")
+    repeated = (
+        next((token for i, token in enumerate(vocab) if token in vocab[:i]), None)
+        if _repeats(vocab)
+        else None
+    )
+    if repeated is not None or "" in vocab:
+        raise UsageError(
+            f"{path}: token {repeated or ''!r} is empty or occurs twice; expected distinct tokens"
+        )
+    return vocab
+
+
+def _repeats(tokens: tuple[str, ...]) -> bool:
+    return len(set(tokens)) < len(tokens)
+
+
+def _read_json(path: Path, *, expected: str, kind: type = dict) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise UsageError(f"{path} not found; expected {expected}") from e
+    except ValueError as e:
+        raise UsageError(f"{path}: not JSON ({e}); expected {expected}") from e
+    if not isinstance(content, kind):
+        raise UsageError(f"{path}: a JSON {type(content).__name__}; expected {expected} as a {kind.__name__}")
+    return content
+
+
+def _any_of(values: Any) -> str:
+    return " or ".join(str(value) for value in values)

@@ -1,0 +1,137 @@
+"""The BERT tokenizer inside the graph: the ids of Hugging Face `tokenizers`, for every text."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from pipeline.export.checkpoint import SPECIAL_TOKENS
+from pipeline.export.reference_classes import (
+    FOREIGN,
+    ISOLATED,
+    MARKS,
+    REMOVED,
+    SPACE,
+    UNSPLIT,
+    characters,
+    regex_class,
+)
+from transforms.errors import UsageError
+
+# Words of more characters become one [UNK] (`max_input_chars_per_word` of the reference).
+LONGEST_WORD = 100
+# Linear B syllables: letters that no step changes. None may occur in the vocabulary.
+_OUT_OF_VOCABULARY = "\U00010000"
+_PLACEHOLDERS = dict(zip(SPECIAL_TOKENS, "\U00010001\U00010002\U00010003\U00010004\U00010005", strict=True))
+_RESERVED = "10000-10005"
+# Capitals whose lower case ICU does not know yet, while Unicode 8 already had the small letter.
+_LOWER_CASE = {"Σ": "σ", "\ua7cb": "ɤ", "\ua7dc": "ƛ"}
+
+
+class BertTokenizer(tf.Module):
+    """Texts to token ids, with [CLS] and [SEP], cut to max_tokens.
+
+    Literal special tokens in a text ("[MASK]") become their ids, as in the reference: they are swapped for
+    placeholder letters before anything is normalised, and the vocabulary has the placeholders in their stead.
+    """
+
+    def __init__(
+        self, vocab: Sequence[str], *, lower_case: bool, strip_accents: bool, max_tokens: int
+    ) -> None:
+        """Builds the word piece trie.
+
+        Args:
+          vocab: distinct tokens in the order of their ids; has [UNK], [CLS] and [SEP].
+          lower_case: whether to lowercase.
+          strip_accents: whether to drop combining marks.
+          max_tokens: longest result, special tokens included; at least 2.
+
+        Raises:
+          UsageError: the vocabulary has characters that the graph cannot treat as the reference does.
+        """
+        super().__init__()
+        _require_characters(vocab)
+        self._lower_case = lower_case
+        self._strip_accents = strip_accents
+        self._max_tokens = max_tokens
+        self._cls_sep = [vocab.index("[CLS]"), vocab.index("[SEP]")]
+        self._specials = [token for token in SPECIAL_TOKENS if token in vocab]
+        placeholders = {k: v for k, v in _PLACEHOLDERS.items() if k != "[UNK]"}
+        self._words = tf_text.FastBertTokenizer(
+            vocab=[placeholders.get(token, token) for token in vocab],
+            max_bytes_per_word=4 * LONGEST_WORD,  # it counts bytes; _drop_long_words counts characters
+            token_out_type=tf.int32,
+            lower_case_nfd_strip_accents=False,
+        )
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Token ids.
+
+        Args:
+          texts: string [n], UTF-8.
+
+        Returns:
+          int32 [n, None]: [CLS], the first max_tokens - 2 pieces, [SEP].
+        """
+        pieces = self._pieces(texts)
+        kept = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), self._max_tokens - 2)
+        lengths = kept + 2
+        # Where each output token comes from, in the pieces followed by [CLS] and [SEP]: one gather does it all.
+        text = tf.repeat(tf.range(tf.size(lengths)), lengths)
+        position = tf.range(tf.size(text)) - tf.gather(tf.cumsum(lengths, exclusive=True), text)
+        source = tf.gather(tf.cast(pieces.row_starts(), tf.int32), text) + position - 1
+        total = tf.size(pieces.values)
+        source = tf.where(position == 0, total, tf.where(position > tf.gather(kept, text), total + 1, source))
+        ids = tf.gather(tf.concat([pieces.values, self._cls_sep], axis=0), source)
+        return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+
+    def count(self, texts: tf.Tensor) -> tf.Tensor:
+        """Numbers of tokens before any cut, [CLS] and [SEP] included: string [n] -> int32 [n]."""
+        return tf.cast(self._pieces(texts).row_lengths(), tf.int32) + 2
+
+    def _pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        return self._words.tokenize(_drop_long_words(self._normalize(texts)))
+
+    def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
+        """The reference's normaliser, up to what the trie does by itself (whitespace, most word borders)."""
+        texts = _replace(texts, regex_class(FOREIGN, _RESERVED), _OUT_OF_VOCABULARY)
+        for token in self._specials:
+            texts = _replace(texts, rf"\[{token[1:-1]}\]", f" {_PLACEHOLDERS[token]} ")
+        texts = _replace(texts, regex_class(REMOVED), "")
+        texts = _replace(texts, f"({regex_class(UNSPLIT)})", r" \1 ")
+        if self._strip_accents:
+            texts = _replace(tf_text.normalize_utf8(texts, "NFD"), regex_class(MARKS), "")
+        if self._lower_case:
+            # Character by character, as the reference: ICU would make a final sigma of some.
+            for capital, small in _LOWER_CASE.items():
+                texts = _replace(texts, capital, small)
+            texts = tf.strings.lower(texts, encoding="utf-8")
+        return texts
+
+
+def _require_characters(vocab: Sequence[str]) -> None:
+    unsupported = characters(f"{FOREIGN} {_RESERVED}")
+    for token in vocab:
+        if not unsupported.isdisjoint(token):
+            raise UsageError(
+                f"vocab.txt: token {token!r} has a character younger than Unicode 8 or of Linear B, "
+                "which the in-graph tokenizer does not support"
+            )
+
+
+def _drop_long_words(texts: tf.Tensor) -> tf.Tensor:
+    """Replaces words of more than LONGEST_WORD characters by one that is not in the vocabulary."""
+    no_space = regex_class(SPACE, negate=True)
+    # Cheap and mostly false: only texts with a long run pay for finding the words in it.
+    suspects = tf.strings.regex_full_match(texts, rf"(?s).*{no_space}{{{LONGEST_WORD + 1}}}.*")
+
+    def drop() -> tf.Tensor:
+        words = _replace(tf.where(suspects, texts, ""), f"({regex_class(ISOLATED)})", r" \1 ")
+        words = _replace(words, rf"{no_space}{{{LONGEST_WORD + 1},}}", _OUT_OF_VOCABULARY)
+        return tf.where(suspects, words, texts)
+
+    return tf.cond(tf.reduce_any(suspects), drop, lambda: texts)
+
+
+def _replace(texts: tf.Tensor, pattern: str, rewrite: str) -> tf.Tensor:
+    return tf.strings.regex_replace(texts, pattern, rewrite)

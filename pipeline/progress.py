@@ -1,0 +1,99 @@
+"""Live progress: one line on a terminal, a plain line every half minute elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+from transforms.counters import COUNTERS
+from transforms.write import layout
+from transforms.write.folder import Folder
+
+_PLAIN_SECONDS = 30.0
+_LIVE_SECONDS = 0.5
+
+
+def duration(seconds: float) -> str:
+    """A time span as people read it.
+
+    >>> duration(5), duration(75), duration(7380), duration(200000)
+    ('5s', '1m15s', '2h03m', '2d07h')
+    """
+    s = round(seconds)
+    if s < 60:
+        return f"{s}s"
+    if s < 3600:
+        return f"{s // 60}m{s % 60:02d}s"
+    if s < 86400:
+        return f"{s // 3600}h{s % 3600 // 60:02d}m"
+    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+
+
+class Progress:
+    """Shows the running job's counters on standard error until it is left."""
+
+    def __init__(self, shards: int, folder: Folder, *, quiet: bool):
+        self._shards_before, self._shards = len(folder.names(layout.RECEIPTS)), shards
+        self._quiet = quiet
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
+
+    def __enter__(self) -> Progress:
+        COUNTERS.reset()
+        self._started = time.monotonic()
+        if not self._quiet:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        COUNTERS.run_seconds = time.monotonic() - self._started
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def line(self) -> str:
+        """documents, rates, shards, dead letters and time left, in words."""
+        elapsed = max(1e-9, time.monotonic() - (COUNTERS.first_mini_batch or time.monotonic()))
+        documents, tokens = COUNTERS.documents, COUNTERS.tokens
+        shards = self._shards_before + COUNTERS.shards
+        parts = [f"{documents:,} documents"]
+        if documents:
+            parts.append(f"{documents / elapsed:,.1f} documents/s")
+        if tokens:
+            parts.append(f"{tokens / elapsed:,.0f} tokens/s")
+        parts += [f"{shards}/{self._shards} shards", f"{COUNTERS.dead_letters:,} dead letters"]
+        if COUNTERS.failed_shards:
+            parts.append(f"{COUNTERS.failed_shards} shards failed")
+        left = self._seconds_left()
+        parts.append("time left unknown yet" if left is None else f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _seconds_left(self) -> float | None:
+        """From the mean time of a committed shard; shards are of like size."""
+        done = COUNTERS.shards + COUNTERS.failed_shards
+        if not done or not COUNTERS.last_commit or COUNTERS.first_mini_batch is None:
+            return None
+        per_shard = (COUNTERS.last_commit - COUNTERS.first_mini_batch) / done
+        since = time.monotonic() - COUNTERS.last_commit
+        return max(0.0, per_shard * (self._shards - self._shards_before - done) - since)
+
+    def _run(self) -> None:
+        if sys.stderr.isatty():
+            self._run_live()
+            return
+        while not self._stop.wait(_PLAIN_SECONDS):
+            print(f"embedbeam: {self.line()}", file=sys.stderr, flush=True)
+
+    def _run_live(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        spinner = Spinner("dots", text=self.line())
+        console: Any = Console(stderr=True)
+        with Live(spinner, console=console, transient=True, refresh_per_second=4) as live:
+            while not self._stop.wait(_LIVE_SECONDS):
+                spinner.update(text=self.line())
+                live.refresh()

@@ -1,0 +1,53 @@
+"""What differs between Beam's runners, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.options import Options
+from transforms.errors import UsageError
+
+
+def make_runner(options: Options) -> Any:
+    """The runner. DirectRunner is Beam's in-process FnApiRunner, chosen explicitly.
+
+    What Beam's own DirectRunner switches to depends on the network and on the graph.
+    """
+    if options.runner not in ("DirectRunner", "FnApiRunner"):
+        return options.runner
+    from apache_beam.options.pipeline_options import DirectOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    direct = beam_options(options).view_as(DirectOptions)
+    if direct.direct_running_mode != "in_memory" or (direct.direct_num_workers or 1) != 1:
+        raise UsageError(
+            "--direct_running_mode and --direct_num_workers: the local runner works in one process, whose threads "
+            "keep the model busy; Beam's multi-process mode hangs when a worker dies. Leave them out"
+        )
+    return FnApiRunner()
+
+
+def beam_options(options: Options) -> Any:
+    """Beam's own options, as the user gave them."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    arguments = list(options.beam_args)
+    if options.runner not in ("DirectRunner", "FnApiRunner"):
+        arguments.append(f"--runner={options.runner}")
+    return PipelineOptions(arguments)
+
+
+def known_beam_options() -> set[str]:
+    """Names of all options that Beam knows, as they are typed: --direct_num_workers, ..."""
+    import argparse
+
+    from apache_beam.options import pipeline_options
+
+    def classes(base: type) -> list[type]:
+        return [c for sub in base.__subclasses__() for c in (sub, *classes(sub))]
+
+    parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
+    for options_class in classes(pipeline_options.PipelineOptions):
+        if "_add_argparse_args" in vars(options_class):
+            options_class._add_argparse_args(parser)  # type: ignore[attr-defined]
+    return {name for action in parser._actions for name in action.option_strings}

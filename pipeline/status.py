@@ -1,0 +1,82 @@
+"""How far a job is, from its plan and receipts alone: while it runs, and after it died."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+
+from pipeline import finish
+from pipeline.job import parse_plan
+from pipeline.progress import duration
+from transforms.errors import UsageError
+from transforms.write import layout
+from transforms.write.folder import Folder
+
+
+def print_status(output: str) -> int:
+    """Prints the state of a job. Returns the exit code: 0, whatever the state is.
+
+    Raises:
+      UsageError: there is no job in the folder.
+    """
+    folder = Folder(output)
+    data = folder.read(layout.PLAN)
+    if data is None:
+        raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
+    job, shards = parse_plan(data, folder.join(layout.PLAN))
+    receipts = finish.read_receipts(folder)
+    failures = finish.read_failures(folder)
+    sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in shards}
+    done = sum(sizes.get(r.shard_id, 0) for r in receipts)
+    whole = sum(sizes.values())
+    documents = sum(r.documents for r in receipts)
+    reasons = finish.by_reason(receipts)
+    state = state_of(folder)
+    print(f"job         {state}")
+    print(f"model       {job.model} ({job.dim} {job.vector_dtype}, digest {job.model_digest[:16]})")
+    print(f"shards      {len(receipts)} of {len(shards)} committed, {len(failures)} failed")
+    print(f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})")
+    print(f"documents   {documents:,} committed")
+    dead = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+    print(f"dead letters {sum(reasons.values()):,}{': ' + dead if dead else ''}")
+    rate = rate_of(folder, receipts)
+    if rate is not None:
+        documents_rate, seconds = rate
+        print(f"rate        {documents_rate:,.1f} documents/s over the last {duration(seconds)} of work")
+        done_run = documents_rate * seconds
+        if state.startswith("running") and documents and done_run and whole > done:
+            left = (whole - done) * (documents / done) / documents_rate if done else 0
+            print(f"time left   {duration(left)}")
+    for failure in failures[:20]:
+        at = "" if failure["position"] is None else f" at {failure['position']}"
+        print(f"bad file    {failure['source']}{at}: {failure['reason']}")
+    return 0
+
+
+def state_of(folder: Folder) -> str:
+    """finished, running, or stopped."""
+    if folder.read(layout.SUCCESS) is not None:
+        return "finished"
+    run = json.loads(folder.read(layout.RUN) or b"{}")
+    since = f", started {duration(time.time() - run['time'])} ago" if run else ""
+    if not folder.local:
+        return f"not finished{since}"
+    try:
+        with open(folder.join(layout.LOCK)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return f"running: process {run.get('pid', '?')} on {run.get('host', '?')}{since}"
+    except FileNotFoundError:
+        pass
+    return "stopped before its end; run the same command again to go on"
+
+
+def rate_of(folder: Folder, receipts: list[finish.ShardReceipt]) -> tuple[float, float] | None:
+    """(documents/s, seconds) of the last run, from its receipts; None before its first one."""
+    run = json.loads(folder.read(layout.RUN) or b"{}")
+    recent = [r for r in receipts if r.finished >= run.get("time", 0)]
+    if not recent:
+        return None
+    seconds = max(r.finished for r in recent) - min(r.started for r in recent)
+    return (sum(r.documents for r in recent) / seconds, seconds) if seconds > 0 else None

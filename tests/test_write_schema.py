@@ -1,0 +1,221 @@
+import datetime
+import json
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transforms.elements import Document, Embedding
+from transforms.write.schema import (
+    RESERVED,
+    RowSchema,
+    arrow_schema,
+    arrow_type,
+    check_kept,
+    columns,
+    stack_vectors,
+)
+
+KEPT = (("year", "int64"), ("at", "timestamp[us, tz=Europe/Berlin]"), ("price", "decimal128(10, 2)"))
+
+
+def test_json_round_trip() -> None:
+    schema = RowSchema(384, "float16", chunks=True, keep_text=True, kept=KEPT)
+    assert RowSchema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.null(),
+        pa.bool_(),
+        *(getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)),
+        *(pa.float16(), pa.float32(), pa.float64()),
+        *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary(16)),
+        *(pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
+        *(pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")),
+        *(pa.timestamp("us", tz) for tz in ("UTC", "Europe/Berlin", "+05:30")),
+        *(pa.duration(unit) for unit in ("s", "ms", "us", "ns")),
+        *(pa.decimal128(10, 2), pa.decimal128(38, -3), pa.decimal256(76, 10)),
+    ],
+    ids=str,
+)
+def test_arrow_type_reads_its_str(kind: pa.DataType) -> None:
+    assert arrow_type(str(kind)) == kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "list<item: int64>",
+        "struct<a: int64>",
+        "dictionary<values=string, indices=int32, ordered=0>",
+        "time32[us]",
+        "Int64",
+        "",
+    ],
+)
+def test_arrow_type_refuses_the_rest(name: str) -> None:
+    with pytest.raises(ValueError, match="expected a flat type"):
+        arrow_type(name)
+
+
+def test_arrow_schema_columns_in_order() -> None:
+    schema = RowSchema(3, "float16", chunks=True, keep_text=True, kept=(*KEPT, ("tags", "json")))
+    arrow = arrow_schema(schema, {"model": "m"})
+    assert [(field.name, str(field.type), field.nullable) for field in arrow] == [
+        ("doc_id", "string", False),
+        ("embedding", "fixed_size_list<item: halffloat not null>[3]", False),
+        ("tokens", "int32", True),
+        ("tokens_dropped", "int32", True),
+        ("source", "string", False),
+        ("position", "int64", False),
+        ("chunk", "int32", False),
+        ("start", "int64", False),
+        ("end", "int64", False),
+        ("text", "string", False),
+        ("year", "int64", True),
+        ("at", "timestamp[us, tz=Europe/Berlin]", True),
+        ("price", "decimal128(10, 2)", True),
+        ("tags", "string", True),
+    ]
+    assert arrow.metadata == {b"model": b"m"}
+    assert arrow_schema(RowSchema(3), {}).names == [
+        *("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position")
+    ]
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED), ""])
+def test_reserved_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"keep field '{name}'.*rename"):
+        RowSchema(3, kept=((name, "string"),))
+
+
+def test_schema_refuses_what_cannot_be() -> None:
+    with pytest.raises(ValueError, match="'a': named twice"):
+        RowSchema(3, kept=(("a", "string"), ("a", "int64")))
+    with pytest.raises(ValueError, match=r"'a': expected a flat type.*'list<item: int64>'"):
+        RowSchema(3, kept=(("a", "list<item: int64>"),))
+    with pytest.raises(ValueError, match="dim"):
+        RowSchema(0)
+    with pytest.raises(ValueError, match="float64"):
+        RowSchema(3, "float64")  # type: ignore[arg-type]
+
+
+UTC = datetime.UTC
+DAY, MOMENT = datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("string", "ä\U0001f600", "ä\U0001f600"),
+        ("int64", -(2**63), -(2**63)),
+        ("int64", 2**63 - 1, 2**63 - 1),
+        ("int64", np.int32(7), 7),
+        ("uint64", 2**64 - 1, 2**64 - 1),
+        ("double", 2**53 + 1, float(2**53)),
+        ("double", 1.5, 1.5),
+        ("float", 3, 3.0),
+        ("bool", True, True),
+        ("json", {"a": [1, "é"]}, '{"a": [1, "é"]}'),
+        ("json", [DAY, Decimal("1.10"), b"\xff"], '["2024-02-29", "1.10", "\\\\xff"]'),
+        ("json", ["\ud800"], '["\\ud800"]'),
+        ("json", "[1]", "[1]"),
+        ("binary", b"\x00\xff", b"\x00\xff"),
+        ("fixed_size_binary[2]", b"ab", b"ab"),
+        ("date32[day]", DAY, DAY),
+        ("timestamp[us]", MOMENT, MOMENT),
+        ("timestamp[us, tz=UTC]", MOMENT.replace(tzinfo=UTC), MOMENT.replace(tzinfo=UTC)),
+        ("timestamp[ns]", 1, 1),
+        ("time64[us]", datetime.time(1, 2), datetime.time(1, 2)),
+        ("duration[us]", datetime.timedelta(1), datetime.timedelta(1)),
+        ("decimal128(5, 2)", Decimal("123.45"), Decimal("123.45")),
+    ],
+)
+def test_check_kept_accepts(kind: str, value: object, expected: object) -> None:
+    got = check_kept("f", kind, value)
+    assert got == expected
+    assert type(got) is type(expected)
+    assert pa.array([got], arrow_type(kind)).null_count == 0
+    assert check_kept("f", kind, None) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("int64", "1999a", "keep field 'f': expected int64, got string '1999a'"),
+        ("int64", True, "keep field 'f': expected int64, got bool True"),
+        ("int64", 3.0, "keep field 'f': expected int64, got double 3.0"),
+        ("int64", 2**63, "keep field 'f': expected int64, got integer 9223372036854775808 (out of its range"),
+        ("int8", 128, "keep field 'f': expected int8, got int64 128 (out of its range, -128 to 127)"),
+        ("double", False, "keep field 'f': expected double, got bool False"),
+        ("double", 10**400, "keep field 'f': expected double, got integer 1000"),
+        ("string", 5, "keep field 'f': expected string, got int64 5"),
+        ("string", b"x", "keep field 'f': expected string, got binary b'x'"),
+        ("string", "\ud800", "keep field 'f': expected string, got string '\\ud800' (not valid Unicode"),
+        ("bool", 1, "keep field 'f': expected bool, got int64 1"),
+        ("json", 5, "keep field 'f': expected json, got int64 5"),
+        ("json", [float("nan")], "keep field 'f': expected json, got array [nan] (Out of range"),
+        ("binary", "x", "keep field 'f': expected binary, got string 'x'"),
+        ("null", 1, "keep field 'f': expected null, got int64 1"),
+        ("date32[day]", "2024-02-29", "keep field 'f': expected date32[day], got string '2024-02-29'"),
+        ("timestamp[us]", 5, "keep field 'f': expected timestamp[us], got int64 5"),
+        ("timestamp[us]", DAY, "keep field 'f': expected timestamp[us], got date datetime.date(2024, 2, 29)"),
+        ("decimal128(5, 2)", Decimal("1.234"), "keep field 'f': expected decimal128(5, 2), got Decimal"),
+        ("fixed_size_binary[2]", b"abc", "keep field 'f': expected fixed_size_binary[2], got binary b'abc'"),
+    ],
+)
+def test_check_kept_refuses_and_names_both_types(kind: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match="keep field") as e:
+        check_kept("f", kind, value)
+    assert str(e.value).startswith(message)
+
+
+def test_a_long_value_is_shortened() -> None:
+    with pytest.raises(ValueError, match=r"got string 'xxx.*x\.\.\.$") as e:
+        check_kept("f", "int64", "x" * 10_000)
+    assert len(str(e.value)) < 150
+
+
+def row(doc_id: str, vector: object, **more: object) -> Embedding:
+    return Embedding(Document(doc_id, "hello world", "a.txt", 3), np.asarray(vector), 2, 0, **more)  # type: ignore
+
+
+def test_columns_hold_a_chunk_s_own_text() -> None:
+    schema = RowSchema(1, chunks=True, keep_text=True, kept=(("year", "int64"),))
+    rows = [row("a", [0.0], chunk=0, start=0, end=5), row("a", [0.0], chunk=1, start=6, end=11)]
+    assert columns(schema, rows) == {
+        "doc_id": ["a", "a"],
+        "tokens": [2, 2],
+        "tokens_dropped": [0, 0],
+        "source": ["a.txt", "a.txt"],
+        "position": [3, 3],
+        "chunk": [0, 1],
+        "start": [0, 6],
+        "end": [5, 11],
+        "text": ["hello", "world"],
+        "year": [None, None],
+    }
+    assert list(columns(schema, rows)) == [
+        name for name in arrow_schema(schema, {}).names if name != "embedding"
+    ]
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0], [[1.0, 2.0, 3.0]], np.zeros((3, 3)), []])
+def test_a_vector_of_another_shape_names_its_document(wrong: object) -> None:
+    good = np.float32([1, 2, 3])
+    for rows in ([row("ok", good), row("bad", wrong)], [row("bad", wrong), row("ok", good)]):
+        with pytest.raises(ValueError, match=r"document 'bad': expected a vector of shape \[3\]"):
+            stack_vectors(RowSchema(3), rows, out=np.empty((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("wrong", [65505.0, -65536.0, np.inf, np.nan])
+def test_float16_refuses_what_it_cannot_hold(wrong: float) -> None:
+    out = np.empty((2, 2), np.float16)
+    rows = [row("ok", np.float32([65504, -65504])), row("bad", np.float32([0, wrong]))]
+    with pytest.raises(ValueError, match=r"document 'bad'.*65504.*write float32"):
+        stack_vectors(RowSchema(2, "float16"), rows, out=out)
+    stack_vectors(RowSchema(2, "float16"), [rows[0]] * 2, out=out)
+    assert out.tolist() == [[65504, -65504]] * 2

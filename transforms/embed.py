@@ -1,0 +1,112 @@
+"""Mini-batches through the model, a few in flight, results in order."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from transforms.chunk import dead_letter
+from transforms.counters import COUNTERS
+from transforms.elements import Chunk, DeadLetter, EmbeddedBatch
+from transforms.encoder import policy
+from transforms.encoder.robust import RobustEncoder
+from transforms.encoder.shared import SharedEncoder
+from transforms.windowed import at_origin
+from transforms.write.schema import FLOAT16_MAX
+
+
+def embed_mini_batch(
+    encoder: RobustEncoder, chunks: tuple[Chunk, ...], vector_dtype: str = "float32"
+) -> list[EmbeddedBatch | DeadLetter]:
+    """Embeds a mini-batch: the chunks that worked with their vectors, then a dead letter for each other.
+
+    Raises:
+      ModelError: the model itself is at fault.
+    """
+    COUNTERS.enter_model()
+    try:
+        vectors, failures = encoder.embed([chunk.text for chunk in chunks], [chunk.cost for chunk in chunks])
+    finally:
+        COUNTERS.leave_model()
+    COUNTERS.add(tokens=sum(chunk.tokens or 0 for chunk in chunks))
+    if vector_dtype == "float16":
+        for i in np.flatnonzero(np.abs(vectors).max(axis=1, initial=0) > FLOAT16_MAX).tolist():
+            failures[i] = f"beyond float16: a number above {FLOAT16_MAX:.0f}; use --vector-dtype float32"
+    if not failures:
+        return [EmbeddedBatch(chunks, vectors)]
+    good = [i for i in range(len(chunks)) if i not in failures]
+    results: list[EmbeddedBatch | DeadLetter] = []
+    if good:
+        results.append(EmbeddedBatch(tuple(chunks[i] for i in good), vectors[good]))
+    return results + [dead_letter(chunks[i].document, "embed", reason) for i, reason in failures.items()]
+
+
+class _EmbedFn(beam.DoFn):
+    """Gives mini-batches to a few threads and takes their results in order.
+
+    While the model works, this thread reads, tokenizes and writes. One mini-batch more than the threads can
+    work on is queued, so that none of them waits for this thread.
+    """
+
+    def __init__(self, encoder: SharedEncoder, vector_dtype: str):
+        self._shared = encoder
+        self._vector_dtype = vector_dtype
+
+    def setup(self) -> None:
+        self._encoder = self._shared.acquire()
+        self._in_flight = policy.threads(
+            cores=os.cpu_count() or 1,
+            device=getattr(self._encoder.encoder, "device", "CPU"),
+            runner_threads=self._shared.config.runner_threads,
+        ).in_flight
+        self._threads = ThreadPoolExecutor(self._in_flight, thread_name_prefix="embed")
+
+    def start_bundle(self) -> None:
+        self._queue: collections.deque[Any] = collections.deque()
+
+    def process(self, batch: list[Any]) -> Iterator[Any]:
+        chunks = tuple(element for element in batch if isinstance(element, Chunk))
+        if chunks:
+            self._queue.append(self._threads.submit(embed_mini_batch, self._encoder, chunks, self._vector_dtype))
+        # Dead letters and markers wait their turn: a marker must come after its shard's vectors.
+        self._queue.extend(element for element in batch if not isinstance(element, Chunk))
+        yield from self._results(leave=self._in_flight + 1)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for element in self._results(leave=0):
+            first = element.chunks[0] if isinstance(element, EmbeddedBatch) else element
+            yield at_origin(element, first)
+
+    def teardown(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _results(self, *, leave: int) -> Iterator[Any]:
+        """Yields what is ready at the head of the queue; waits only while more than `leave` are at work."""
+        queue = self._queue
+        while queue:
+            head = queue[0]
+            if not isinstance(head, Future):
+                yield queue.popleft()
+                continue
+            if not head.done() and sum(isinstance(entry, Future) for entry in queue) <= leave:
+                return
+            queue.popleft()
+            yield from head.result()
+
+
+@dataclasses.dataclass(eq=False)
+class EmbedMiniBatches(beam.PTransform):
+    """Mini-batches of chunks -> EmbeddedBatch; dead letters and end-of-shard markers pass, in order."""
+
+    encoder: SharedEncoder
+    vector_dtype: str = "float32"
+
+    def expand(self, mini_batches: beam.PCollection) -> beam.PCollection:
+        return mini_batches | beam.ParDo(_EmbedFn(self.encoder, self.vector_dtype))

@@ -1,0 +1,235 @@
+"""The loaded model: strings in, float32 vectors out. Knows TF and tensorflow-hub, and no Beam."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from transforms.encoder import policy
+from transforms.encoder.handle import digest, redact, resolve
+from transforms.encoder.signature import (
+    count_signature,
+    max_tokens,
+    pick_output,
+    pick_signature,
+    string_input,
+)
+from transforms.errors import ModelError, UsageError
+
+_LOG = logging.getLogger(__name__)
+_SAMPLE = "embedbeam warms the model up with this sentence"
+
+
+class Encoder(Protocol):
+    """What the steps need of a model; tests pass fakes of it.
+
+    Attributes:
+      dim: length of a vector.
+      max_tokens: the model's window in tokens, special tokens included; None if it does not say.
+      can_count: whether count_tokens works.
+      sample: a text that the model is known to embed.
+    """
+
+    dim: int
+    max_tokens: int | None
+    can_count: bool
+    sample: str
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns float32 [len(texts), dim]; values may be NaN or infinite where the model makes them so."""
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns int64 [len(texts)]: tokens before truncation, special tokens included."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which model, and which part of it.
+
+    Attributes:
+      handle: as the user gave it.
+      signature: name of a signature; None picks serving_default, default, or the model's own call.
+      output: name of the output where there are several.
+      digest: expected digest; None checks nothing.
+      runner_threads: threads that the runner has in one process.
+    """
+
+    handle: str
+    signature: str | None = None
+    output: str | None = None
+    digest: str | None = None
+    runner_threads: int = 1
+
+
+class HubEncoder:
+    """An Encoder over `hub.load`. Thread-safe: TF functions are, and nothing here changes after loading."""
+
+    def __init__(self, config: ModelConfig):
+        """Loads, checks and warms up the model.
+
+        Raises:
+          UsageError: the model is not there, is no SavedModel, or does not map strings to vectors.
+          ModelError: the digest is not the expected one.
+        """
+        started = time.monotonic()
+        folder = resolve(config.handle)
+        self.digest = digest(folder)
+        if config.digest and config.digest != self.digest:
+            raise ModelError(
+                f"--model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
+                "the same model must lie on every machine"
+            )
+        tf = import_tensorflow()
+        self.device, self.device_name, self.device_memory = _prepare_device(tf, config.runner_threads)
+        loaded = _load(folder, config.handle)
+        self.signature, function = pick_signature(tf, loaded, config)
+        self.input_name, self._call = string_input(tf, function, config.handle, self.signature)
+        self.output = pick_output(function, config)
+        self._count = count_signature(loaded)
+        self.can_count = self._count is not None
+        self.max_tokens = max_tokens(loaded)
+        self.sample = _SAMPLE
+        self.dtype, self.dim = "float32", 0
+        loaded_at = time.monotonic()
+        self._warm_up(config.handle)
+        self._keep = loaded  # a loaded model's variables die with it
+        self.load_seconds = loaded_at - started
+        self.warm_up_seconds = time.monotonic() - loaded_at
+        _LOG.info(
+            "model %s on %s: loaded in %.1f s, warmed up in %.1f s",
+            redact(config.handle),
+            self.device_name,
+            self.load_seconds,
+            self.warm_up_seconds,
+        )
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns float32 [len(texts), dim].
+
+        Raises:
+          ModelError: the output has not one row a text, or another dim than the first one had.
+          tf.errors.OpError: whatever the model raises.
+        """
+        result = self._call(list(texts))
+        if isinstance(result, dict):
+            result = result[self.output] if self.output else next(iter(result.values()))
+        self.dtype = result.dtype.name
+        vectors = result.numpy()
+        if vectors.ndim != 2 or len(vectors) != len(texts) or (self.dim and vectors.shape[1] != self.dim):
+            expected = f"[{len(texts)}, {self.dim or 'dim'}]"
+            raise ModelError(
+                f"the model gave {list(vectors.shape)} for {len(texts)} texts, expected {expected}"
+            )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        if self._count is None:
+            raise ModelError("the model cannot count tokens: it has no signature count_tokens")
+        return np.asarray(self._count(list(texts)), dtype=np.int64)
+
+    def _warm_up(self, handle: str) -> None:
+        try:
+            vectors = self.embed([_SAMPLE])
+            counts = self.count_tokens([_SAMPLE]) if self.can_count else None
+        except ModelError as e:
+            raise UsageError(f"--model {redact(handle)}: {e}") from e
+        except Exception as e:  # a model may raise anything; the user needs its first line
+            raise UsageError(f"--model {redact(handle)}: fails on a sample sentence: {first_line(e)}") from e
+        self.dim = vectors.shape[1]
+        if not np.isfinite(vectors).all():
+            raise UsageError(f"--model {redact(handle)}: gives NaN or infinity for a sample sentence")
+        if counts is not None and counts.shape != (1,):
+            raise UsageError(
+                f"--model {redact(handle)}: signature count_tokens gave {list(counts.shape)} for 1 text, "
+                "expected [1]"
+            )
+
+
+def import_tensorflow() -> Any:
+    """Imports TF, with the ops of tensorflow-text registered."""
+    with _muted_stderr():
+        import tensorflow as tf
+        import tensorflow_text  # noqa: F401  registers the tokenizer ops that SavedModels use
+
+        tf.config.list_physical_devices("GPU")  # the first call is the one that complains of missing drivers
+    return tf
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """While TF's libraries load they write to the file descriptor itself, whatever their log level is."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3" or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's own words on one line: TF's messages run over many, with the graph's nodes behind."""
+    message = getattr(error, "message", None) or str(error)
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:limit]
+
+
+def _prepare_device(tf: Any, runner_threads: int) -> tuple[str, str, int | None]:
+    """Sets memory growth and thread counts, which TF takes only before its first op."""
+    gpus = tf.config.list_physical_devices("GPU")
+    device = "GPU" if gpus else "CPU"
+    wanted = policy.threads(
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        device=device,
+        runner_threads=runner_threads,
+    )
+    try:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if wanted.intra_op:
+            tf.config.threading.set_intra_op_parallelism_threads(wanted.intra_op)
+    except RuntimeError:
+        _LOG.warning(
+            "TensorFlow was started before embedbeam: its thread counts and GPU memory stay as they are"
+        )
+    if not gpus:
+        return device, "CPU", None
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return device, name, _gpu_memory()
+
+
+def _gpu_memory() -> int | None:
+    """Bytes of the first GPU, from NVIDIA's driver; None where it does not say (TF has no call for it)."""
+    import shutil
+    import subprocess
+
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        return int(subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.split()[0]) << 20
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        return None
+
+
+def _load(folder: Path, handle: str) -> Any:
+    import tensorflow_hub as hub
+
+    try:
+        return hub.load(str(folder))
+    except Exception as e:  # a broken SavedModel raises many kinds
+        raise UsageError(f"--model {redact(handle)}: cannot be loaded: {first_line(e)}") from e

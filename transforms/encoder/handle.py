@@ -1,0 +1,149 @@
+"""From a TF Hub handle to a SavedModel folder on this machine, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from transforms.errors import UsageError
+
+MINILM = "minilm"
+_REMOTE = ("http", "https", "gs", "s3", "hdfs")
+_CHUNK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """Where embedbeam keeps what it builds or unpacks: EMBEDBEAM_CACHE, or ~/.cache/embedbeam."""
+    return Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
+
+
+def redact(text: str) -> str:
+    """Takes passwords, and the query strings that carry tokens, out of a URL; other text is unchanged.
+
+    >>> redact("https://me:secret@example.com/model.tar.gz?sig=abc")
+    'https://***@example.com/model.tar.gz?***'
+    >>> redact("gs://bucket/model")
+    'gs://bucket/model'
+    """
+    if "://" not in text:
+        return text
+    url = urlsplit(text)
+    host = url.netloc.rpartition("@")[2]
+    netloc = f"***@{host}" if "@" in url.netloc else host
+    return urlunsplit((url.scheme, netloc, url.path, "***" if url.query else "", ""))
+
+
+def resolve(handle: str) -> Path:
+    """Returns the local folder of the SavedModel that a handle means, downloading or unpacking as needed.
+
+    Args:
+      handle: `minilm`, a folder, a `.tar.gz` file, or a URL that tensorflow-hub knows; downloads are kept
+        where tensorflow-hub keeps them (TFHUB_CACHE_DIR).
+
+    Raises:
+      UsageError: nothing is there, or what is there is no SavedModel.
+    """
+    if handle == MINILM:
+        from transforms.encoder.export import ensure_minilm
+
+        return ensure_minilm(cache_dir())
+    scheme = handle.split("://", 1)[0] if "://" in handle else ""
+    if scheme and scheme not in (*_REMOTE, "file"):
+        raise UsageError(
+            f"--model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
+            "give a local folder, a .tar.gz, a URL or 'minilm'"
+        )
+    if scheme in _REMOTE:
+        return _check_saved_model(_download(handle), handle)
+    path = Path(handle.removeprefix("file://")).expanduser()
+    if not path.exists():
+        raise UsageError(
+            f"--model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
+            "a URL or 'minilm'"
+        )
+    if path.is_dir():
+        return _check_saved_model(path, handle)
+    if re.search(r"\.(tar\.gz|tgz|tar)$", path.name):
+        return _check_saved_model(_unpack(path), handle)
+    raise UsageError(f"--model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one")
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over a SavedModel's files, the same on every machine that has the same model.
+
+    Covers saved_model.pb (or .pbtxt), variables/ and assets/: each file's relative name, size and bytes, in
+    order of name. fingerprint.pb is left out, since it is drawn anew at every save.
+    """
+    sha = hashlib.sha256()
+    for file in _model_files(folder):
+        sha.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        with open(file, "rb") as f:
+            while block := f.read(_CHUNK):
+                sha.update(block)
+    return sha.hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    files = [folder / name for name in ("saved_model.pb", "saved_model.pbtxt") if (folder / name).is_file()]
+    for sub in ("variables", "assets"):
+        files += [path for path in (folder / sub).rglob("*") if path.is_file()]
+    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _check_saved_model(folder: Path, handle: str) -> Path:
+    if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        raise UsageError(
+            f"--model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
+            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
+        )
+    return folder
+
+
+def _download(handle: str) -> Path:
+    import tensorflow_hub as hub
+
+    try:
+        return Path(hub.resolve(handle))
+    except Exception as e:  # tensorflow-hub passes on whatever urllib, tarfile and tf.io.gfile raise
+        reason = redact_in(str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__, handle)
+        raise UsageError(
+            f"--model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
+            "your credentials"
+        ) from None
+
+
+def redact_in(message: str, handle: str) -> str:
+    """Replaces a handle inside a message by its redacted form."""
+    return message.replace(handle, redact(handle))
+
+
+def _unpack(archive: Path) -> Path:
+    """Unpacks an archive once into the cache, safely: no path outside, no links out, no device files."""
+    sha = hashlib.sha256()
+    with open(archive, "rb") as f:
+        while block := f.read(_CHUNK):
+            sha.update(block)
+    target = cache_dir() / "models" / sha.hexdigest()[:32]
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+            os.rename(temporary, target)
+        except (tarfile.TarError, EOFError, OSError) as e:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not target.exists():  # otherwise another process was first
+                raise UsageError(
+                    f"--model {archive}: cannot be unpacked ({e}); fetch or pack it again"
+                ) from e
+    entries = [p for p in target.iterdir() if not p.name.startswith(".")]
+    # Many archives hold one top folder; TF Hub's own hold the model at the top.
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else target

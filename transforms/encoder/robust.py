@@ -1,0 +1,136 @@
+"""A mini-batch that fails: halved where memory ran out, bisected where a document is to blame."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from transforms.encoder.encoder import Encoder, first_line
+from transforms.errors import ModelError
+
+_LOG = logging.getLogger(__name__)
+# So many documents that fail alike are the model's fault, whatever it did before.
+_ALL_FAILED = 8
+
+
+class RobustEncoder:
+    """Embeds mini-batches, isolates what cannot be embedded, and remembers what fits into memory.
+
+    One instance serves a process; its methods may be called from several threads.
+    """
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+        self._lock = threading.Lock()
+        self._fits: int | None = None  # the largest cost that is still tried; None: no limit met yet
+        self._good: str | None = None  # a text that has been embedded
+
+    def embed(self, texts: Sequence[str], costs: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
+        """Embeds a mini-batch.
+
+        Args:
+          texts: n texts.
+          costs: tokens of each, as the token budget counts them.
+
+        Returns:
+          vectors float32 [n, dim], and the reason of each failed row by its number; its vector is zero.
+
+        Raises:
+          ModelError: every text failed alike, or the model gives the wrong shape.
+        """
+        vectors = np.zeros((len(texts), self.encoder.dim), np.float32)
+        failures: dict[int, str] = {}
+        for first, last in self._fitting(costs):
+            self._embed(texts, costs, first, last, vectors, failures)
+        if failures:
+            self._blame(texts, failures)
+        if len(failures) < len(texts):
+            self._good = next(text for i, text in enumerate(texts) if i not in failures)
+        return vectors, failures
+
+    def _fitting(self, costs: Sequence[int]) -> list[tuple[int, int]]:
+        """Cuts [0, n) so that no part costs more than what is known to fit."""
+        limit = self._fits
+        if limit is None or sum(costs) <= limit:
+            return [(0, len(costs))]
+        parts, first, total = [], 0, 0
+        for i, cost in enumerate(costs):
+            if i > first and total + cost > limit:
+                parts.append((first, i))
+                first, total = i, 0
+            total += cost
+        return [*parts, (first, len(costs))]
+
+    def _embed(
+        self,
+        texts: Sequence[str],
+        costs: Sequence[int],
+        first: int,
+        last: int,
+        vectors: np.ndarray,
+        failures: dict[int, str],
+    ) -> None:
+        reason = ""
+        try:
+            result = self.encoder.embed(texts[first:last])
+            if np.isfinite(result).all():
+                vectors[first:last] = result
+                return
+            reason = "the model gives NaN or infinity"
+        except ModelError:
+            raise
+        except (
+            Exception
+        ) as e:  # whatever a model raises for a text is that text's fault, until proven otherwise
+            if _out_of_memory(e):
+                self._remember(sum(costs[first:last]), alone=last - first == 1)
+                reason = "out of memory: the model cannot embed it even alone"
+            else:
+                reason = f"the model refuses it: {type(e).__name__}: {first_line(e)}"
+        if last - first == 1:
+            failures[first] = reason
+            return
+        middle = (first + last) // 2
+        self._embed(texts, costs, first, middle, vectors, failures)
+        self._embed(texts, costs, middle, last, vectors, failures)
+
+    def _remember(self, cost: int, *, alone: bool) -> None:
+        if alone:
+            return
+        with self._lock:
+            fits = max(1, cost // 2)
+            if self._fits is None or fits < self._fits:
+                self._fits = fits
+                _LOG.warning(
+                    "out of memory at %d tokens: mini-batches are cut at %d from here on", cost, fits
+                )
+
+    def _blame(self, texts: Sequence[str], failures: dict[int, str]) -> None:
+        """Raises ModelError if it is the model, not its documents, that fails.
+
+        Every row failed alike, and: there were many, or nothing was ever embedded, or a text that was
+        embedded before (the sample, if none) now fails too. For a lone document only that last test counts.
+        """
+        kinds = {reason.partition(": ")[2].partition(":")[0] or reason for reason in failures.values()}
+        if len(failures) < len(texts) or len(kinds) > 1:
+            return
+        if len(texts) > 1 and (len(texts) >= _ALL_FAILED or self._good is None):
+            healthy = False
+        else:
+            healthy = self._embeds(self._good or self.encoder.sample)
+        if not healthy:
+            count = "the document" if len(texts) == 1 else f"all {len(texts)} documents"
+            raise ModelError(f"the model fails on {count} of a mini-batch alike: {failures[0]}")
+
+    def _embeds(self, text: str) -> bool:
+        try:
+            return bool(np.isfinite(self.encoder.embed([text])).all())
+        except Exception:  # the question is only whether it works
+            return False
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

@@ -1,0 +1,155 @@
+"""The output folder: whole files or none, on local disks and on object stores."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import uuid
+from typing import Any, BinaryIO
+
+from transforms.files import is_local
+from transforms.write import layout
+
+
+class HashingFile(io.RawIOBase):
+    """A write-only file that knows the SHA-256 and the length of what went through it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._sha = hashlib.sha256()
+        self.bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._sha.update(view)
+        self.bytes += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def sha256(self) -> str:
+        return self._sha.hexdigest()
+
+
+class Folder:
+    """An output folder.
+
+    Locally a file is written under a unique temporary name, synced and renamed: it is there whole or not at
+    all. An object store shows a file only when its upload ends, so there it is written under its final name.
+    """
+
+    def __init__(self, path: str):
+        self.path = path.removeprefix("file://").rstrip("/") or "/"
+        self.local = is_local(path)
+
+    def join(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def create(self, name: str) -> PendingFile:
+        """Begins a file that appears under its name only at `commit`."""
+        if self.local:
+            temporary = self.join(f"{layout.TEMPORARY}/{name.replace('/', '-')}.{uuid.uuid4().hex}")
+            os.makedirs(os.path.dirname(temporary), exist_ok=True)
+            return PendingFile(open(temporary, "wb"), self.join(name), temporary)
+        return PendingFile(
+            _filesystems().create(self.join(name), "application/octet-stream"), self.join(name)
+        )
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a small file, atomically."""
+        pending = self.create(name)
+        pending.file.write(data)
+        pending.commit()
+
+    def read(self, name: str) -> bytes | None:
+        """Returns a file's bytes, or None where there is none."""
+        if self.local:
+            try:
+                with open(self.join(name), "rb") as f:
+                    return f.read()
+            except FileNotFoundError:
+                return None
+        if not _filesystems().exists(self.join(name)):
+            return None
+        with _filesystems().open(self.join(name), "application/octet-stream") as f:
+            return f.read()
+
+    def names(self, folder: str = "") -> dict[str, int]:
+        """Names and sizes of the files directly in a sub-folder; empty where it does not exist."""
+        base = self.join(folder).rstrip("/")
+        if self.local:
+            try:
+                return {e.name: e.stat().st_size for e in os.scandir(base) if e.is_file()}
+            except FileNotFoundError:
+                return {}
+        found = _filesystems().match([f"{base}/*"])[0].metadata_list
+        return {
+            m.path.rsplit("/", 1)[1]: m.size_in_bytes for m in found if "/" not in m.path[len(base) + 1 :]
+        }
+
+    def delete(self, name: str) -> None:
+        """Deletes a file; one that is not there is no error."""
+        if self.local:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.join(name))
+        elif _filesystems().exists(self.join(name)):
+            _filesystems().delete([self.join(name)])
+
+    def sweep(self) -> int:
+        """Deletes temporary files that a killed run left; returns how many."""
+        if not self.local:
+            return 0
+        names = self.names(layout.TEMPORARY)
+        for name in names:
+            self.delete(f"{layout.TEMPORARY}/{name}")
+        return len(names)
+
+
+class PendingFile:
+    """A file being written; it does not exist for readers before `commit`."""
+
+    def __init__(self, raw: BinaryIO, final: str, temporary: str | None = None):
+        self._raw, self._final, self._temporary = raw, final, temporary
+        self.file = HashingFile(raw)
+
+    def commit(self) -> None:
+        """Syncs, closes, and gives the file its final name."""
+        if self._temporary is None:
+            self._raw.close()
+            return
+        self._raw.flush()
+        os.fsync(self._raw.fileno())
+        self._raw.close()
+        folder = os.path.dirname(self._final)
+        os.makedirs(folder, exist_ok=True)
+        os.replace(self._temporary, self._final)
+        _sync_folder(folder)
+
+    def discard(self) -> None:
+        """Forgets what was written. An upload is left unclosed: closing it would publish half a file."""
+        if self._temporary is not None:
+            self._raw.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+
+def _sync_folder(folder: str) -> None:
+    """A rename is durable only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
