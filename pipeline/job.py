@@ -14,7 +14,6 @@ from transforms.elements import Shard
 from transforms.encoder.handle import redact
 from transforms.errors import UsageError
 from transforms.files import is_local
-from transforms.read.shards import parse_shard, shard_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,10 @@ def _show(value: Any) -> str:
 
 def plan_file(job: Job, plan: Plan) -> bytes:
     """The plan file: the job on the first line, then a line a shard."""
-    lines = [json.dumps(dataclasses.asdict(job), ensure_ascii=False), *map(shard_line, plan.shards)]
+    lines = [
+        json.dumps(dataclasses.asdict(job), ensure_ascii=False),
+        *(shard.to_line() for shard in plan.shards),
+    ]
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
@@ -127,7 +129,7 @@ def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
     """
     try:
         head, *lines = data.decode("utf-8", "surrogateescape").splitlines()
-        return Job(**json.loads(head)), [parse_shard(line) for line in lines]
+        return Job(**json.loads(head)), [Shard.from_line(line) for line in lines]
     except (ValueError, TypeError, KeyError) as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or --overwrite"

@@ -50,8 +50,12 @@ def estimate_tokens(texts: Sequence[str]) -> np.ndarray:
     return np.array([2 + -(-len(text.encode()) // 4) for text in texts], dtype=np.int64)
 
 
-def window_spans(text: str, *, window: int, overlap: int, count: Count) -> list[tuple[int, int, int]]:
-    """Cuts a text into spans that each fit the window, at white space where possible.
+def window_spans(
+    texts: Sequence[str], *, window: int, overlap: int, count: Count
+) -> list[list[tuple[int, int, int]]]:
+    """Cuts texts into spans that each fit the window, at white space where possible.
+
+    All texts go through the tokenizer together, in a few calls.
 
     Args:
       window: most tokens of a span, special tokens included.
@@ -59,11 +63,21 @@ def window_spans(text: str, *, window: int, overlap: int, count: Count) -> list[
       count: tokens of texts, special tokens included.
 
     Returns:
-      [(start, end, tokens)] in characters; the spans cover every word, in order.
+      For each text [(start, end, tokens)], in characters; the spans cover every word, in order.
     """
     special = int(count([""])[0])
     room = max(1, window - special)
-    pieces = _pieces(text, room, lambda texts: np.maximum(count(texts) - special, 0))
+    words = [match.span() for text in texts for match in _WORD.finditer(text)]
+    owners = [number for number, text in enumerate(texts) for _ in _WORD.finditer(text)]
+    pieces = _fitting(texts, owners, words, room, lambda some: np.maximum(count(some) - special, 0))
+    packed = [_packed(of_text, room, min(overlap, room // 2)) for of_text in pieces]
+    owners = [number for number, spans in enumerate(packed) for _ in spans]
+    # Words need not add up in every model: each span is counted as a whole, and halved if it is too long.
+    return _fitting(texts, owners, [span for spans in packed for span in spans], window, count)
+
+
+def _packed(pieces: Sequence[tuple[int, int, int]], room: int, overlap: int) -> list[tuple[int, int]]:
+    """Packs a text's pieces, in order, into spans of at most `room` tokens."""
     spans: list[tuple[int, int]] = []
     first = 0
     while first < len(pieces):
@@ -75,97 +89,97 @@ def window_spans(text: str, *, window: int, overlap: int, count: Count) -> list[
         if last == len(pieces):
             break
         back, repeated = last, 0
-        while back > first + 1 and repeated + pieces[back - 1][2] <= min(overlap, room // 2):
+        while back > first + 1 and repeated + pieces[back - 1][2] <= overlap:
             back -= 1
             repeated += pieces[back][2]
         first = back
-    return _verified(text, spans, window, count)
+    return spans
 
 
-def _pieces(text: str, room: int, count: Count) -> list[tuple[int, int, int]]:
-    """Words, those too long for the window cut into halves until they fit: [(start, end, tokens)]."""
-    todo = [match.span() for match in _WORD.finditer(text)]
-    done: list[tuple[int, int, int]] = []
+def _fitting(
+    texts: Sequence[str], owners: Sequence[int], spans: Sequence[tuple[int, int]], most: int, count: Count
+) -> list[list[tuple[int, int, int]]]:
+    """Counts spans of texts, and halves those of more than `most` tokens until they fit.
+
+    Returns:
+      For each text its [(start, end, tokens)], sorted.
+    """
+    done: list[list[tuple[int, int, int]]] = [[] for _ in texts]
+    todo = [(owner, start, end) for owner, (start, end) in zip(owners, spans, strict=True)]
     while todo:
-        words = [text[start:end] for start, end in todo]
-        unique = list(dict.fromkeys(words))
+        contents = [texts[owner][start:end] for owner, start, end in todo]
+        unique = list(dict.fromkeys(contents))
         tokens = dict(zip(unique, count(unique).tolist(), strict=True))
-        halves: list[tuple[int, int]] = []
-        for (start, end), word in zip(todo, words, strict=True):
-            if tokens[word] <= room or end - start == 1:
-                done.append((start, end, tokens[word]))
+        halves = []
+        for (owner, start, end), content in zip(todo, contents, strict=True):
+            if tokens[content] <= most or end - start == 1:
+                done[owner].append((start, end, tokens[content]))
             else:
-                middle = _character_boundary(text, start, end)
-                halves += [(start, middle), (middle, end)]
+                middle = _cut(texts[owner], start, end)
+                halves += [(owner, start, middle), (owner, middle, end)]
         todo = halves
-    return sorted(done)
+    return [sorted(of_text) for of_text in done]
 
 
-def _character_boundary(text: str, start: int, end: int) -> int:
-    """A cut near the middle that does not part a letter from its combining marks."""
+def _cut(text: str, start: int, end: int) -> int:
+    """A cut near the middle: at a space if there is one, never before a combining mark if it can be helped."""
     middle = (start + end) // 2
-    for cut in range(middle, end):
-        if not unicodedata.combining(text[cut]) and cut > start:
+    space = text.rfind(" ", start + 1, middle + 1)
+    if space > start:
+        return space
+    for cut in range(max(middle, start + 1), end):
+        if not unicodedata.combining(text[cut]):
             return cut
     return max(middle, start + 1)
 
 
-def _verified(
-    text: str, spans: list[tuple[int, int]], window: int, count: Count
-) -> list[tuple[int, int, int]]:
-    """Counts every span as a whole and halves those over the window: words need not add up in every model."""
-    done: list[tuple[int, int, int]] = []
-    while spans:
-        again: list[tuple[int, int]] = []
-        for (start, end), tokens in zip(spans, count([text[s:e] for s, e in spans]).tolist(), strict=True):
-            if tokens <= window or end - start == 1:
-                done.append((start, end, tokens))
-            else:
-                space = text.rfind(" ", start + 1, (start + end) // 2 + 1)
-                middle = space if space > start else _character_boundary(text, start, end)
-                again += [(start, middle), (middle, end)]
-        spans = again
-    return sorted(done)
-
-
-def chunk_document(document: Document, tokens: int, config: ChunkConfig, encoder: Encoder) -> list[Chunk]:
-    """Cuts one document into its chunks.
+def chunk_documents(
+    documents: Sequence[Document], tokens: Sequence[int], config: ChunkConfig, encoder: Encoder
+) -> Iterator[list[Chunk]]:
+    """Yields the chunks of each document.
 
     Args:
-      tokens: the document's tokens, counted by the model or estimated.
+      tokens: each document's tokens, counted by the model or estimated.
     """
-    text, exact = document.text, encoder.can_count
     window = encoder.max_tokens or config.max_tokens
-    count = encoder.count_tokens if exact else estimate_tokens
-    whole = (0, len(text), tokens)
-    dropped = 0
-    if window is None or tokens <= window:
-        spans = [whole]
-    else:
-        spans = window_spans(text, window=window, overlap=config.overlap, count=count) or [whole]
-        if config.mode == "truncate":
-            start, end, kept = spans[0]
-            if encoder.max_tokens:
-                # The model truncates by itself, at a token: give it the words that overflow its window too.
-                end = spans[1][1] if len(spans) > 1 else end
-                start, kept = 0, window
-            spans = [(start, end, kept)]
-            dropped = tokens - kept
-    return [
-        Chunk(
-            document=document,
-            number=number,
-            count=len(spans),
-            start=start,
-            end=end,
-            text=text[start:end],
-            tokens=span_tokens if exact else None,
-            document_tokens=tokens if exact else None,
-            dropped=dropped if exact else None,
-            cost=max(1, min(span_tokens, config.batch_tokens)),
-        )
-        for number, (start, end, span_tokens) in enumerate(spans)
-    ]
+    count = encoder.count_tokens if encoder.can_count else estimate_tokens
+    long = [i for i, n in enumerate(tokens) if window is not None and n > window]
+    spans: dict[int, list[tuple[int, int, int]]] = {}
+    if long and window is not None:
+        texts = [documents[i].text for i in long]
+        cut = window_spans(texts, window=window, overlap=config.overlap, count=count)
+        spans = dict(zip(long, cut, strict=True))
+    for i, (document, total) in enumerate(zip(documents, tokens, strict=True)):
+        chosen, dropped = spans.get(i) or [(0, len(document.text), total)], 0
+        if i in spans and config.mode == "truncate":
+            chosen = [_first_window(chosen, window or total, own=encoder.max_tokens is not None)]
+            dropped = total - chosen[0][2]
+        yield [
+            Chunk(
+                document=document,
+                number=number,
+                count=len(chosen),
+                start=start,
+                end=end,
+                text=document.text[start:end],
+                tokens=n if encoder.can_count else None,
+                document_tokens=total if encoder.can_count else None,
+                dropped=dropped if encoder.can_count else None,
+                cost=max(1, min(n, config.batch_tokens)),
+            )
+            for number, (start, end, n) in enumerate(chosen)
+        ]
+
+
+def _first_window(spans: Sequence[tuple[int, int, int]], window: int, *, own: bool) -> tuple[int, int, int]:
+    """The first window of a long text.
+
+    A model with a window of its own cuts by itself, between any two tokens: it gets the words beyond its window
+    too, and so embeds exactly as many tokens as it can.
+    """
+    if own and len(spans) > 1:
+        return 0, spans[1][1], window
+    return spans[0]
 
 
 class _ChunkFn(beam.DoFn):
@@ -202,30 +216,27 @@ class _ChunkFn(beam.DoFn):
         held, self._held, self._characters = self._held, [], 0
         if not held:
             return
-        for document, tokens in zip(held, self._tokens(held), strict=True):
-            try:
-                if isinstance(tokens, Exception):
-                    raise tokens
-                chunks = chunk_document(document, tokens, self._config, self._encoder)
-            except Exception as e:  # a tokenizer may refuse a text; only that document is lost
-                yield dead_letter(document, "chunk", f"the model cannot count its tokens: {first_line(e)}")
-            else:
-                yield from chunks
-
-    def _tokens(self, documents: list[Document]) -> list[int | Exception]:
-        texts = [document.text for document in documents]
-        if not self._encoder.can_count:
-            return estimate_tokens(texts).tolist()
         try:
-            return self._encoder.count_tokens(texts).tolist()
-        except Exception:  # one of them; each alone tells which
-            return [self._count_one(text) for text in texts]
+            yield from self._chunks(held)
+        except _Refused:  # one of them; each alone tells which
+            for document in held:
+                try:
+                    yield from self._chunks([document])
+                except _Refused as e:
+                    yield dead_letter(document, "chunk", f"the model cannot count its tokens: {e}")
 
-    def _count_one(self, text: str) -> int | Exception:
+    def _chunks(self, documents: list[Document]) -> list[Chunk]:
+        count = self._encoder.count_tokens if self._encoder.can_count else estimate_tokens
         try:
-            return int(self._encoder.count_tokens([text])[0])
-        except Exception as e:
-            return e
+            tokens = count([document.text for document in documents]).tolist()
+            chunks = chunk_documents(documents, tokens, self._config, self._encoder)
+            return [chunk for of_document in chunks for chunk in of_document]
+        except Exception as e:  # a tokenizer may refuse a text; only that document is lost
+            raise _Refused(first_line(e)) from e
+
+
+class _Refused(Exception):
+    """The model's tokenizer raised."""
 
 
 def dead_letter(document: Document, stage: str, reason: str) -> DeadLetter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ class Slice:
       size: bytes of the file when the plan was made.
       mtime: last change of the file when the plan was made, seconds since the epoch; None if unknown.
       limit: read no more than this many documents; None means all.
-      bytes: how many of the file's bytes are the slice's, as far as the plan knows; for shares and rates only.
+      bytes: how many of the file's bytes are the slice's, as far as the plan knows; for rates only.
     """
 
     path: str
@@ -42,6 +43,17 @@ class Shard:
 
     shard_id: str
     slices: tuple[Slice, ...]
+
+    def to_line(self) -> str:
+        """The shard as one line of the plan file."""
+        slices = [[getattr(piece, name) for name in Slice.__slots__] for piece in self.slices]
+        return json.dumps({"shard": self.shard_id, "slices": slices}, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> Shard:
+        """The inverse of to_line."""
+        record = json.loads(line)
+        return cls(record["shard"], tuple(Slice(*values) for values in record["slices"]))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

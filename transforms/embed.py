@@ -74,7 +74,9 @@ class _EmbedFn(beam.DoFn):
     def process(self, batch: list[Any]) -> Iterator[Any]:
         chunks = tuple(element for element in batch if isinstance(element, Chunk))
         if chunks:
-            self._queue.append(self._threads.submit(embed_mini_batch, self._encoder, chunks, self._vector_dtype))
+            self._queue.append(
+                self._threads.submit(embed_mini_batch, self._encoder, chunks, self._vector_dtype)
+            )
         # Dead letters and markers wait their turn: a marker must come after its shard's vectors.
         self._queue.extend(element for element in batch if not isinstance(element, Chunk))
         yield from self._results(leave=self._in_flight + 1)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 
-from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed, Slice
+from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.read import ReadOptions, check_slice, read_slice
 from transforms.write import layout
@@ -93,19 +92,6 @@ def _numbered(
     )
 
 
-def shard_line(shard: Shard) -> str:
-    """A shard as one line of the plan file."""
-    names = [field.name for field in dataclasses.fields(Slice)]
-    slices = [[getattr(piece, name) for name in names] for piece in shard.slices]
-    return json.dumps({"shard": shard.shard_id, "slices": slices}, separators=(",", ":"))
-
-
-def parse_shard(line: str) -> Shard:
-    """The inverse of shard_line."""
-    record = json.loads(line)
-    return Shard(record["shard"], tuple(Slice(*values) for values in record["slices"]))
-
-
 class _OpenShardsFn(beam.DoFn):
     """The plan file into its shards that have no receipt yet."""
 
@@ -115,7 +101,7 @@ class _OpenShardsFn(beam.DoFn):
         plan = folder.read(layout.PLAN)
         assert plan is not None  # the launcher wrote it
         for line in plan.decode().splitlines()[1:]:
-            shard = parse_shard(line)
+            shard = Shard.from_line(line)
             if f"{shard.shard_id}.json" not in done:
                 yield shard
 
