@@ -16,8 +16,8 @@ from pipeline.job import embedbeam_version
 from pipeline.options import Options, add_embed_arguments
 from transforms.errors import EmbedbeamError, UsageError
 
-_EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before any
-document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
+_EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
+any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
 
 
 class _Parser(argparse.ArgumentParser):

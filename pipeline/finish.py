@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.job import Job
+from pipeline.job import Job, row_schema
 from pipeline.options import most_dead_letters
 from transforms.elements import Shard, ShardReceipt
 from transforms.errors import EmbedbeamError, LedgerError
@@ -113,10 +113,12 @@ def balance(folder: Folder, shards: Sequence[Shard], receipts: Sequence[ShardRec
             f"  {f['source']}{'' if f['position'] is None else ' at ' + str(f['position'])}: {f['reason']}"
             for f in failures[:20]
         )
-        more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
+        left = len(failures) - 20
+        more = f"\n  and {left} more" if left > 0 else ""
         raise JobFailed(
-            f"{len(failures)} of {len(shards)} shards failed on bad files; {len(receipts)} are committed. Mend "
-            f"the files and use a new output folder (or --overwrite), or pass --skip-bad-files:\n{listed}{more}"
+            f"{len(failures)} of {len(shards)} shards failed on bad files; {len(receipts)} are committed. "
+            "Mend the files and use a new output folder (or --overwrite), or pass --skip-bad-files:\n"
+            f"{listed}{more}"
         )
     planned, committed = {s.shard_id for s in shards}, {r.shard_id for r in receipts}
     if planned != committed:
@@ -144,7 +146,6 @@ def make_manifest(
 ) -> Manifest:
     spec = None
     if job.output_format == "tfrecord":
-        from pipeline.launch import row_schema
         from transforms.write.tfrecord import feature_spec
 
         spec = feature_spec(row_schema(job))

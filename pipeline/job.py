@@ -11,9 +11,11 @@ from typing import Any
 from pipeline.options import Options
 from pipeline.plan import Plan
 from transforms.elements import Shard
+from transforms.encoder import policy
 from transforms.encoder.handle import redact
 from transforms.errors import UsageError
 from transforms.files import is_local
+from transforms.write.schema import RowSchema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,40 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path.removeprefix("file://"))) if is_local(path) else path
 
 
+def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
+    """The record of a new job, with everything that was left open chosen."""
+    from transforms.batch import WINDOW_CHUNKS
+
+    budget = options.batch_tokens or policy.default_batch_tokens(encoder.device, encoder.device_memory)
+    return Job(
+        **{name: recorded(options, name) for name in _ROW_OPTIONS},
+        embedbeam=embedbeam_version(),
+        root=redact(plan.root),
+        files=plan.files,
+        input_bytes=plan.input_bytes,
+        shards=len(plan.shards),
+        kept=[list(pair) for pair in kept],
+        model=redact(options.model),
+        model_digest=encoder.digest,
+        dim=encoder.dim,
+        max_tokens=options.max_tokens,
+        model_dtype=encoder.dtype,
+        batch_tokens=budget,
+        window_chunks=WINDOW_CHUNKS,
+        shard_bytes=plan.shard_bytes,
+    )
+
+
+def row_schema(job: Job) -> RowSchema:
+    return RowSchema(
+        dim=job.dim,
+        vector_dtype=job.vector_dtype,  # type: ignore[arg-type]  # checked when the options were made
+        chunks=job.long_documents == "chunks",
+        keep_text=job.keep_text,
+        kept=tuple((name, kind) for name, kind in job.kept),
+    )
+
+
 def differences(job: Job, options: Options, digest: str) -> list[str]:
     """What a command asks for otherwise than the plan: 'name: value there, value here'."""
     found = []
@@ -110,6 +146,15 @@ def differences(job: Job, options: Options, digest: str) -> list[str]:
 
 def _show(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def check_same_job(job: Job, options: Options, model_digest: str) -> None:
+    found = differences(job, options, model_digest)
+    if found:
+        raise UsageError(
+            f"--output {options.output}: belongs to another job: {'; '.join(found)}. Use another folder, or "
+            "--overwrite to start anew"
+        )
 
 
 def plan_file(job: Job, plan: Plan) -> bytes:
@@ -132,5 +177,6 @@ def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
         return Job(**json.loads(head)), [Shard.from_line(line) for line in lines]
     except (ValueError, TypeError, KeyError) as e:
         raise UsageError(
-            f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or --overwrite"
+            f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, "
+            "or --overwrite"
         ) from e

@@ -46,7 +46,7 @@ def take_sample(plan: Plan, options: Options) -> Sample:
     chosen = slices[:: max(1, len(slices) // _SLICES)][:_SLICES]
     documents: list[Document] = []
     letters: list[DeadLetter] = []
-    sampled_bytes = sampled = 0
+    sampled, sampled_bytes = 0, 0.0
     for piece in chosen:
         head: list[Document | DeadLetter] = []
         try:
@@ -82,8 +82,8 @@ def _check_fields(documents: Sequence[Document], letters: Sequence[DeadLetter], 
     first = letters[0]
     if "field" in first.reason:
         raise UsageError(
-            f"{first.source} at {first.position}: {first.reason}, and so in all {len(letters)} records looked at; "
-            f"name the right one with --text-field (now {options.text_field}) or --id-field"
+            f"{first.source} at {first.position}: {first.reason}, and so in all {len(letters)} records "
+            f"looked at; name the right one with --text-field (now {options.text_field}) or --id-field"
         )
 
 
@@ -120,8 +120,8 @@ def _merge(types: dict[str, tuple[str, str]], name: str, kind: str, where: str) 
         types[name] = ("double", first)
         return
     raise UsageError(
-        f"--keep-field {name}: {known} ({first}) and {kind} ({where}); a column has one type: mend the input, "
-        "or leave the field out"
+        f"--keep-field {name}: {known} ({first}) and {kind} ({where}); a column has one type: mend the "
+        "input, or leave the field out"
     )
 
 

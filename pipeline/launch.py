@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import logging
 import os
 import re
-import shutil
-import socket
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import finish
-from pipeline.job import Job, differences, embedbeam_version, parse_plan, plan_file, recorded
+from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file, row_schema
 from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
-from pipeline.plan import Plan, make_plan, read_options
+from pipeline.output import check_empty, clear, output_lock, read_run, write_run
+from pipeline.plan import make_plan, read_options
 from pipeline.progress import Progress
 from transforms.elements import Shard
-from transforms.encoder import policy
-from transforms.encoder.handle import digest, redact, resolve
+from transforms.encoder.handle import digest, resolve
 from transforms.errors import EmbedbeamError, ModelError, UsageError
 from transforms.write import layout
 from transforms.write.folder import Folder
-from transforms.write.schema import RowSchema
 
 if TYPE_CHECKING:
     from transforms.encoder.shared import SharedEncoder
@@ -51,7 +44,7 @@ def run(options: Options) -> finish.Manifest:
         model_digest = digest(resolve(options.model))
         plan_data = folder.read(layout.PLAN)
         if plan_data is None:
-            _check_empty(folder)
+            check_empty(folder)
             plan = make_plan(options)
             sample = take_sample(plan, options)
             kept = kept_types(plan, sample, options)
@@ -61,7 +54,7 @@ def run(options: Options) -> finish.Manifest:
             folder.write(layout.PLAN, plan_file(job, plan))
         else:
             job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-            _check_same_job(job, options, model_digest)
+            check_same_job(job, options, model_digest)
             encoder = None
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
@@ -71,24 +64,26 @@ def run(options: Options) -> finish.Manifest:
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
         done = len(folder.names(layout.RECEIPTS))
-        device = "unknown"
         if done < len(shards):
             if encoder is None:
                 encoder = load_encoder(options, model_digest)
-            device = getattr(encoder.acquire().encoder, "device_name", device)
-            _write_run(folder, "running")
+            device = getattr(encoder.acquire().encoder, "device_name", "unknown")
+            write_run(folder, device)
             with Progress(len(shards), folder, quiet=options.quiet):
                 run_pipeline(options, job, encoder)
         receipts = finish.read_receipts(folder)
         finish.balance(folder, shards, receipts)
         wall = time.monotonic() - started
         manifest = finish.make_manifest(
-            job, receipts, output=options.output, wall_seconds=wall, device=device
+            job,
+            receipts,
+            output=options.output,
+            wall_seconds=wall,
+            device=read_run(folder).get("device", "unknown"),
         )
         finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
         folder.write(layout.MANIFEST, manifest.to_json())
         folder.write(layout.SUCCESS, b"")
-        _write_run(folder, "finished")
         return manifest
 
 
@@ -103,43 +98,6 @@ def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) ->
     if sum(manifest.dead_letters.values()):
         finish.check_dead_letters(finish.read_receipts(folder), options.max_dead_letters, options.output)
     return manifest
-
-
-def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
-    """The record of a new job, with everything that was left open chosen."""
-    from transforms.batch import WINDOW_CHUNKS
-
-    budget = options.batch_tokens or policy.default_batch_tokens(encoder.device, encoder.device_memory)
-    names = ("input", "input_format", "text_field", "id_field", "keep_field", "keep_text", "limit")
-    names += ("signature", "model_output", "long_documents", "chunk_overlap")
-    names += ("output_format", "vector_dtype", "tfrecord_gzip")
-    return Job(
-        **{name: recorded(options, name) for name in names},
-        embedbeam=embedbeam_version(),
-        root=redact(plan.root),
-        files=plan.files,
-        input_bytes=plan.input_bytes,
-        shards=len(plan.shards),
-        kept=[list(pair) for pair in kept],
-        model=redact(options.model),
-        model_digest=encoder.digest,
-        dim=encoder.dim,
-        max_tokens=options.max_tokens,
-        model_dtype=encoder.dtype,
-        batch_tokens=budget,
-        window_chunks=WINDOW_CHUNKS,
-        shard_bytes=plan.shard_bytes,
-    )
-
-
-def row_schema(job: Job) -> RowSchema:
-    return RowSchema(
-        dim=job.dim,
-        vector_dtype=job.vector_dtype,  # type: ignore[arg-type]  # checked when the options were made
-        chunks=job.long_documents == "chunks",
-        keep_text=job.keep_text,
-        kept=tuple((name, kind) for name, kind in job.kept),
-    )
 
 
 def load_encoder(options: Options, model_digest: str) -> SharedEncoder:
@@ -209,81 +167,3 @@ def plain_error(error: Exception) -> EmbedbeamError:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = re.sub(r" \[while running '.*", "", lines[-1] if lines else type(error).__name__)
     return finish.JobFailed(f"{last} (run with --verbose for the traceback)")
-
-
-@contextlib.contextmanager
-def output_lock(folder: Folder) -> Iterator[None]:
-    """Keeps a second job out of a local output folder; the lock dies with its process."""
-    if not folder.local:
-        yield
-        return
-    created = not os.path.isdir(folder.join(layout.STATE))
-    try:
-        os.makedirs(folder.join(layout.STATE), exist_ok=True)
-        lock = open(folder.join(layout.LOCK), "a")
-    except OSError as e:
-        raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
-            ) from None
-        try:
-            yield
-        except UsageError:
-            if created and not os.path.exists(folder.join(layout.PLAN)):
-                _remove_empty(folder)
-            raise
-    finally:
-        lock.close()
-
-
-def _remove_empty(folder: Folder) -> None:
-    """A mistake found before anything started leaves no trace."""
-    shutil.rmtree(folder.join(layout.STATE), ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder.path)
-
-
-def clear(folder: Folder) -> None:
-    """Deletes what an embedbeam job made, and nothing else."""
-    if folder.read(layout.PLAN) is None:
-        return
-    for sub in ("", layout.DEAD_LETTERS, layout.RECEIPTS, layout.FAILURES, layout.TEMPORARY):
-        for name in folder.names(sub):
-            if sub or re.fullmatch(r"part-[0-9a-f]{16}\.(parquet|tfrecord)(\.gz)?|_SUCCESS", name):
-                folder.delete(f"{sub}/{name}".lstrip("/"))
-    for name in (layout.MANIFEST, layout.RUN, layout.PLAN):
-        folder.delete(name)
-
-
-def _check_empty(folder: Folder) -> None:
-    """An output folder without a plan must hold nothing that a reader would take for our rows."""
-    foreign = sorted(n for n in folder.names() if not n.startswith(("_", ".")))
-    if foreign:
-        raise UsageError(
-            f"--output {folder.path}: holds {len(foreign)} files that embedbeam did not write, e.g. "
-            f"{foreign[0]}; choose an empty or a new folder"
-        )
-
-
-def _check_same_job(job: Job, options: Options, model_digest: str) -> None:
-    found = differences(job, options, model_digest)
-    if found:
-        raise UsageError(
-            f"--output {options.output}: belongs to another job: {'; '.join(found)}. Use another folder, or "
-            "--overwrite to start anew"
-        )
-
-
-def _write_run(folder: Folder, state: str) -> None:
-    record = {
-        "state": state,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "time": time.time(),
-        "documents_before": 0,
-    }
-    folder.write(layout.RUN, json.dumps(record).encode())

@@ -200,7 +200,7 @@ def add_embed_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         g,
         "--long-documents",
-        "documents longer than the window: mean of their chunks' vectors, first window only, or a row a chunk",
+        "documents longer than the window: mean of the chunks' vectors, first window, or a row a chunk",
         choices=("mean", "truncate", "chunks"),
     )
     add(g, "--chunk-overlap", "tokens that a chunk repeats of the one before", type=int, metavar="N")

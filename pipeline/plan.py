@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.options import Options
@@ -42,8 +43,8 @@ class Plan:
 def default_shard_bytes(total_bytes: int, parallelism: int) -> int:
     """Input bytes of a shard: small enough that a kill costs minutes and workers finish together.
 
-    Sixteen shards a worker even out, 256 KiB keep a shard's one short mini-batch below a few per cent, 8 MiB are
-    minutes on a CPU; and a plan has no more than a million shards.
+    Sixteen shards a worker even out, 256 KiB keep a shard's one short mini-batch below a few per cent, and
+    8 MiB are minutes on a CPU. A plan has no more than a million shards.
 
     >>> default_shard_bytes(100 * MIB, 1) // KIB, default_shard_bytes(1, 4) // KIB
     (6400, 256)
@@ -71,7 +72,7 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
     with ThreadPoolExecutor(16) as threads:  # Parquet footers, one small read each
         slices = [s for cut in threads.map(lambda f: cut_file(f[0], f[1], target), files) for s in cut]
     if options.limit is not None:
-        slices = [piece for piece, _ in first_documents(slices, options)]
+        slices = list(first_documents(slices, options))
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
 
 
@@ -102,8 +103,7 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
     root = _common_root(roots)
     if len(set(roots)) > 1:
         found = {
-            path: (dataclasses.replace(file, source=_relative(path, root)), kind)
-            for path, (file, kind) in found.items()
+            path: (file._replace(source=_relative(path, root)), kind) for path, (file, kind) in found.items()
         }
     return root, [found[path] for path in sorted(found)], unknown
 
@@ -145,9 +145,7 @@ def cut_file(file: FoundFile, kind: str, target: int) -> list[Slice]:
         return [whole]
     count = -(-file.size // target)
     cuts = [file.size * i // count for i in range(count + 1)]
-    return [
-        dataclasses.replace(whole, start=a, end=b, bytes=b - a) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [dataclasses.replace(whole, start=a, end=b, bytes=b - a) for a, b in itertools.pairwise(cuts)]
 
 
 def _cut_row_groups(whole: Slice, target: int) -> list[Slice]:
@@ -197,8 +195,8 @@ def _shard(slices: Sequence[Slice]) -> Shard:
     return Shard(sha.hexdigest()[:16], tuple(slices))
 
 
-def first_documents(slices: Sequence[Slice], options: Options) -> Iterable[tuple[Slice, int]]:
-    """The slices that hold the first `limit` documents, the last one limited; with their numbers of documents."""
+def first_documents(slices: Sequence[Slice], options: Options) -> Iterator[Slice]:
+    """The slices that hold the first `limit` documents, the last one limited."""
     left = options.limit or 0
     for piece in slices:
         if left <= 0:
@@ -208,9 +206,9 @@ def first_documents(slices: Sequence[Slice], options: Options) -> Iterable[tuple
                 1 for _ in read_slice(dataclasses.replace(piece, limit=left), read_options(options))
             )
         except BadFileError:
-            yield piece, 0  # its shard will fail and say why
+            yield piece  # its shard will fail and say why
             continue
-        yield (dataclasses.replace(piece, limit=left) if documents == left else piece), documents
+        yield dataclasses.replace(piece, limit=left) if documents == left else piece
         left -= documents
 
 

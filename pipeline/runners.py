@@ -21,8 +21,8 @@ def make_runner(options: Options) -> Any:
     direct = beam_options(options).view_as(DirectOptions)
     if direct.direct_running_mode != "in_memory" or (direct.direct_num_workers or 1) != 1:
         raise UsageError(
-            "--direct_running_mode and --direct_num_workers: the local runner works in one process, whose threads "
-            "keep the model busy; Beam's multi-process mode hangs when a worker dies. Leave them out"
+            "--direct_running_mode and --direct_num_workers: the local runner works in one process, whose "
+            "threads keep the model busy; Beam's multi-process mode hangs when a worker dies. Leave them out"
         )
     return FnApiRunner()
 
@@ -43,11 +43,11 @@ def known_beam_options() -> set[str]:
 
     from apache_beam.options import pipeline_options
 
-    def classes(base: type) -> list[type]:
-        return [c for sub in base.__subclasses__() for c in (sub, *classes(sub))]
+    def classes(base: Any) -> list[Any]:
+        return [found for below in base.__subclasses__() for found in (below, *classes(below))]
 
     parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
     for options_class in classes(pipeline_options.PipelineOptions):
         if "_add_argparse_args" in vars(options_class):
-            options_class._add_argparse_args(parser)  # type: ignore[attr-defined]
+            options_class._add_argparse_args(parser)
     return {name for action in parser._actions for name in action.option_strings}

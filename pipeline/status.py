@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import time
 
 from pipeline import finish
 from pipeline.job import parse_plan
+from pipeline.output import read_run
 from pipeline.progress import duration
 from transforms.errors import UsageError
 from transforms.write import layout
@@ -58,7 +58,7 @@ def state_of(folder: Folder) -> str:
     """finished, running, or stopped."""
     if folder.read(layout.SUCCESS) is not None:
         return "finished"
-    run = json.loads(folder.read(layout.RUN) or b"{}")
+    run = read_run(folder)
     since = f", started {duration(time.time() - run['time'])} ago" if run else ""
     if not folder.local:
         return f"not finished{since}"
@@ -74,7 +74,7 @@ def state_of(folder: Folder) -> str:
 
 def rate_of(folder: Folder, receipts: list[finish.ShardReceipt]) -> tuple[float, float] | None:
     """(documents/s, seconds) of the last run, from its receipts; None before its first one."""
-    run = json.loads(folder.read(layout.RUN) or b"{}")
+    run = read_run(folder)
     recent = [r for r in receipts if r.finished >= run.get("time", 0)]
     if not recent:
         return None

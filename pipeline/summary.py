@@ -19,8 +19,9 @@ def print_summary(manifest: Manifest) -> None:
     """Counts, rates, where the output is, and the line of Python that opens it."""
     dead = sum(manifest.dead_letters.values())
     print(
-        f"embedded {manifest.documents - dead:,} of {manifest.documents:,} documents into {manifest.rows:,} rows "
-        f"of {manifest.dim} {manifest.dtype} numbers ({manifest.shards} shards, {manifest.parts} part files)"
+        f"embedded {manifest.documents - dead:,} of {manifest.documents:,} documents into "
+        f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
+        f"({manifest.shards} shards, {manifest.parts} part files)"
     )
     if COUNTERS.shards:
         seconds = max(COUNTERS.run_seconds, 1e-9)
@@ -35,9 +36,8 @@ def print_summary(manifest: Manifest) -> None:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in manifest.dead_letters.items())
         print(f"dead letters: {dead:,} in {manifest.output}/{layout.DEAD_LETTERS}/: {reasons}")
     if manifest.tokens_dropped:
-        print(
-            f"tokens not embedded (past the model's window): {manifest.tokens_dropped:,} of {manifest.tokens:,}"
-        )
+        tokens = f"{manifest.tokens_dropped:,} of {manifest.tokens:,}"
+        print(f"tokens not embedded (past the model's window): {tokens}")
     print(f"output: {manifest.output}")
     print(f"open it: {opening_line(manifest)}")
 

@@ -65,7 +65,8 @@ def find_defects(output: str) -> Iterator[str]:
 def _unfinished(folder: Folder, planned: set[str], receipts: dict[str, ShardReceipt]) -> Iterator[str]:
     missing = sorted(planned - receipts.keys())
     if missing:
-        yield f"{len(missing)} of {len(planned)} shards are not committed, e.g. {missing[0]}; run the job again"
+        count = f"{len(missing)} of {len(planned)} shards"
+        yield f"{count} are not committed, e.g. {missing[0]}; run the job again"
     for shard_id in sorted(receipts.keys() - planned):
         yield f"receipt {shard_id}: its shard is not in the plan"
     manifest = finish.read_manifest(folder)

@@ -157,7 +157,9 @@ def test_home_and_working_folder(tree, monkeypatch):
 def test_hidden_file_by_name(tree, store):
     store["mem://b/_x"] = b""
     for path in (tree + "/_SUCCESS", tree + "/.hidden.txt", "mem://b/_x"):
-        with pytest.raises(UsageError, match=r"names that begin with '_' or '\.' are never read .*; rename the file$"):
+        with pytest.raises(
+            UsageError, match=r"names that begin with '_' or '\.' are never read .*; rename the file$"
+        ):
             files.list_files(path)
 
 
@@ -180,7 +182,7 @@ def test_links(tree):
     sources = [f.source for f in files.list_files(tree)[1]]
     assert sources == sorted([*VISIBLE, "deeplink/d.txt", "deeplink/e.jsonl", "filelink.txt"])
     os.symlink(tree + "/nowhere", tree + "/dangling")
-    with pytest.raises(UsageError, match="dangling is a link to nothing; mend or remove it$"):
+    with pytest.raises(UsageError, match=r"dangling is a link to nothing; mend or remove it$"):
         files.list_files(tree)
 
 
@@ -189,15 +191,17 @@ def test_no_permission(tree, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UsageError, match="^cannot list .*: Permission denied; check the path and your rights$"):
+    with pytest.raises(
+        UsageError, match=r"^cannot list .*: Permission denied; check the path and your rights$"
+    ):
         files.list_files(tree)
 
 
 def test_unknown_scheme_and_irregular_file(tree):
-    with pytest.raises(UsageError, match="^cannot list nosuch://b/x"):
+    with pytest.raises(UsageError, match=r"^cannot list nosuch://b/x"):
         files.list_files("nosuch://b/x")
     os.mkfifo(tree + "/pipe")
-    with pytest.raises(UsageError, match="pipe is not a regular file"):
+    with pytest.raises(UsageError, match=r"pipe is not a regular file"):
         files.list_files(tree + "/pipe")
     assert "pipe" not in [f.source for f in files.list_files(tree)[1]]
 
@@ -241,7 +245,7 @@ def test_reading_remote_files(store, tmp_path):
     assert [e.text for e in read_slice(piece, ReadOptions())] == ["three"]
     assert [rows for rows, _ in row_groups("mem://b/f")] == [2, 1]
     del store["mem://b/f"]
-    with pytest.raises(BadFileError, match="^f: the file is gone; it was there when the plan was made$"):
+    with pytest.raises(BadFileError, match=r"^f: the file is gone; it was there when the plan was made$"):
         list(read_slice(piece, ReadOptions()))
 
 

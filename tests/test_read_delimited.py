@@ -54,7 +54,10 @@ def test_no_records(tmp_path):
     [
         (b"id,body\n1,a\n", "f at 0: no column 'text'; the file has 'id', 'body'"),
         (b"text,a,a\n1,2,3\n", "f at 0: the header names 'a' more than once: 'text', 'a', 'a'"),
-        (b'text\n"a', "f at 0: a quote in the record that begins on line 2 is never closed; close or double it"),
+        (
+            b'text\n"a',
+            "f at 0: a quote in the record that begins on line 2 is never closed; close or double it",
+        ),
         (
             b'text\nfine\n"a\nb\nc',
             "f at 1: a quote in the record that begins on line 3 is never closed; close or double it",
@@ -74,7 +77,7 @@ def test_bad_files(tmp_path, data, message):
 
 def test_missing_id_and_kept_columns(tmp_path):
     for options in (ReadOptions(id_field="key"), ReadOptions(keep_fields=("key",))):
-        with pytest.raises(BadFileError, match="^f at 0: no column 'key'; the file has 'text'$"):
+        with pytest.raises(BadFileError, match=r"^f at 0: no column 'key'; the file has 'text'$"):
             read(tmp_path, b"text\na\n", "csv", options=options)
 
 

@@ -28,7 +28,12 @@ def test_row_group_ranges(tmp_path):
     options = ReadOptions(keep_fields=("n",))
     expected = [(f"f.parquet:{i}", f"t{i}", {"n": i}) for i in range(2500)]
     assert short(list(read_slice(whole(path, "parquet"), options))) == expected
-    for start, end, rows in [(0, 1, (0, 1000)), (1, 3, (1000, 2500)), (2, None, (2000, 2500)), (1, 1, (0, 0))]:
+    for start, end, rows in [
+        (0, 1, (0, 1000)),
+        (1, 3, (1000, 2500)),
+        (2, None, (2000, 2500)),
+        (1, 1, (0, 0)),
+    ]:
         piece = whole(path, "parquet", start=start, end=end)
         check_slice(piece, options)
         assert short(list(read_slice(piece, options))) == expected[slice(*rows)]

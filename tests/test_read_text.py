@@ -1,4 +1,4 @@
-"""Lines, whole files and JSON Lines: exact documents, dead letters, and byte ranges that never lose a line."""
+"""Lines, whole files, JSON Lines: exact documents, dead letters, byte ranges that never lose a line."""
 
 import json
 import os
@@ -203,14 +203,16 @@ def test_changed_and_gone(tmp_path):
     piece = whole(path, "lines", mtime=None)
     path.write_bytes(b"abcd")
     for use in (lambda: list(read_slice(piece, ReadOptions())), lambda: check_slice(piece, ReadOptions())):
-        with pytest.raises(BadFileError, match="^f: changed since the plan was made: 3 bytes then, 4 now$"):
+        with pytest.raises(BadFileError, match=r"^f: changed since the plan was made: 3 bytes then, 4 now$"):
             use()
     piece = whole(path, "lines")
     os.utime(path, (1, 1))
-    with pytest.raises(BadFileError, match=r"changed since the plan was made \(time 20.* then, 1970-01-01T00:00:01"):
+    with pytest.raises(
+        BadFileError, match=r"changed since the plan was made \(time 20.* then, 1970-01-01T00:00:01"
+    ):
         list(read_slice(piece, ReadOptions()))
     path.unlink()
-    with pytest.raises(BadFileError, match="^f: the file is gone; it was there when the plan was made$"):
+    with pytest.raises(BadFileError, match=r"^f: the file is gone; it was there when the plan was made$"):
         list(read_slice(piece, ReadOptions()))
 
 
@@ -222,7 +224,7 @@ def test_io_errors_name_the_file(tmp_path, monkeypatch):
     path.write_bytes(b"abc")
     monkeypatch.setattr("transforms.files.open_read", refuse)
     for format in ("lines", "txt", "jsonl", "csv", "tfrecord"):
-        with pytest.raises(BadFileError, match="^f: cannot be read: Permission denied$"):
+        with pytest.raises(BadFileError, match=r"^f: cannot be read: Permission denied$"):
             list(read_slice(whole(path, format), ReadOptions()))
 
 

@@ -65,7 +65,9 @@ def test_what_tensorflow_writes(tmp_path):
                 }
                 message = tf.train.Example(features=tf.train.Features(feature=features))
                 writer.write(message.SerializeToString())
-        options = ReadOptions(id_field="id", keep_fields=("title", "raw", "tags", "x", "xs", "none", "absent"))
+        options = ReadOptions(
+            id_field="id", keep_fields=("title", "raw", "tags", "x", "xs", "none", "absent")
+        )
         kept = {
             "title": "t",
             "raw": b"\xff",
@@ -112,7 +114,9 @@ def test_truncated_at_every_byte(tmp_path):
     first, second = frame(example(text="a")), frame(example(text="b"))
     assert [e.text for e in read(tmp_path, first, "tfrecord")] == ["a"]
     for end in range(1, len(second)):
-        with pytest.raises(BadFileError, match=f"^f at {len(first)}: truncated: {end} bytes are left here, expected"):
+        with pytest.raises(
+            BadFileError, match=f"^f at {len(first)}: truncated: {end} bytes are left here, expected"
+        ):
             read(tmp_path, first + second[:end], "tfrecord")
     data = gzip.compress(first + second)
     for end in range(len(data)):
@@ -121,12 +125,14 @@ def test_truncated_at_every_byte(tmp_path):
 
 
 def test_not_tfrecord(tmp_path):
-    with pytest.raises(BadFileError, match="^f at 0: wrong checksum of a record's length: damaged, or not a TFR"):
+    with pytest.raises(
+        BadFileError, match=r"^f at 0: wrong checksum of a record's length: damaged, or not a TFR"
+    ):
         read(tmp_path, b"plain text that is not a TFRecord", "tfrecord")
     with pytest.raises(BadFileError, match=r"^f at 0: this is a gzip file, .* ends in \.gz$"):
         read(tmp_path, gzip.compress(frame(example(text="a"))), "tfrecord")
     length = struct.pack("<Q", 1 << 60)
-    with pytest.raises(BadFileError, match="^f at 0: a record of 1152921504606846976 bytes"):
+    with pytest.raises(BadFileError, match=r"^f at 0: a record of 1152921504606846976 bytes"):
         read(tmp_path, length + masked(length) + b"data", "tfrecord")
 
 

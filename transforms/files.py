@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import operator
 import os
 import re
 import stat
@@ -59,7 +60,7 @@ def file_state(path: str) -> tuple[int, float | None]:
     if is_local(path):
         state = os.stat(local_path(path))
         return state.st_size, state.st_mtime
-    found = _match_remote(_escape(path))
+    found = _exact_remote(path)
     if not found:
         raise FileNotFoundError(path)
     return found[0].size, found[0].mtime
@@ -177,6 +178,7 @@ def _walk(root: str, parts: tuple[str, ...], excluded: str | None) -> list[Found
         return []
     excluded_id = _identity(excluded) if excluded is not None and os.path.isdir(excluded) else None
     pattern = _Pattern(parts)
+    everything = parts == ("**",)
     found: list[FoundFile] = []
     # Folder, prefix of the sources below it, state of the pattern, and the folder's parents, against loops.
     stack: list[tuple[str, str, frozenset[int], tuple[tuple[int, int], ...]]]
@@ -193,14 +195,14 @@ def _walk(root: str, parts: tuple[str, ...], excluded: str | None) -> list[Found
                     identity = _identity(entry.path) if below else None
                     if identity is not None and identity != excluded_id and identity not in parents:
                         stack.append((entry.path, f"{prefix}{name}/", below, (*parents, identity)))
-                elif pattern.accepts(states, name):
+                elif everything or pattern.accepts(states, name):
                     if entry.is_file():
                         state = entry.stat()
                         source = _printable(prefix + name)
                         found.append(FoundFile(entry.path, source, state.st_size, state.st_mtime))
                     elif entry.is_symlink():
                         raise UsageError(f"{entry.path} is a link to nothing; mend or remove it")
-    found.sort()
+    found.sort(key=operator.itemgetter(0))
     return found
 
 
@@ -210,12 +212,13 @@ def _list_remote(pattern: str, exclude: str | None) -> tuple[str, list[FoundFile
     def below(root: str, parts: tuple[str, ...], prefix: str) -> list[FoundFile]:
         matches = _Pattern(parts).matches
         listed = []
-        for file in _match_remote(_escape(prefix) + "**"):
+        for file in _match_remote(_loosened(prefix) + "**"):
             source = file.path.removeprefix(root.rstrip("/") + "/")
             hidden = any(name[:1] in (".", "_") for name in source.split("/"))
             # Object stores keep empty markers 'folder/' for folders.
             marker = file.path.endswith("/")
-            if not (hidden or marker or _starts(file.path, excluded)) and matches(source):
+            skipped = hidden or marker or _starts(file.path, excluded) or not _starts(file.path, prefix)
+            if not skipped and matches(source):
                 listed.append(file._replace(source=source))
         return sorted(listed)
 
@@ -228,7 +231,7 @@ def _list_remote(pattern: str, exclude: str | None) -> tuple[str, list[FoundFile
         if files:
             return root, files
     parent, _, name = path.rpartition("/")
-    single = [] if pattern.endswith("/") or parent.endswith("/") else _match_remote(_escape(path))
+    single = [] if pattern.endswith("/") or parent.endswith("/") else _exact_remote(path)
     if single:
         _check_name(name, path)
         return parent, [] if _starts(path, excluded) else [single[0]._replace(source=name)]
@@ -249,9 +252,13 @@ def _match_remote(pattern: str) -> list[FoundFile]:
     ]
 
 
-def _escape(path: str) -> str:
-    """The glob that matches this very path, in Beam's syntax, which has brackets but no backslash."""
-    return _WILDCARD.sub(lambda found: f"[{found[0]}]", path)
+def _exact_remote(path: str) -> list[FoundFile]:
+    return [file for file in _match_remote(_loosened(path)) if file.path == path]
+
+
+def _loosened(path: str) -> str:
+    """A glob that matches this path among few others: Beam's globs cannot quote a bracket."""
+    return _WILDCARD.sub("?", path)
 
 
 def _starts(path: str, folder: str | None) -> bool:

@@ -40,7 +40,7 @@ class Checkpoint:
     activation: str
     layer_norm_epsilon: float
     max_tokens: int
-    vocab: tuple[str, ...]
+    vocab: tuple[str, ...] = field(repr=False)
     lower_case: bool
     strip_accents: bool
     pooling: str
@@ -138,7 +138,7 @@ def _require_bert(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _read_casing(folder: Path) -> tuple[bool, bool]:
-    """(lower_case, strip_accents) of tokenizer_config.json; without that file, BERT's defaults: (True, True)."""
+    """(lower_case, strip_accents) of tokenizer_config.json; without that file, BERT's default: both."""
     path = folder / "tokenizer_config.json"
     config = _read_json(path, expected="the tokenizer's settings") if path.exists() else {}
     if not config.get("tokenize_chinese_chars", True):
@@ -152,7 +152,8 @@ def _read_casing(folder: Path) -> tuple[bool, bool]:
     for added in config.get("added_tokens_decoder", {}).values():
         if added.get("content") not in SPECIAL_TOKENS:
             raise UsageError(
-                f"{path}: added token {added.get('content')!r} is not supported, only {_any_of(SPECIAL_TOKENS)}"
+                f"{path}: added token {added.get('content')!r} is not supported, "
+                f"only {_any_of(SPECIAL_TOKENS)}"
             )
     lower_case = bool(config.get("do_lower_case", True))
     strip_accents = config.get("strip_accents")
@@ -209,20 +210,12 @@ def _read_vocab(folder: Path, *, size: int) -> tuple[str, ...]:
     for token in SPECIAL_TOKENS[1:4]:
         if token not in vocab:
             raise UsageError(f"{path}: no {token} token; expected BERT's special tokens")
-    repeated = (
-        next((token for i, token in enumerate(vocab) if token in vocab[:i]), None)
-        if _repeats(vocab)
-        else None
-    )
-    if repeated is not None or "" in vocab:
-        raise UsageError(
-            f"{path}: token {repeated or ''!r} is empty or occurs twice; expected distinct tokens"
-        )
+    seen = set[str]()
+    for token in vocab:
+        if not token or token in seen:
+            raise UsageError(f"{path}: token {token!r} is empty or occurs twice; expected distinct tokens")
+        seen.add(token)
     return vocab
-
-
-def _repeats(tokens: tuple[str, ...]) -> bool:
-    return len(set(tokens)) < len(tokens)
 
 
 def _read_json(path: Path, *, expected: str, kind: type = dict) -> Any:

