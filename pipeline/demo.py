@@ -31,9 +31,7 @@ def standard_modules() -> Iterator[ModuleType]:
             continue
         yield module
         paths = [p for p in getattr(module, "__path__", []) if p.startswith(folder)]
-        for found in sorted(
-            pkgutil.walk_packages(paths, f"{top}.", onerror=lambda _: None), key=lambda m: m.name
-        ):
+        for found in sorted(_below(paths, top)):
             parts = found.split(".")
             if not any(part.startswith("_") or part in {"test", "tests", "idle_test"} for part in parts):
                 below = _import(found)
@@ -77,7 +75,7 @@ def docstrings() -> Iterator[dict[str, str]]:
 
 
 def _belongs(name: str, value: Any, module: ModuleType) -> bool:
-    """Whether the module is where users find the object: it is defined there, or only behind an underscore."""
+    """Whether users find the object in this module: it is defined here, or only behind an underscore."""
     home = getattr(value, "__module__", None)
     exported = name in getattr(module, "__all__", ())
     return home == module.__name__ or (exported and (home is None or home.startswith("_")))

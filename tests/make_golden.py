@@ -35,7 +35,7 @@ def main(environment: Path) -> None:
 def encode(checkpoint: str) -> None:
     """Writes ids (int32, one after the other), lengths (int32 [n]) and vectors (float32 [n, 384])."""
     import numpy as np
-    from golden_texts import golden_texts
+    from golden.texts import golden_texts
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(checkpoint, device="cpu")

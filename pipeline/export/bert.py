@@ -29,7 +29,7 @@ class PackedBert(tf.Module):
 
         Args:
           checkpoint: the model.
-          precision: "float32" or "bfloat16", the type of the dense layers' and attention's products. Layer norm,
+          precision: type of the dense layers' and attention's products, "float32" or "bfloat16". Layer norm,
             residuals, pooling and the embedding are float32 always.
         """
         super().__init__()

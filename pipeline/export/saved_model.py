@@ -49,7 +49,7 @@ def export(checkpoint_dir: str | Path, model_dir: str | Path, *, precision: str 
 
 
 def _build_in_fresh_process(checkpoint_dir: Path, model_dir: Path, precision: str) -> None:
-    """Function names in a SavedModel count up over a process's life: a fresh one always starts at the same."""
+    """Function names in a SavedModel count up over a process's life; a fresh one starts at the same."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
         "PYTHONHASHSEED": "0",

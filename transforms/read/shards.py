@@ -13,7 +13,7 @@ from transforms.errors import BadFileError
 from transforms.read import ReadOptions, check_slice, read_slice
 from transforms.write import layout
 from transforms.write.folder import Folder
-from transforms.write.schema import check_kept
+from transforms.write.kept import check_kept
 
 
 @dataclasses.dataclass(frozen=True)
