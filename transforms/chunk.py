@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -14,11 +12,10 @@ import numpy as np
 from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFailed
 from transforms.encoder.encoder import Encoder, first_line
 from transforms.encoder.shared import SharedEncoder
+from transforms.errors import ModelError
+from transforms.spans import Count, Span, window_spans
 from transforms.windowed import at_origin
 
-Count = Callable[[Sequence[str]], np.ndarray]
-
-_WORD = re.compile(r"\S+")
 # Documents held back so that their tokens are counted in one call.
 _HELD_DOCUMENTS = 512
 _HELD_CHARACTERS = 2_000_000
@@ -50,115 +47,25 @@ def estimate_tokens(texts: Sequence[str]) -> np.ndarray:
     return np.array([2 + -(-len(text.encode()) // 4) for text in texts], dtype=np.int64)
 
 
-def window_spans(
-    texts: Sequence[str], *, window: int, overlap: int, count: Count
-) -> list[list[tuple[int, int, int]]]:
-    """Cuts texts into spans that each fit the window, at white space where possible.
-
-    All texts go through the tokenizer together, in a few calls.
-
-    Args:
-      window: most tokens of a span, special tokens included.
-      overlap: tokens of the end of a span that the next one repeats.
-      count: tokens of texts, special tokens included.
-
-    Returns:
-      For each text [(start, end, tokens)], in characters; the spans cover every word, in order.
-    """
-    special = int(count([""])[0])
-    room = max(1, window - special)
-    words = [match.span() for text in texts for match in _WORD.finditer(text)]
-    owners = [number for number, text in enumerate(texts) for _ in _WORD.finditer(text)]
-    pieces = _fitting(texts, owners, words, room, lambda some: np.maximum(count(some) - special, 0))
-    packed = [_packed(of_text, room, min(overlap, room // 2)) for of_text in pieces]
-    owners = [number for number, spans in enumerate(packed) for _ in spans]
-    # Words need not add up in every model: each span is counted as a whole, and halved if it is too long.
-    return _fitting(texts, owners, [span for spans in packed for span in spans], window, count)
-
-
-def _packed(pieces: Sequence[tuple[int, int, int]], room: int, overlap: int) -> list[tuple[int, int]]:
-    """Packs a text's pieces, in order, into spans of at most `room` tokens."""
-    spans: list[tuple[int, int]] = []
-    first = 0
-    while first < len(pieces):
-        last, total = first, 0
-        while last < len(pieces) and (last == first or total + pieces[last][2] <= room):
-            total += pieces[last][2]
-            last += 1
-        spans.append((pieces[first][0], pieces[last - 1][1]))
-        if last == len(pieces):
-            break
-        back, repeated = last, 0
-        while back > first + 1 and repeated + pieces[back - 1][2] <= overlap:
-            back -= 1
-            repeated += pieces[back][2]
-        first = back
-    return spans
-
-
-def _fitting(
-    texts: Sequence[str], owners: Sequence[int], spans: Sequence[tuple[int, int]], most: int, count: Count
-) -> list[list[tuple[int, int, int]]]:
-    """Counts spans of texts, and halves those of more than `most` tokens until they fit.
-
-    Returns:
-      For each text its [(start, end, tokens)], sorted.
-    """
-    done: list[list[tuple[int, int, int]]] = [[] for _ in texts]
-    todo = [(owner, start, end) for owner, (start, end) in zip(owners, spans, strict=True)]
-    while todo:
-        contents = [texts[owner][start:end] for owner, start, end in todo]
-        unique = list(dict.fromkeys(contents))
-        tokens = dict(zip(unique, count(unique).tolist(), strict=True))
-        halves = []
-        for (owner, start, end), content in zip(todo, contents, strict=True):
-            if tokens[content] <= most or end - start == 1:
-                done[owner].append((start, end, tokens[content]))
-            else:
-                middle = _cut(texts[owner], start, end)
-                halves += [(owner, start, middle), (owner, middle, end)]
-        todo = halves
-    return [sorted(of_text) for of_text in done]
-
-
-def _cut(text: str, start: int, end: int) -> int:
-    """A cut near the middle: at a space if there is one, never before a combining mark if it can be helped."""
-    middle = (start + end) // 2
-    space = text.rfind(" ", start + 1, middle + 1)
-    if space > start:
-        return space
-    for cut in range(max(middle, start + 1), end):
-        if not unicodedata.combining(text[cut]):
-            return cut
-    return max(middle, start + 1)
-
-
 def chunk_documents(
-    documents: Sequence[Document], tokens: Sequence[int], config: ChunkConfig, encoder: Encoder
+    documents: Sequence[Document], config: ChunkConfig, encoder: Encoder, count: Count
 ) -> Iterator[list[Chunk]]:
     """Yields the chunks of each document.
 
     Args:
-      tokens: each document's tokens, counted by the model or estimated.
+      count: tokens of texts, counted by the model or estimated.
     """
-    window = encoder.max_tokens or config.max_tokens
-    count = encoder.count_tokens if encoder.can_count else estimate_tokens
-    long = [i for i, n in enumerate(tokens) if window is not None and n > window]
-    spans: dict[int, list[tuple[int, int, int]]] = {}
-    if long and window is not None:
-        texts = [documents[i].text for i in long]
-        cut = window_spans(texts, window=window, overlap=config.overlap, count=count)
-        spans = dict(zip(long, cut, strict=True))
+    tokens = count([document.text for document in documents]).tolist()
+    long = _cut_long(documents, tokens, config, encoder, count)
     for i, (document, total) in enumerate(zip(documents, tokens, strict=True)):
-        chosen, dropped = spans.get(i) or [(0, len(document.text), total)], 0
-        if i in spans and config.mode == "truncate":
-            chosen = [_first_window(chosen, window or total, own=encoder.max_tokens is not None)]
-            dropped = total - chosen[0][2]
+        spans = long.get(i) or [(0, len(document.text), total)]
+        cut_off = i in long and config.mode == "truncate"
+        dropped = max(0, total - spans[0][2]) if cut_off else 0
         yield [
             Chunk(
                 document=document,
                 number=number,
-                count=len(chosen),
+                count=len(spans),
                 start=start,
                 end=end,
                 text=document.text[start:end],
@@ -167,19 +74,39 @@ def chunk_documents(
                 dropped=dropped if encoder.can_count else None,
                 cost=max(1, min(n, config.batch_tokens)),
             )
-            for number, (start, end, n) in enumerate(chosen)
+            for number, (start, end, n) in enumerate(spans)
         ]
 
 
-def _first_window(spans: Sequence[tuple[int, int, int]], window: int, *, own: bool) -> tuple[int, int, int]:
-    """The first window of a long text.
+def _cut_long(
+    documents: Sequence[Document], tokens: Sequence[int], config: ChunkConfig, encoder: Encoder, count: Count
+) -> dict[int, list[Span]]:
+    """The spans of the documents that are longer than the window, by their number."""
+    window = encoder.max_tokens or config.max_tokens
+    if window is None:
+        return {}
+    long = [i for i, n in enumerate(tokens) if n > window]
+    if not long:
+        return {}
+    texts = [documents[i].text for i in long]
+    spans = window_spans(texts, window=window, overlap=config.overlap, count=count)
+    if config.mode == "truncate":
+        spans = [of_text[:2] for of_text in spans]
+        if encoder.max_tokens:
+            spans = _to_the_brim(texts, spans, window, count)
+    return dict(zip(long, (s[:1] if config.mode == "truncate" else s for s in spans), strict=True))
 
-    A model with a window of its own cuts by itself, between any two tokens: it gets the words beyond its window
-    too, and so embeds exactly as many tokens as it can.
+
+def _to_the_brim(
+    texts: Sequence[str], spans: Sequence[Sequence[Span]], window: int, count: Count
+) -> list[list[Span]]:
+    """First windows for a model that cuts by itself, between any two tokens.
+
+    It gets the words beyond its window too, and so embeds exactly as many tokens as it can.
     """
-    if own and len(spans) > 1:
-        return 0, spans[1][1], window
-    return spans[0]
+    ends = [of_text[-1][1] for of_text in spans]
+    tokens = count([text[:end] for text, end in zip(texts, ends, strict=True)]).tolist()
+    return [[(0, end, min(window, n))] for end, n in zip(ends, tokens, strict=True)]
 
 
 class _ChunkFn(beam.DoFn):
@@ -190,7 +117,9 @@ class _ChunkFn(beam.DoFn):
         self._config = config
 
     def setup(self) -> None:
-        self._encoder = self._shared.acquire().encoder
+        # The whole of what is shared: Beam forgets it as soon as nobody holds it, and loads it anew.
+        self._robust = self._shared.acquire()
+        self._encoder = self._robust.encoder
 
     def start_bundle(self) -> None:
         self._held: list[Document] = []
@@ -220,18 +149,26 @@ class _ChunkFn(beam.DoFn):
             yield from self._chunks(held)
         except _Refused:  # one of them; each alone tells which
             for document in held:
-                try:
-                    yield from self._chunks([document])
-                except _Refused as e:
-                    yield dead_letter(document, "chunk", f"the model cannot count its tokens: {e}")
+                yield from self._chunks_alone(document)
+
+    def _chunks_alone(self, document: Document) -> Iterator[Chunk | DeadLetter]:
+        try:
+            yield from self._chunks([document])
+        except _Refused as e:
+            try:
+                self._count([self._encoder.sample])
+            except _Refused:
+                raise ModelError(f"the model no longer counts tokens: {e}") from e
+            yield dead_letter(document, "chunk", f"the model cannot count its tokens: {e}")
 
     def _chunks(self, documents: list[Document]) -> list[Chunk]:
-        count = self._encoder.count_tokens if self._encoder.can_count else estimate_tokens
+        chunks = chunk_documents(documents, self._config, self._encoder, self._count)
+        return [chunk for of_document in chunks for chunk in of_document]
+
+    def _count(self, texts: Sequence[str]) -> np.ndarray:
         try:
-            tokens = count([document.text for document in documents]).tolist()
-            chunks = chunk_documents(documents, tokens, self._config, self._encoder)
-            return [chunk for of_document in chunks for chunk in of_document]
-        except Exception as e:  # a tokenizer may refuse a text; only that document is lost
+            return self._encoder.count_tokens(texts) if self._encoder.can_count else estimate_tokens(texts)
+        except Exception as e:  # a tokenizer may raise anything for a text
             raise _Refused(first_line(e)) from e
 
 

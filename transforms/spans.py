@@ -1,0 +1,98 @@
+"""Long texts into spans that fit the model's window."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Count = Callable[[Sequence[str]], np.ndarray]
+Span = tuple[int, int, int]  # start and end in characters, tokens
+
+_WORD = re.compile(r"\S+")
+
+
+def window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Count) -> list[list[Span]]:
+    """Cuts texts into spans that each fit the window, at white space where possible.
+
+    All texts go through the tokenizer together, in a few calls.
+
+    Args:
+      window: most tokens of a span, special tokens included.
+      overlap: tokens of the end of a span that the next one repeats.
+      count: tokens of texts, special tokens included.
+
+    Returns:
+      For each text [(start, end, tokens)], in characters; the spans cover every word, in order.
+    """
+    special = int(count([""])[0])
+    room = max(1, window - special)
+    words = [match.span() for text in texts for match in _WORD.finditer(text)]
+    owners = [number for number, text in enumerate(texts) for _ in _WORD.finditer(text)]
+    pieces = _fitting(texts, owners, words, room, lambda some: np.maximum(count(some) - special, 0))
+    packed = [_packed(of_text, room, min(overlap, room // 2)) for of_text in pieces]
+    owners = [number for number, spans in enumerate(packed) for _ in spans]
+    # Words need not add up in every model: each span is counted as a whole, and halved if it is too long.
+    return _fitting(texts, owners, [span for spans in packed for span in spans], window, count)
+
+
+def _packed(pieces: Sequence[Span], room: int, overlap: int) -> list[tuple[int, int]]:
+    """Packs a text's pieces, in order, into spans of at most `room` tokens."""
+    spans: list[tuple[int, int]] = []
+    first = 0
+    while first < len(pieces):
+        last, total = first, 0
+        while last < len(pieces) and (last == first or total + pieces[last][2] <= room):
+            total += pieces[last][2]
+            last += 1
+        spans.append((pieces[first][0], pieces[last - 1][1]))
+        if last == len(pieces):
+            break
+        # No more is repeated than leaves room for the next piece: else a span would hold nothing new.
+        most = min(overlap, room - pieces[last][2])
+        back, repeated = last, 0
+        while back > first + 1 and repeated + pieces[back - 1][2] <= most:
+            back -= 1
+            repeated += pieces[back][2]
+        first = back
+    return spans
+
+
+def _fitting(
+    texts: Sequence[str], owners: Sequence[int], spans: Sequence[tuple[int, int]], most: int, count: Count
+) -> list[list[Span]]:
+    """Counts spans of texts, and halves those of more than `most` tokens until they fit.
+
+    Returns:
+      For each text its [(start, end, tokens)], sorted.
+    """
+    done: list[list[Span]] = [[] for _ in texts]
+    todo = [(owner, start, end) for owner, (start, end) in zip(owners, spans, strict=True)]
+    while todo:
+        contents = [texts[owner][start:end] for owner, start, end in todo]
+        unique = list(dict.fromkeys(contents))
+        tokens = dict(zip(unique, count(unique).tolist(), strict=True))
+        halves = []
+        for (owner, start, end), content in zip(todo, contents, strict=True):
+            if tokens[content] <= most or end - start == 1:
+                done[owner].append((start, end, tokens[content]))
+            else:
+                middle = _cut(texts[owner], start, end)
+                halves += [(owner, start, middle), (owner, middle, end)]
+        todo = halves
+    return [sorted(of_text) for of_text in done]
+
+
+def _cut(text: str, start: int, end: int) -> int:
+    """A cut near the middle: at a space if there is one, never before a combining mark if it can be helped."""
+    middle = (start + end) // 2
+    space = text.rfind(" ", start + 1, middle + 1)
+    if space > start:
+        return space
+    middle = max(middle, start + 1)
+    for cut in (*range(middle, end), *range(middle - 1, start, -1)):
+        if not unicodedata.category(text[cut]).startswith("M"):
+            return cut
+    return middle
