@@ -73,7 +73,7 @@ def embed_file(arguments: Sequence[str]) -> int:
 
     def call() -> int:
         parsed, unknown = make_parser().parse_known_args(given)
-        return _embed(parsed, unknown, given)
+        return _embed(parsed, unknown, [sys.executable, sys.argv[0], *arguments])
 
     return _guarded(call, given)
 
@@ -83,7 +83,10 @@ def _dispatch(given: list[str]) -> int:
     parsed, unknown = parser.parse_known_args(given)
     if parsed.command == "embed":
         _check_unknown(unknown, parser)
-        return _embed(parsed, unknown, given)
+        # `python -m pipeline` may be all there is: the console script need not be on the path.
+        module = os.path.basename(sys.argv[0]) == "__main__.py"
+        program = [sys.executable, "-m", "pipeline"] if module else ["embedbeam"]
+        return _embed(parsed, unknown, [*program, *given])
     if unknown:
         raise UsageError(f"unknown option {unknown[0]}; see `embedbeam {parsed.command} --help`")
     quiet_libraries()
@@ -105,7 +108,7 @@ def _dispatch(given: list[str]) -> int:
     return print_model(parsed.model, signature=parsed.signature, model_output=parsed.model_output)
 
 
-def _embed(parsed: argparse.Namespace, unknown: list[str], given: list[str]) -> int:
+def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -> int:
     values = {k: v for k, v in vars(parsed).items() if k != "command"}
     options = Options(**values, beam_args=tuple(unknown))
     if not options.verbose:
@@ -114,7 +117,7 @@ def _embed(parsed: argparse.Namespace, unknown: list[str], given: list[str]) -> 
         from pipeline.dry_run import print_plan
 
         return print_plan(options)
-    _on_signals(options, given)
+    _on_signals(options, command)
     from pipeline.launch import run
     from pipeline.summary import print_summary
 
@@ -171,7 +174,7 @@ def _guarded(call: Callable[[], int], given: list[str]) -> int:
         return 1
 
 
-def _on_signals(options: Options, given: list[str]) -> None:
+def _on_signals(options: Options, command: list[str]) -> None:
     """Ctrl-C and SIGTERM say what is committed and how to go on, then end the process at once.
 
     Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe.
@@ -183,7 +186,7 @@ def _on_signals(options: Options, given: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
         try:
             # Not print: the signal may have come in the middle of one.
-            os.write(2, stopped_text(options.output, given).encode())
+            os.write(2, stopped_text(options.output, command).encode())
             Folder(options.output).sweep()
         finally:
             os._exit(128 + number)

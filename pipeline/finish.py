@@ -67,10 +67,10 @@ def read_receipts(folder: Folder) -> list[ShardReceipt]:
     """All receipts, in order of shard id."""
     names = sorted(name for name in folder.names(layout.RECEIPTS) if name.endswith(".json"))
     with ThreadPoolExecutor(16) as threads:
-        return list(threads.map(lambda name: _read_receipt(folder, name), names))
+        return list(threads.map(lambda name: read_receipt(folder, name), names))
 
 
-def _read_receipt(folder: Folder, name: str) -> ShardReceipt:
+def read_receipt(folder: Folder, name: str) -> ShardReceipt:
     data = folder.read(f"{layout.RECEIPTS}/{name}")
     try:
         return ShardReceipt(**json.loads(data or b""))
@@ -126,6 +126,20 @@ def balance(folder: Folder, shards: Sequence[Shard], receipts: Sequence[ShardRec
             f"{len(planned - committed)} shards of the plan have no receipt, and {len(committed - planned)} "
             f"receipts have no shard, e.g. {sorted(planned ^ committed)[0]}; run the same command again"
         )
+    sizes = folder.names()
+    for receipt in receipts:
+        dead = sum(receipt.dead_letters.values())
+        if receipt.rows + dead < receipt.documents:  # more rows than documents where a row is a chunk
+            raise LedgerError(
+                f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
+                f"{dead} dead letters written"
+            )
+        if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
+            found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
+            raise LedgerError(
+                f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; delete "
+                f"{folder.join(layout.receipt(receipt.shard_id))} and run the same command again"
+            )
 
 
 def check_dead_letters(receipts: Sequence[ShardReceipt], limit: str, output: str) -> None:
@@ -184,5 +198,8 @@ def _version(name: str) -> str:
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    data = folder.read(layout.MANIFEST)
-    return Manifest(**json.loads(data)) if data else None
+    """The manifest; None if there is none that can be read."""
+    try:
+        return Manifest(**json.loads(folder.read(layout.MANIFEST) or b""))
+    except (ValueError, TypeError):
+        return None

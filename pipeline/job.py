@@ -159,11 +159,10 @@ def check_same_job(job: Job, options: Options, model_digest: str) -> None:
 
 def plan_file(job: Job, plan: Plan) -> bytes:
     """The plan file: the job on the first line, then a line a shard."""
-    lines = [
-        json.dumps(dataclasses.asdict(job), ensure_ascii=False),
-        *(shard.to_line() for shard in plan.shards),
-    ]
-    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+    head = json.dumps(dataclasses.asdict(job), ensure_ascii=False)
+    if not head.isprintable():  # a path may hold separators of lines, or bytes that are not UTF-8
+        head = json.dumps(dataclasses.asdict(job))
+    return "".join(f"{line}\n" for line in (head, *(s.to_line() for s in plan.shards))).encode()
 
 
 def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
@@ -173,7 +172,7 @@ def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
       UsageError: the file is not a plan of this version.
     """
     try:
-        head, *lines = data.decode("utf-8", "surrogateescape").splitlines()
+        head, *lines = data.decode().splitlines()
         return Job(**json.loads(head)), [Shard.from_line(line) for line in lines]
     except (ValueError, TypeError, KeyError) as e:
         raise UsageError(

@@ -15,6 +15,8 @@ from pipeline.options import Options
 from pipeline.output import check_empty, clear, output_lock, read_run, write_run
 from pipeline.plan import make_plan, read_options
 from pipeline.progress import Progress
+from pipeline.runners import make_runner
+from transforms.counters import COUNTERS
 from transforms.elements import Shard
 from transforms.encoder.handle import digest, resolve
 from transforms.errors import EmbedbeamError, ModelError, UsageError
@@ -35,22 +37,25 @@ def run(options: Options) -> finish.Manifest:
       EmbedbeamError: the job ran and something is wrong.
     """
     started = time.monotonic()
+    if options.dry_run:
+        raise UsageError("--dry-run prints a plan and makes no manifest; use it on the command line")
+    COUNTERS.reset()
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"--output {options.output}: is a file; expected a folder")
     with output_lock(folder):
-        if options.overwrite:
-            clear(folder)
         model_digest = digest(resolve(options.model))
-        plan_data = folder.read(layout.PLAN)
+        plan_data = None if options.overwrite else folder.read(layout.PLAN)
         if plan_data is None:
             check_empty(folder)
             plan = make_plan(options)
             sample = take_sample(plan, options)
             kept = kept_types(plan, sample, options)
             encoder = load_encoder(options, model_digest)
+            make_runner(options)
             job = new_job(options, plan, kept, encoder.acquire().encoder)
             shards = list(plan.shards)
+            clear(folder)  # only now: a mistake in the command costs nobody an output
             folder.write(layout.PLAN, plan_file(job, plan))
         else:
             job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
@@ -92,8 +97,9 @@ def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) ->
     if folder.read(layout.SUCCESS) is None:
         return None
     manifest = finish.read_manifest(folder)
-    receipts = folder.names(layout.RECEIPTS)
-    if manifest is None or len(receipts) != len(shards):
+    receipts, parts = folder.names(layout.RECEIPTS), folder.names().items()
+    there = sum(size for name, size in parts if name.startswith("part-"))
+    if manifest is None or len(receipts) != len(shards) or there != manifest.output_bytes:
         return None
     if sum(manifest.dead_letters.values()):
         finish.check_dead_letters(finish.read_receipts(folder), options.max_dead_letters, options.output)
@@ -119,7 +125,7 @@ def run_pipeline(options: Options, job: Job, encoder: SharedEncoder) -> None:
     import apache_beam as beam
 
     from pipeline.build import PipelineConfig, build_pipeline
-    from pipeline.runners import beam_options, make_runner
+    from pipeline.runners import beam_options
     from transforms.chunk import ChunkConfig
     from transforms.read.shards import ReadConfig
     from transforms.write.commit import WriteConfig

@@ -17,6 +17,8 @@ from transforms.errors import UsageError
 from transforms.write import layout
 from transforms.write.folder import Folder
 
+_PART = re.compile(r"part-[0-9a-f]{16}\.(jsonl|parquet|tfrecord)(\.gz)?")
+
 
 @contextlib.contextmanager
 def output_lock(folder: Folder) -> Iterator[None]:
@@ -24,7 +26,7 @@ def output_lock(folder: Folder) -> Iterator[None]:
     if not folder.local:
         yield
         return
-    created = not os.path.isdir(folder.join(layout.STATE))
+    made, created = not os.path.isdir(folder.path), not os.path.isdir(folder.join(layout.STATE))
     try:
         os.makedirs(folder.join(layout.STATE), exist_ok=True)
         lock = open(folder.join(layout.LOCK), "a")  # noqa: SIM115  closed below
@@ -41,34 +43,38 @@ def output_lock(folder: Folder) -> Iterator[None]:
             yield
         except UsageError:
             if created and not os.path.exists(folder.join(layout.PLAN)):
-                _remove_empty(folder)
+                shutil.rmtree(folder.join(layout.STATE), ignore_errors=True)
+                if made:  # a mistake found before anything started leaves no trace
+                    with contextlib.suppress(OSError):
+                        os.rmdir(folder.path)
             raise
     finally:
         lock.close()
 
 
-def _remove_empty(folder: Folder) -> None:
-    """A mistake found before anything started leaves no trace."""
-    shutil.rmtree(folder.join(layout.STATE), ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder.path)
-
-
 def clear(folder: Folder) -> None:
-    """Deletes what an embedbeam job made, and nothing else."""
+    """Deletes what an embedbeam job made, and nothing else.
+
+    First what says that rows are there, last what says whose they are: a kill in between leaves no receipt
+    without its part.
+    """
     if folder.read(layout.PLAN) is None:
         return
-    for sub in ("", layout.DEAD_LETTERS, layout.RECEIPTS, layout.FAILURES, layout.TEMPORARY):
+    for name in (layout.SUCCESS, layout.MANIFEST):
+        folder.delete(name)
+    for sub in (layout.RECEIPTS, layout.FAILURES, layout.TEMPORARY, layout.DEAD_LETTERS, ""):
         for name in folder.names(sub):
-            if sub or re.fullmatch(r"part-[0-9a-f]{16}\.(parquet|tfrecord)(\.gz)?|_SUCCESS", name):
+            if sub.startswith(layout.STATE) or _PART.fullmatch(name):
                 folder.delete(f"{sub}/{name}".lstrip("/"))
-    for name in (layout.MANIFEST, layout.RUN, layout.PLAN):
+    for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
 
 
 def check_empty(folder: Folder) -> None:
-    """An output folder without a plan must hold nothing that a reader would take for our rows."""
-    foreign = sorted(n for n in folder.names() if not n.startswith(("_", ".")))
+    """An output folder must hold nothing that a reader would take for our rows, save a former job's parts."""
+    ours = folder.read(layout.PLAN) is not None
+    names = (n for n in folder.names() if not n.startswith(("_", ".")))
+    foreign = sorted(n for n in names if not (ours and _PART.fullmatch(n)))
     if foreign:
         raise UsageError(
             f"--output {folder.path}: holds {len(foreign)} files that embedbeam did not write, e.g. "

@@ -69,8 +69,11 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
         )
     total = sum(file.size for file, _ in files)
     target = options.shard_bytes or default_shard_bytes(total, parallelism)
-    with ThreadPoolExecutor(16) as threads:  # Parquet footers, one small read each
-        slices = [s for cut in threads.map(lambda f: cut_file(f[0], f[1], target), files) for s in cut]
+    parquet = [file for file, kind in files if kind == "parquet"]
+    with ThreadPoolExecutor(16) as threads:  # their footers, one small read each
+        cut = threads.map(lambda file: cut_file(file, "parquet", target), parquet)
+        row_groups = {file.path: slices for file, slices in zip(parquet, cut, strict=True)}
+    slices = [s for file, kind in files for s in row_groups.get(file.path) or cut_file(file, kind, target)]
     if options.limit is not None:
         slices = list(first_documents(slices, options))
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
@@ -133,7 +136,10 @@ def _common_root(roots: Sequence[str]) -> str:
 
 
 def _relative(path: str, root: str) -> str:
-    return os.path.relpath(path, root).replace(os.sep, "/") if root else path
+    if not root:
+        return path
+    source = os.path.relpath(path, root).replace(os.sep, "/")
+    return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def cut_file(file: FoundFile, kind: str, target: int) -> list[Slice]:

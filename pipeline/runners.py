@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.options import Options
+from transforms.encoder.encoder import first_line
 from transforms.errors import UsageError
 
 
@@ -12,8 +13,17 @@ def make_runner(options: Options) -> Any:
     """The runner. DirectRunner is Beam's in-process FnApiRunner, chosen explicitly.
 
     What Beam's own DirectRunner switches to depends on the network and on the graph.
+
+    Raises:
+      UsageError: Beam knows no such runner, or it is asked to work in a way that hangs.
     """
     if options.runner not in ("DirectRunner", "FnApiRunner"):
+        from apache_beam.runners.runner import create_runner
+
+        try:
+            create_runner(options.runner)
+        except (ValueError, ImportError, AttributeError) as e:
+            raise UsageError(f"--runner {options.runner}: {first_line(e)}") from e
         return options.runner
     from apache_beam.options.pipeline_options import DirectOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,9 +10,11 @@ from collections.abc import Sequence
 from pipeline.finish import Manifest
 from pipeline.progress import duration
 from transforms.counters import COUNTERS
+from transforms.encoder.handle import redact
 from transforms.write import layout
 from transforms.write.folder import Folder
 
+_SECRET = re.compile(r"secret|password|token$|key$|credential", re.IGNORECASE)
 _SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
 
@@ -54,7 +57,26 @@ def opening_line(manifest: Manifest) -> str:
     )
 
 
-def stopped_text(output: str, given: Sequence[str]) -> str:
+def resume_command(command: Sequence[str]) -> str:
+    """The command that goes on with a job: the one that began it, without --overwrite and without secrets.
+
+    >>> resume_command(["embedbeam", "embed", "--overwrite", "--s3_secret_access_key=abc"])
+    "embedbeam embed '--s3_secret_access_key=***'"
+    """
+    shown: list[str] = []
+    for argument in command:
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            hidden = bool(shown and shown[-1].startswith("-") and _SECRET.search(shown[-1]))
+            shown.append("***" if hidden else redact(argument))
+        elif equals:
+            shown.append(f"{name}={'***' if _SECRET.search(name) else redact(value)}")
+        elif argument != "--overwrite":
+            shown.append(argument)
+    return shlex.join(shown)
+
+
+def stopped_text(output: str, command: Sequence[str]) -> str:
     """What Ctrl-C and SIGTERM say: what is committed, and how to go on."""
     folder = Folder(output)
     plan = folder.read(layout.PLAN)
@@ -64,5 +86,5 @@ def stopped_text(output: str, given: Sequence[str]) -> str:
     shards, done = max(0, plan.count(b"\n") - 1), len(folder.names(layout.RECEIPTS))
     return (
         f"{clean}embedbeam: stopped; {done} of {shards} shards are committed in {output}. To go on:\n"
-        f"  embedbeam {shlex.join(given)}\n"
+        f"  {resume_command(command)}\n"
     )

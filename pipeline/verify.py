@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from pipeline import finish
 from pipeline.job import Job, parse_plan
 from transforms.elements import ShardReceipt
-from transforms.errors import UsageError
+from transforms.errors import LedgerError, UsageError
 from transforms.files import open_read
 from transforms.write import layout
 from transforms.write.folder import Folder
@@ -45,10 +44,19 @@ def find_defects(output: str) -> Iterator[str]:
     if data is None:
         raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
     job, shards = parse_plan(data, folder.join(layout.PLAN))
-    receipts = {r.shard_id: r for r in finish.read_receipts(folder)}
-    yield from _unfinished(folder, {s.shard_id for s in shards}, receipts)
-    yield from _strays(folder, receipts.values())
+    receipts: dict[str, ShardReceipt] = {}
+    unreadable: set[str] = set()
+    for name in sorted(folder.names(layout.RECEIPTS)):
+        try:
+            receipts[name.removesuffix(".json")] = finish.read_receipt(folder, name)
+        except LedgerError as e:
+            unreadable.add(name.removesuffix(".json"))
+            yield str(e)
+    planned = {s.shard_id for s in shards}
+    yield from _unfinished(folder, planned, receipts, unreadable)
+    yield from _strays(folder, receipts.values(), (planned | unreadable) - receipts.keys())
     keys: list[np.ndarray] = []
+    sound: list[ShardReceipt] = []
     for receipt in receipts.values():
         yield from _check_letters(folder, receipt)
         if receipt.part is None:
@@ -56,35 +64,43 @@ def find_defects(output: str) -> Iterator[str]:
                 yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
             continue
         try:
-            yield from _check_part(folder, job, receipt, keys)
+            if (yield from _check_part(folder, job, receipt, keys)):
+                sound.append(receipt)
         except Exception as e:  # a part that no reader can open is a defect, whatever it raises
             yield f"{receipt.part}: cannot be read: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-    yield from _duplicates(folder, job, receipts.values(), keys)
+    yield from _duplicates(folder, job, sound, keys)
 
 
-def _unfinished(folder: Folder, planned: set[str], receipts: dict[str, ShardReceipt]) -> Iterator[str]:
-    missing = sorted(planned - receipts.keys())
+def _unfinished(
+    folder: Folder, planned: set[str], receipts: dict[str, ShardReceipt], unreadable: set[str]
+) -> Iterator[str]:
+    missing = sorted(planned - receipts.keys() - unreadable)
     if missing:
         count = f"{len(missing)} of {len(planned)} shards"
-        yield f"{count} are not committed, e.g. {missing[0]}; run the job again"
+        yield f"{count} are not committed, e.g. no {layout.receipt(missing[0])}; run the job again"
     for shard_id in sorted(receipts.keys() - planned):
         yield f"receipt {shard_id}: its shard is not in the plan"
+    if missing or unreadable:
+        return  # neither _SUCCESS nor the manifest can be right
     manifest = finish.read_manifest(folder)
     if folder.read(layout.SUCCESS) is None:
         yield "no _SUCCESS: the job has not finished"
     elif manifest is None:
-        yield f"no {layout.MANIFEST}, though there is _SUCCESS"
+        yield f"{layout.MANIFEST}: missing or unreadable, though there is _SUCCESS"
     elif manifest.rows != sum(r.rows for r in receipts.values()):
         yield f"manifest: {manifest.rows} rows, receipts: {sum(r.rows for r in receipts.values())}"
 
 
-def _strays(folder: Folder, receipts: Any) -> Iterator[str]:
+def _strays(folder: Folder, receipts: Iterable[ShardReceipt], uncommitted: set[str]) -> Iterator[str]:
+    """Files that no receipt knows; those of a shard without a receipt go with that one defect."""
     receipts = list(receipts)
-    for name in sorted(set(folder.names()) - {r.part for r in receipts} - {layout.SUCCESS}):
-        yield f"{name}: no receipt knows this file"
-    known = {layout.dead_letters(r.shard_id).rsplit("/", 1)[1] for r in receipts if r.dead_letters}
-    for name in sorted(set(folder.names(layout.DEAD_LETTERS)) - known):
-        yield f"{layout.DEAD_LETTERS}/{name}: no receipt knows this file"
+    known = {r.part for r in receipts} | {layout.dead_letters(r.shard_id) for r in receipts if r.dead_letters}
+    letters = (f"{layout.DEAD_LETTERS}/{name}" for name in folder.names(layout.DEAD_LETTERS))
+    names = [*folder.names(), *letters]
+    for name in sorted(set(names) - known - {layout.SUCCESS}):
+        shard_id = name.rsplit("/", 1)[-1].removeprefix("part-").split(".", 1)[0]
+        if shard_id not in uncommitted:
+            yield f"{name}: no receipt knows this file"
 
 
 def _check_letters(folder: Folder, receipt: ShardReceipt) -> Iterator[str]:
@@ -101,27 +117,35 @@ def _check_letters(folder: Folder, receipt: ShardReceipt) -> Iterator[str]:
         yield f"{name}: {len(data.splitlines())} lines, the receipt says {count}"
 
 
-def _check_part(folder: Folder, job: Job, receipt: ShardReceipt, keys: list[np.ndarray]) -> Iterator[str]:
+def _check_part(
+    folder: Folder, job: Job, receipt: ShardReceipt, keys: list[np.ndarray]
+) -> Generator[str, None, bool]:
+    """Yields a part's defects and returns whether its rows can be read; collects the keys of its rows."""
     name = receipt.part or ""
-    if name not in folder.names():
+    try:
+        sha, size = _checksum(folder.join(name))
+    except FileNotFoundError:
         yield f"{name}: missing; the receipt says {receipt.rows} rows"
-        return
-    sha, size = _checksum(folder.join(name))
+        return False
     if size != receipt.part_bytes:
         yield f"{name}: {size} bytes, the receipt says {receipt.part_bytes}"
+        return False
     if sha != receipt.part_sha256:
         yield f"{name}: checksum differs from the receipt's"
+        return False
     rows = 0
     for ids, vectors in read_part(folder, job, name):
         rows += len(ids)
         keys.append(np.fromiter(map(_key, ids), np.uint64, len(ids)))
         if vectors.ndim != 2 or vectors.shape[1] != job.dim:
             yield f"{name}: vectors of {list(vectors.shape[1:])} numbers, the plan says {job.dim}"
+            return False
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             yield f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {ids[bad[0]][0]!r}"
     if rows != receipt.rows:
         yield f"{name}: {rows} rows, the receipt says {receipt.rows}"
+    return True
 
 
 def _checksum(path: str) -> tuple[str, int]:
@@ -178,7 +202,9 @@ def _key(row: tuple[str, int]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _duplicates(folder: Folder, job: Job, receipts: Any, keys: Sequence[np.ndarray]) -> Iterator[str]:
+def _duplicates(
+    folder: Folder, job: Job, receipts: Iterable[ShardReceipt], keys: Sequence[np.ndarray]
+) -> Iterator[str]:
     """Rows whose id is there twice: first by hash, eight bytes a row, then by the ids themselves."""
     if not keys:
         return

@@ -19,7 +19,7 @@ PINNED = ("sentence-transformers==6.2.0", "transformers==5.23.0", "torch==2.15.0
 def main(environment: Path) -> None:
     """Installs the reference into `environment` and runs it there on the golden texts."""
     sys.path.insert(0, str(HERE.parent))
-    from pipeline.export.minilm import find_minilm_checkpoint
+    from transforms.encoder.export.minilm import find_minilm_checkpoint
 
     python = environment / "bin" / "python"
     if not python.exists():

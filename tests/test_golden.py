@@ -10,7 +10,7 @@ import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the tokenizer's ops
 from golden.texts import golden_texts
 
-from pipeline.export import ensure_minilm
+from transforms.encoder.export import ensure_minilm
 
 pytestmark = pytest.mark.slow
 

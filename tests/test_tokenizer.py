@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer
 
-from pipeline.export.reference_classes import FOREIGN, characters
-from pipeline.export.tokenizer import BertTokenizer
+from transforms.encoder.export.reference_classes import FOREIGN, characters
+from transforms.encoder.export.tokenizer import BertTokenizer
 from transforms.errors import UsageError
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

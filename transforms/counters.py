@@ -14,6 +14,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._inside = 0
         self.reset()
 
     def reset(self) -> None:
@@ -24,8 +25,7 @@ class Counters:
             self.model_seconds = 0.0
             self.first_mini_batch: float | None = None
             self.last_commit: float | None = None
-            self._inside = 0
-            self._since = 0.0
+            self._since = time.monotonic()  # threads of a failed run may still be inside
 
     def add(self, **counts: int) -> None:
         with self._lock:

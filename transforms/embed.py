@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +15,7 @@ from transforms.chunk import dead_letter
 from transforms.counters import COUNTERS
 from transforms.elements import Chunk, DeadLetter, EmbeddedBatch
 from transforms.encoder import policy
+from transforms.encoder.encoder import available_cores
 from transforms.encoder.robust import RobustEncoder
 from transforms.encoder.shared import SharedEncoder
 from transforms.windowed import at_origin
@@ -37,8 +37,10 @@ def embed_mini_batch(
         COUNTERS.leave_model()
     COUNTERS.add(tokens=sum(chunk.tokens or 0 for chunk in chunks))
     if vector_dtype == "float16":
-        for i in np.flatnonzero(np.abs(vectors).max(axis=1, initial=0) > FLOAT16_MAX).tolist():
-            failures[i] = f"beyond float16: a number above {FLOAT16_MAX:.0f}; use --vector-dtype float32"
+        reason = f"beyond float16: a number above {FLOAT16_MAX:.0f}; use --vector-dtype float32"
+        failures |= dict.fromkeys(
+            np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist(), reason
+        )
     if not failures:
         return [EmbeddedBatch(chunks, vectors)]
     good = [i for i in range(len(chunks)) if i not in failures]
@@ -62,14 +64,18 @@ class _EmbedFn(beam.DoFn):
     def setup(self) -> None:
         self._encoder = self._shared.acquire()
         self._in_flight = policy.threads(
-            cores=os.cpu_count() or 1,
+            cores=available_cores(),
             device=getattr(self._encoder.encoder, "device", "CPU"),
             runner_threads=self._shared.config.runner_threads,
         ).in_flight
         self._threads = ThreadPoolExecutor(self._in_flight, thread_name_prefix="embed")
+        self._queue: collections.deque[Any] = collections.deque()
 
     def start_bundle(self) -> None:
-        self._queue: collections.deque[Any] = collections.deque()
+        for entry in self._queue:  # left by a bundle that failed
+            if isinstance(entry, Future):
+                entry.cancel()
+        self._queue.clear()
 
     def process(self, batch: list[Any]) -> Iterator[Any]:
         chunks = tuple(element for element in batch if isinstance(element, Chunk))
@@ -87,7 +93,8 @@ class _EmbedFn(beam.DoFn):
             yield at_origin(element, first)
 
     def teardown(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if hasattr(self, "_threads"):  # not if the model could not be loaded
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _results(self, *, leave: int) -> Iterator[Any]:
         """Yields what is ready at the head of the queue; waits only while more than `leave` are at work."""

@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from transforms.batch import BatchByTokens, OrderByLength
-from transforms.chunk import ChunkConfig, ChunkDocuments
+from transforms.chunk import ChunkConfig, ChunkDocuments, dead_letter
 from transforms.elements import DeadLetter, Document
 from transforms.embed import EmbedMiniBatches
 from transforms.encoder import policy
@@ -30,23 +30,32 @@ class _TagOriginFn(beam.DoFn):
     def process(
         self, element: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
     ) -> Iterator[Document | DeadLetter]:
-        origin = (timestamp, window)
-        document = element if isinstance(element, Document) else Document(*element)
-        index, self._index = self._index, self._index + 1
-        if not isinstance(document.text, str) or not document.text.strip():
-            reason = "blank text" if isinstance(document.text, str) else "the text is not a string"
-            yield DeadLetter(
-                document.doc_id,
-                document.source,
-                document.position,
-                "read",
-                reason,
-                None,
-                index,
-                origin=origin,
-            )
+        document = dataclasses.replace(as_document(element), index=self._index, origin=(timestamp, window))
+        self._index += 1
+        if not isinstance(document.text, str):
+            yield _refused(document, f"the text is {type(document.text).__name__}, expected a string")
+        elif not document.text.strip():
+            yield _refused(document, "blank text")
         else:
-            yield dataclasses.replace(document, index=index, origin=origin)
+            yield document
+
+
+def as_document(element: Any) -> Document:
+    """A Document as it is, or one made of a (doc_id, text) pair.
+
+    Raises:
+      TypeError: the element is neither.
+    """
+    if isinstance(element, Document):
+        return element
+    if isinstance(element, tuple) and len(element) == 2:
+        return Document(*element)
+    raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
+
+
+def _refused(document: Document, reason: str) -> DeadLetter:
+    payload = document.text if isinstance(document.text, str) else repr(document.text)
+    return dataclasses.replace(dead_letter(document, "read", reason), payload=payload)
 
 
 class _SplitFn(beam.DoFn):

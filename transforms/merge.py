@@ -115,6 +115,8 @@ class _MergeFn(beam.DoFn):
         index = chunk.document.index
         if index in self._dead:
             return
+        if index in self._ready or (self._ordered and index < self._next):
+            raise LedgerError(f"document {chunk.document.doc_id!r}: one of its chunks came twice")
         if chunk.count == 1:
             self._ready[index] = list(rows_of([chunk], vector[None], self._mode))
             return

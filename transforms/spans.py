@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -86,13 +87,13 @@ def _fitting(
 
 
 def _cut(text: str, start: int, end: int) -> int:
-    """A cut near the middle: at a space if there is one, never before a combining mark if it can be helped."""
+    """A cut near the middle: at a space if there is one, and not before a combining mark."""
     middle = (start + end) // 2
     space = text.rfind(" ", start + 1, middle + 1)
     if space > start:
         return space
     middle = max(middle, start + 1)
-    for cut in (*range(middle, end), *range(middle - 1, start, -1)):
+    for cut in itertools.chain(range(middle, end), range(middle - 1, start, -1)):
         if not unicodedata.category(text[cut]).startswith("M"):
             return cut
     return middle

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -94,7 +95,7 @@ class HubEncoder:
         self.signature, function = pick_signature(tf, loaded, config)
         self.input_name, self._call = string_input(tf, function, config.handle, self.signature)
         self.output = pick_output(function, config)
-        self._count = count_signature(loaded)
+        self._count = count_signature(tf, loaded, config.handle)
         self.can_count = self._count is not None
         self.max_tokens = max_tokens(loaded)
         self.sample = _SAMPLE
@@ -121,8 +122,11 @@ class HubEncoder:
         """
         result = self._call(list(texts))
         if isinstance(result, dict):
-            result = result[self.output] if self.output else next(iter(result.values()))
-        self.dtype = result.dtype.name
+            result = result[self.output]
+        elif isinstance(result, (list, tuple)):
+            (result,) = result
+        if not self.dim:
+            self.dtype = result.dtype.name
         vectors = result.numpy()
         if vectors.ndim != 2 or len(vectors) != len(texts) or (self.dim and vectors.shape[1] != self.dim):
             expected = f"[{len(texts)}, {self.dim or 'dim'}]"
@@ -134,12 +138,19 @@ class HubEncoder:
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         if self._count is None:
             raise ModelError("the model cannot count tokens: it has no signature count_tokens")
-        return np.asarray(self._count(list(texts)), dtype=np.int64)
+        counts = np.asarray(self._count(list(texts)), dtype=np.int64)
+        if counts.shape != (len(texts),):
+            raise ModelError(
+                f"signature count_tokens gave {list(counts.shape)} for {len(texts)} texts, "
+                f"expected [{len(texts)}]"
+            )
+        return counts
 
     def _warm_up(self, handle: str) -> None:
         try:
             vectors = self.embed([_SAMPLE])
-            counts = self.count_tokens([_SAMPLE]) if self.can_count else None
+            if self.can_count:
+                self.count_tokens([_SAMPLE])
         except ModelError as e:
             raise UsageError(f"--model {redact(handle)}: {e}") from e
         except Exception as e:  # a model may raise anything; the user needs its first line
@@ -147,11 +158,6 @@ class HubEncoder:
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
             raise UsageError(f"--model {redact(handle)}: gives NaN or infinity for a sample sentence")
-        if counts is not None and counts.shape != (1,):
-            raise UsageError(
-                f"--model {redact(handle)}: signature count_tokens gave {list(counts.shape)} for 1 text, "
-                "expected [1]"
-            )
 
 
 def import_tensorflow() -> Any:
@@ -181,11 +187,23 @@ def _muted_stderr() -> Iterator[None]:
         os.close(null)
 
 
+# What stands before a TF error's own words: where in the graph, and where in the code that built it.
+_PREAMBLE = re.compile(
+    r"Graph execution error:|Detected at node|<stack traces unavailable>|\d+ root error|\s+File |\s{4,}"
+)
+
+
 def first_line(error: BaseException, limit: int = 300) -> str:
-    """An exception's own words on one line: TF's messages run over many, with the graph's nodes behind."""
-    message = getattr(error, "message", None) or str(error)
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:limit]
+    """An exception's own words on one line: TF's messages run over many, with the graph's nodes around."""
+    message = str(getattr(error, "message", None) or error)
+    lines = [line for line in message.splitlines() if line.strip()]
+    lines = [line for line in lines if not _PREAMBLE.match(line)] or lines or [type(error).__name__]
+    return re.sub(r"^\(\d+\) ", "", lines[0].strip())[:limit]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare_device(tf: Any, runner_threads: int) -> tuple[str, str, int | None]:
@@ -193,7 +211,7 @@ def _prepare_device(tf: Any, runner_threads: int) -> tuple[str, str, int | None]
     gpus = tf.config.list_physical_devices("GPU")
     device = "GPU" if gpus else "CPU"
     wanted = policy.threads(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         device=device,
         runner_threads=runner_threads,
     )

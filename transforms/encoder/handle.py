@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import tarfile
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -60,7 +63,7 @@ def resolve(handle: str) -> Path:
             "give a local folder, a .tar.gz, a URL or 'minilm'"
         )
     if scheme in _REMOTE:
-        return _check_saved_model(_download(handle), handle)
+        return _check_saved_model(_below_top_folder(_download(handle)), handle)
     path = Path(handle.removeprefix("file://")).expanduser()
     if not path.exists():
         raise UsageError(
@@ -70,7 +73,7 @@ def resolve(handle: str) -> Path:
     if path.is_dir():
         return _check_saved_model(path, handle)
     if re.search(r"\.(tar\.gz|tgz|tar)$", path.name):
-        return _check_saved_model(_unpack(path), handle)
+        return _check_saved_model(_below_top_folder(_unpack(path)), handle)
     raise UsageError(f"--model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one")
 
 
@@ -110,7 +113,8 @@ def _download(handle: str) -> Path:
     import tensorflow_hub as hub
 
     try:
-        return Path(hub.resolve(handle))
+        found = hub.resolve(handle)
+        return _copy(found) if "://" in found else Path(found)  # a bucket's folder is left where it is
     except Exception as e:  # tensorflow-hub passes on whatever urllib, tarfile and tf.io.gfile raise
         reason = redact_in(str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__, handle)
         raise UsageError(
@@ -119,31 +123,64 @@ def _download(handle: str) -> Path:
         ) from None
 
 
+def _copy(remote: str) -> Path:
+    """Copies a folder of an object store into the cache, once for every state of its files."""
+    import tensorflow as tf
+
+    gfile = tf.io.gfile
+    files = [f"{folder}/{name}" for folder, _, names in gfile.walk(remote.rstrip("/")) for name in names]
+    states = [(file, (state := gfile.stat(file)).length, state.mtime_nsec) for file in sorted(files)]
+    target = cache_dir() / "models" / hashlib.sha256(repr(states).encode()).hexdigest()[:32]
+    if not target.exists():
+        with _building(target) as temporary:
+            for file, _, _ in states:
+                local = temporary / file.removeprefix(remote.rstrip("/") + "/")
+                local.parent.mkdir(parents=True, exist_ok=True)
+                gfile.copy(file, str(local))
+    return target
+
+
+@contextlib.contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` once it is whole; another process may have been first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    try:
+        yield temporary
+        with contextlib.suppress(OSError):
+            os.rename(temporary, target)
+        if not target.exists():
+            raise OSError(f"cannot be moved to {target}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def redact_in(message: str, handle: str) -> str:
     """Replaces a handle inside a message by its redacted form."""
     return message.replace(handle, redact(handle))
 
 
+def _below_top_folder(folder: Path) -> Path:
+    """Many archives hold one top folder; TF Hub's own hold the model at the top."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
+
+
 def _unpack(archive: Path) -> Path:
     """Unpacks an archive once into the cache, safely: no path outside, no links out, no device files."""
-    sha = hashlib.sha256()
-    with open(archive, "rb") as f:
-        while block := f.read(_CHUNK):
-            sha.update(block)
-    target = cache_dir() / "models" / sha.hexdigest()[:32]
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
-        try:
-            with tarfile.open(archive) as tar:
+    try:
+        target = cache_dir() / "models" / _sha256(archive)[:32]
+        if not target.exists():
+            with _building(target) as temporary, tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
-            os.rename(temporary, target)
-        except (tarfile.TarError, EOFError, OSError) as e:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not target.exists():  # otherwise another process was first
-                raise UsageError(
-                    f"--model {archive}: cannot be unpacked ({e}); fetch or pack it again"
-                ) from e
-    entries = [p for p in target.iterdir() if not p.name.startswith(".")]
-    # Many archives hold one top folder; TF Hub's own hold the model at the top.
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
+        return target
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as e:
+        reason = (
+            "no tar archive" if type(e) is tarfile.ReadError else e
+        )  # it tells of every compression tried
+        raise UsageError(f"--model {archive}: cannot be unpacked ({reason}); fetch or pack it again") from e
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

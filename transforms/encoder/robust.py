@@ -43,8 +43,17 @@ class RobustEncoder:
         """
         vectors = np.zeros((len(texts), self.encoder.dim), np.float32)
         failures: dict[int, str] = {}
-        for first, last in self._fitting(costs):
-            self._embed(texts, costs, first, last, vectors, failures)
+        parts = self._fitting(costs)[::-1]
+        while parts:
+            first, last = parts.pop()
+            result = self._try(texts[first:last], sum(costs[first:last]))
+            if not isinstance(result, str):
+                vectors[first:last] = result
+            elif last - first == 1:
+                failures[first] = result
+            else:
+                middle = (first + last) // 2
+                parts += [(middle, last), (first, middle)]
         if failures:
             self._blame(texts, failures)
         if len(failures) < len(texts):
@@ -64,44 +73,23 @@ class RobustEncoder:
             total += cost
         return [*parts, (first, len(costs))]
 
-    def _embed(
-        self,
-        texts: Sequence[str],
-        costs: Sequence[int],
-        first: int,
-        last: int,
-        vectors: np.ndarray,
-        failures: dict[int, str],
-    ) -> None:
-        reason = ""
+    def _try(self, texts: Sequence[str], cost: int) -> np.ndarray | str:
+        """Returns the vectors, or why there are none."""
         try:
-            result = self.encoder.embed(texts[first:last])
-            if np.isfinite(result).all():
-                vectors[first:last] = result
-                return
-            reason = "the model gives NaN or infinity"
+            vectors = self.encoder.embed(texts)
         except ModelError:
             raise
-        except (
-            Exception
-        ) as e:  # whatever a model raises for a text is that text's fault, until proven otherwise
-            if _out_of_memory(e):
-                self._remember(sum(costs[first:last]), alone=last - first == 1)
-                reason = "out of memory: the model cannot embed it even alone"
-            else:
-                reason = f"the model refuses it: {type(e).__name__}: {first_line(e)}"
-        if last - first == 1:
-            failures[first] = reason
-            return
-        middle = (first + last) // 2
-        self._embed(texts, costs, first, middle, vectors, failures)
-        self._embed(texts, costs, middle, last, vectors, failures)
+        except Exception as e:  # whatever it is, it is the text's fault until proven otherwise
+            if not _out_of_memory(e):
+                return f"the model refuses it: {type(e).__name__}: {first_line(e)}"
+            if len(texts) > 1:
+                self._remember(cost)
+            return "out of memory: the model cannot embed it even alone"
+        return vectors if np.isfinite(vectors).all() else "the model gives NaN or infinity"
 
-    def _remember(self, cost: int, *, alone: bool) -> None:
-        if alone:
-            return
+    def _remember(self, cost: int) -> None:
+        fits = max(1, cost // 2)
         with self._lock:
-            fits = max(1, cost // 2)
             if self._fits is None or fits < self._fits:
                 self._fits = fits
                 _LOG.warning(
@@ -133,4 +121,7 @@ class RobustEncoder:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    """Whether memory ran out; cuBLAS and cuDNN say so under the name of other errors."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return type(error).__name__ == "InternalError" and "ALLOC_FAILED" in str(error)

@@ -52,7 +52,7 @@ def string_input(
     specs = {f"argument {i}": spec for i, spec in enumerate(args) if isinstance(spec, tf.TensorSpec)} | {
         name: spec for name, spec in kwargs.items() if isinstance(spec, tf.TensorSpec)
     }
-    found = ", ".join(f"{name}: {spec.dtype.name} {_shape(spec.shape)}" for name, spec in specs.items())
+    found = _described(specs)
     where = f"--model {redact(handle)}: signature {signature} takes ({found or 'nothing'})"
     if len(specs) != 1 or next(iter(specs.values())).dtype != tf.string:
         image = any(spec.dtype.is_floating and spec.shape.rank == 4 for spec in specs.values())
@@ -73,16 +73,20 @@ def string_input(
 
 
 def pick_output(function: Any, config: ModelConfig) -> str | None:
+    """The name of the output that holds the vectors; None where the outputs have no names."""
     outputs = function.structured_outputs
     if not isinstance(outputs, dict):
         if config.output:
             raise UsageError(f"--model-output {config.output}: the model has one output, without a name")
-        if isinstance(outputs, (list, tuple)) and len(outputs) != 1:
+        alone = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        where = f"--model {redact(config.handle)}"
+        if len(alone) != 1:
             raise UsageError(
-                f"the model gives {len(outputs)} outputs without names; choose another --signature"
+                f"{where}: gives {len(alone)} outputs without names, expected one; choose another --signature"
             )
+        _check_vectors(alone[0], f"{where}: its output")
         return None
-    described = ", ".join(f"{name}: {spec.dtype.name} {_shape(spec.shape)}" for name, spec in outputs.items())
+    described = _described(outputs)
     if config.output:
         if config.output not in outputs:
             raise UsageError(f"--model-output {config.output}: no such output; the model has ({described})")
@@ -96,29 +100,35 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
             f"--model {redact(config.handle)}: expected one float output [n, dim], found {len(names)} of "
             f"({described}); name one with --model-output"
         )
-    spec = outputs[names[0]]
-    if not spec.dtype.is_floating or spec.shape.rank not in (None, 2):
-        raise UsageError(
-            f"--model-output {names[0]}: is {spec.dtype.name} {_shape(spec.shape)}, expected floats [n, dim]"
-        )
+    _check_vectors(outputs[names[0]], f"--model-output {names[0]}:")
     return names[0]
 
 
-def count_signature(loaded: Any) -> Callable[[list[str]], np.ndarray] | None:
+def _check_vectors(spec: Any, what: str) -> None:
+    if not spec.dtype.is_floating or spec.shape.rank not in (None, 2):
+        raise UsageError(f"{what} is {spec.dtype.name} {_shape(spec.shape)}, expected floats [n, dim]")
+
+
+def count_signature(tf: Any, loaded: Any, handle: str) -> Callable[[list[str]], np.ndarray] | None:
+    """How to count tokens, where the model has a signature for it."""
     function = dict(getattr(loaded, "signatures", {}) or {}).get("count_tokens")
     if function is None:
         return None
-    import tensorflow as tf
-
-    _, call = string_input(tf, function, "", "count_tokens")
+    _, call = string_input(tf, function, handle, "count_tokens")
     return lambda texts: next(iter(call(texts).values())).numpy()
 
 
 def max_tokens(loaded: Any) -> int | None:
+    """The window that the model states, in tokens."""
     value = getattr(loaded, "max_tokens", None)
     if value is None or callable(value):
         return None
     return int(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def _described(specs: dict[str, Any]) -> str:
+    """'name: dtype [shape], ...' by name, since TF keeps no order."""
+    return ", ".join(f"{n}: {spec.dtype.name} {_shape(spec.shape)}" for n, spec in sorted(specs.items()))
 
 
 def _shape(shape: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,8 +101,10 @@ class _OpenShardsFn(beam.DoFn):
         done = folder.names(layout.RECEIPTS)
         plan = folder.read(layout.PLAN)
         assert plan is not None  # the launcher wrote it
-        for line in plan.decode().splitlines()[1:]:
-            shard = Shard.from_line(line)
+        lines = io.BytesIO(plan)
+        lines.readline()  # the job
+        for line in lines:
+            shard = Shard.from_line(line.decode())
             if f"{shard.shard_id}.json" not in done:
                 yield shard
 

@@ -74,6 +74,11 @@ def letter_line(letter: DeadLetter) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
+def _to_json(record: ShardReceipt | ShardFailed) -> bytes:
+    text = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
 class ShardWriter:
     """Writes one shard; nothing of it is visible before `commit`."""
 
@@ -143,8 +148,7 @@ class ShardWriter:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
-        data = json.dumps(dataclasses.asdict(receipt), indent=1, ensure_ascii=False).encode()
-        self._folder.write(layout.receipt(self.shard_id), data)
+        self._folder.write(layout.receipt(self.shard_id), _to_json(receipt))
         self._folder.delete(layout.failure(self.shard_id))
         return receipt
 
@@ -171,9 +175,10 @@ class _WriteFn(beam.DoFn):
 
     def setup(self) -> None:
         self._folder = Folder(self._config.output)
+        self._writer: ShardWriter | None = None
 
     def start_bundle(self) -> None:
-        self._writer: ShardWriter | None = None
+        self._give_up()  # what a bundle that failed has left
 
     def process(self, element: Any) -> Iterator[ShardReceipt | ShardFailed]:
         if isinstance(element, Embedding):
@@ -188,25 +193,25 @@ class _WriteFn(beam.DoFn):
             COUNTERS.add(shards=1)
             yield receipt
         else:
-            self._of(element.shard_id).discard()
-            self._writer = None
-            self._folder.write(
-                layout.failure(element.shard_id),
-                json.dumps(dataclasses.asdict(element), indent=1, ensure_ascii=False).encode(),
-            )
+            self._of(element.shard_id)
+            self._give_up()
+            self._folder.write(layout.failure(element.shard_id), _to_json(element))
             COUNTERS.add(failed_shards=1)
             yield element
 
     def finish_bundle(self) -> None:
         if self._writer is not None:
             shard_id = self._writer.shard_id
-            self._writer.discard()
-            self._writer = None
+            self._give_up()
             raise LedgerError(f"shard {shard_id}: the bundle ended before its end-of-shard marker came")
 
     def teardown(self) -> None:
-        if getattr(self, "_writer", None) is not None:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._writer is not None:
             self._writer.discard()
+            self._writer = None
 
     def _of(self, shard_id: str) -> ShardWriter:
         if self._writer is None:

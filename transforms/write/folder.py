@@ -9,7 +9,7 @@ import os
 import uuid
 from typing import Any, BinaryIO
 
-from transforms.files import is_local
+from transforms.files import is_local, local_path, open_read
 from transforms.write import layout
 
 
@@ -46,8 +46,8 @@ class Folder:
     """
 
     def __init__(self, path: str):
-        self.path = path.removeprefix("file://").rstrip("/") or "/"
         self.local = is_local(path)
+        self.path = (local_path(path) if self.local else path).rstrip("/") or "/"
 
     def join(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -58,9 +58,13 @@ class Folder:
             temporary = self.join(f"{layout.TEMPORARY}/{name.replace('/', '-')}.{uuid.uuid4().hex}")
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
             return PendingFile(open(temporary, "wb"), self.join(name), temporary)
-        return PendingFile(
-            _filesystems().create(self.join(name), "application/octet-stream"), self.join(name)
+        from apache_beam.io.filesystem import CompressionTypes
+
+        # As they are: Beam would compress a .gz once more.
+        raw = _filesystems().create(
+            self.join(name), "application/octet-stream", CompressionTypes.UNCOMPRESSED
         )
+        return PendingFile(raw, self.join(name))
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file, atomically."""
@@ -78,7 +82,7 @@ class Folder:
                 return None
         if not _filesystems().exists(self.join(name)):
             return None
-        with _filesystems().open(self.join(name), "application/octet-stream") as f:
+        with open_read(self.join(name)) as f:
             return f.read()
 
     def names(self, folder: str = "") -> dict[str, int]:
@@ -133,11 +137,13 @@ class PendingFile:
         _sync_folder(folder)
 
     def discard(self) -> None:
-        """Forgets what was written. An upload is left unclosed: closing it would publish half a file."""
-        if self._temporary is not None:
-            self._raw.close()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+        """Forgets what was written; does nothing after `commit`."""
+        if self._temporary is None:
+            _never_close(self._raw)
+            return
+        self._raw.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
 
 
 def _sync_folder(folder: str) -> None:
@@ -147,6 +153,13 @@ def _sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _never_close(upload: Any) -> None:
+    """Gives an upload up: closing it, as the garbage collector does, would publish half a file."""
+    for stream in (upload, getattr(upload, "raw", None)):
+        with contextlib.suppress(AttributeError):  # a BufferedWriter has no such slot, the stream in it has
+            stream.close = lambda: None  # type: ignore[union-attr]
 
 
 def _filesystems() -> Any:

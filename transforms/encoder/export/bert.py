@@ -6,10 +6,19 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from pipeline.export.checkpoint import Checkpoint
+from transforms.encoder.export.checkpoint import Checkpoint
+
+
+def _exact_gelu(x: tf.Tensor) -> tf.Tensor:
+    """x Phi(x) (Hendrycks & Gimpel 2016, arXiv:1606.08415), written as Grappler's oneDNN pattern has it.
+
+    tf.nn.gelu computes it by erfc, which is fused with nothing.
+    """
+    return (0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5)))) * x
+
 
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "gelu": lambda x: tf.nn.gelu(x, approximate=False),
+    "gelu": _exact_gelu,
     "gelu_new": lambda x: tf.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: tf.nn.gelu(x, approximate=True),
     "relu": tf.nn.relu,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from pipeline.export.checkpoint import SPECIAL_TOKENS
-from pipeline.export.reference_classes import (
+from transforms.encoder.export.checkpoint import SPECIAL_TOKENS
+from transforms.encoder.export.reference_classes import (
     FOREIGN,
     ISOLATED,
     MARKS,

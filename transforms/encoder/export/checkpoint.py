@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.export.weights import read_weights
+from transforms.encoder.export.weights import read_weights
 from transforms.errors import UsageError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

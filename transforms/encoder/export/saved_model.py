@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline.export.checkpoint import read_checkpoint
+from transforms.encoder.export.checkpoint import read_checkpoint
 from transforms.errors import ModelError, UsageError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -57,7 +57,7 @@ def _build_in_fresh_process(checkpoint_dir: Path, model_dir: Path, precision: st
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     build = subprocess.run(
-        [sys.executable, "-m", "pipeline.export.build", checkpoint_dir, model_dir, precision],
+        [sys.executable, "-m", "transforms.encoder.export.build", checkpoint_dir, model_dir, precision],
         env=environment,
         capture_output=True,
         text=True,

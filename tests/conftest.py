@@ -1,0 +1,99 @@
+"""What the end-to-end tests share: tiny models saved once, finished outputs, and no process left behind."""
+
+import os
+import signal
+from pathlib import Path
+
+import jobs
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    """Every test ends the processes that it started."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    assert [child.cmdline() for child in left if child.is_running()] == []
+
+
+@pytest.fixture(scope="session")
+def save_model(tmp_path_factory):
+    """Returns a function from HashModel's arguments to the path of one saved with them."""
+    saved = {}
+
+    def save(**kwargs):
+        key = repr(sorted(kwargs.items()))
+        if key not in saved:
+            import models
+
+            saved[key] = models.save_hash_model(tmp_path_factory.mktemp("model") / "m", **kwargs)
+        return saved[key]
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def model(save_model):
+    """A model with a window of 16 tokens that counts them."""
+    return save_model()
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory):
+    """A model that takes a while for each mini-batch, so that a signal comes in the middle."""
+    return jobs.save_slow_model(tmp_path_factory.mktemp("slow") / "m")
+
+
+@pytest.fixture
+def cli(capfd):
+    """Runs the console script's function in this process; returns exit code, stdout and stderr."""
+    from pipeline.cli import main
+
+    def run(*arguments):
+        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capfd.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as e:
+            code = e.code
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """300 JSON documents in three files, some of them bad or long."""
+    return jobs.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, corpus, model):
+    """The output of a job over `corpus`, with dead letters; tests read it and change nothing."""
+    from pipeline import embed
+
+    output = tmp_path_factory.mktemp("finished") / "out"
+    embed(input=str(corpus), output=str(output), model=model, **jobs.CORPUS_OPTIONS)
+    return output
+
+
+@pytest.fixture
+def copy_of(finished, tmp_path):
+    """A copy of `finished` that a test may damage."""
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_find_the_project():
+    os.environ["PYTHONPATH"] = str(ROOT)

@@ -1,0 +1,278 @@
+import gc
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from apache_beam.transforms.window import IntervalWindow
+from apache_beam.utils.shared import Shared
+from fakes import FakeEncoder, bundle, count_words, document, finish, load_fake, run, shared
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.chunk import ChunkConfig, _ChunkFn, estimate_tokens
+from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFailed
+from transforms.encoder.encoder import ModelConfig
+from transforms.encoder.shared import SharedEncoder
+from transforms.errors import ModelError
+from transforms.spans import window_spans
+
+TEN = " ".join(f"w{i}" for i in range(10))
+
+
+def count_characters(texts: Sequence[str]) -> np.ndarray:
+    """Adds up: a token for each character that is neither space nor combining mark, and two special ones."""
+    return np.array([2 + sum(not (c.isspace() or unicodedata.combining(c)) for c in t) for t in texts])
+
+
+def count_pairs(texts: Sequence[str]) -> np.ndarray:
+    """Does not add up: a text has more tokens than its parts together."""
+    return np.array([2 + len("".join(t.split())) + len(t.split()) ** 2 // 4 for t in texts])
+
+
+def test_estimate_counts_bytes() -> None:
+    assert estimate_tokens(["", "four", "fives", "漢字"]).tolist() == [2, 3, 4, 4]
+
+
+words = st.text(alphabet="aé漢 \t\n\u0301", max_size=60)
+
+
+@given(
+    texts=st.lists(words, max_size=4),
+    window=st.integers(4, 20),
+    overlap=st.integers(0, 30),
+    count=st.sampled_from([count_characters, count_pairs]),
+)
+def test_spans_cover_every_word_in_order_and_fit(texts, window, overlap, count) -> None:
+    cut = window_spans(texts, window=window, overlap=overlap, count=count)
+    assert len(cut) == len(texts)
+    for text, spans in zip(texts, cut, strict=True):
+        covered = {i for start, end, _ in spans for i in range(start, end)}
+        assert [i for i, c in enumerate(text) if not c.isspace() and i not in covered] == []
+        assert [span[0] for span in spans] == sorted(span[0] for span in spans)
+        for start, end, tokens in spans:
+            assert tokens == count([text[start:end]])[0]
+            assert tokens <= window
+
+
+@given(text=words, window=st.integers(4, 20), overlap=st.integers(0, 30))
+def test_each_span_goes_on_from_the_one_before_and_repeats_no_more_than_the_overlap(
+    text, window, overlap
+) -> None:
+    (spans,) = window_spans([text], window=window, overlap=overlap, count=count_characters)
+    for (start, end, _), (next_start, next_end, _) in zip(spans, spans[1:], strict=False):
+        assert start < next_start
+        assert end < next_end
+        assert count_characters([text[next_start : max(next_start, end)]])[0] - 2 <= overlap
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [
+        (0, ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]),
+        (1, ["w0 w1 w2 w3", "w3 w4 w5 w6", "w6 w7 w8 w9"]),
+        (2, ["w0 w1 w2 w3", "w2 w3 w4 w5", "w4 w5 w6 w7", "w6 w7 w8 w9"]),
+        # No more than half a window is repeated, however much is asked for.
+        (6, ["w0 w1 w2 w3", "w2 w3 w4 w5", "w4 w5 w6 w7", "w6 w7 w8 w9"]),
+        (1000, ["w0 w1 w2 w3", "w2 w3 w4 w5", "w4 w5 w6 w7", "w6 w7 w8 w9"]),
+    ],
+)
+def test_overlap(overlap: int, expected: list[str]) -> None:
+    (spans,) = window_spans([TEN], window=6, overlap=overlap, count=count_words)
+    assert [TEN[start:end] for start, end, _ in spans] == expected
+
+
+def test_nothing_is_repeated_where_the_next_word_needs_the_room() -> None:
+    text = "aaaa bbbb cccccccccc d"  # of 4, 4, 10 and 1 tokens in a window of 10
+    (spans,) = window_spans([text], window=12, overlap=5, count=count_characters)
+    assert [text[start:end] for start, end, _ in spans] == ["aaaa bbbb", "cccccccccc", "d"]
+
+
+def test_text_without_spaces_is_halved() -> None:
+    text = "漢" * 25
+    (spans,) = window_spans([text], window=12, overlap=0, count=count_characters)
+    assert spans == [(0, 6, 8), (6, 12, 8), (12, 18, 8), (18, 25, 9)]
+
+
+def test_a_huge_word_among_others() -> None:
+    text = "a " + "b" * 1000 + " c"
+    (spans,) = window_spans([text], window=102, overlap=0, count=count_characters)
+    assert "".join(text[start:end] for start, end, _ in spans).replace(" ", "") == text.replace(" ", "")
+    assert max(tokens for _, _, tokens in spans) <= 102
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_no_cut_before_a_combining_mark(marks: list[int]) -> None:
+    text = "".join("e" + "\u0301" * n for n in marks)
+    (spans,) = window_spans([text], window=5, overlap=0, count=count_characters)
+    assert "".join(text[start:end] for start, end, _ in spans) == text
+    assert [start for start, _, _ in spans if unicodedata.combining(text[start])] == []
+
+
+def test_a_mark_is_not_torn_off_even_where_marks_fill_the_second_half() -> None:
+    text = "abc" + "\u0301" * 9  # the middle and all that follows are marks
+    lengths = lambda texts: np.array([2 + len(t) for t in texts])  # noqa: E731
+    (spans,) = window_spans([text], window=12, overlap=0, count=lengths)
+    assert [text[start:end] for start, end, _ in spans] == ["ab", "c" + "\u0301" * 9]
+
+
+def chunks_of(encoder: FakeEncoder, config: ChunkConfig, *documents: Document) -> list[Chunk]:
+    return run(_ChunkFn(shared(encoder), config), documents)
+
+
+SHORT, LONG = document(0, "a b"), document(1, TEN)
+
+
+def part(doc: Document, number: int, count: int, text: str, n: int | None, **fields) -> Chunk:
+    start = doc.text.index(text)
+    total = None if n is None else 2 + len(doc.text.split())
+    values = {"tokens": n, "document_tokens": total, "dropped": None if n is None else 0, "cost": n}
+    return Chunk(doc, number, count, start, start + len(text), text, **(values | fields))
+
+
+def test_mean_and_chunks_keep_every_word() -> None:
+    expected = [
+        part(SHORT, 0, 1, "a b", 4),
+        part(LONG, 0, 3, "w0 w1 w2 w3", 6),
+        part(LONG, 1, 3, "w3 w4 w5 w6", 6),
+        part(LONG, 2, 3, "w6 w7 w8 w9", 6),
+    ]
+    for mode in ("mean", "chunks"):
+        assert chunks_of(FakeEncoder(max_tokens=6), ChunkConfig(mode, overlap=1), SHORT, LONG) == expected
+
+
+def test_truncate_gives_a_model_that_cuts_by_itself_more_than_it_can_take() -> None:
+    first = part(LONG, 0, 1, "w0 w1 w2 w3 w4 w5 w6 w7", 6, dropped=6)
+    got = chunks_of(FakeEncoder(max_tokens=6), ChunkConfig("truncate", overlap=0), SHORT, LONG)
+    assert got == [part(SHORT, 0, 1, "a b", 4), first]
+
+
+def test_truncate_where_tokens_do_not_add_up_tells_the_true_number() -> None:
+    encoder = FakeEncoder(max_tokens=9, count=count_pairs)
+    text = "a b c d e f g h"  # 26 tokens as a whole
+    (got,) = chunks_of(encoder, ChunkConfig("truncate", overlap=0), document(0, text))
+    counted = int(count_pairs([got.text])[0])
+    assert (got.tokens, got.dropped) == (min(9, counted), 26 - min(9, counted))
+
+
+def test_truncate_to_a_window_that_the_model_does_not_know() -> None:
+    first = part(LONG, 0, 1, "w0 w1 w2 w3", 6, dropped=6)
+    assert chunks_of(FakeEncoder(), ChunkConfig("truncate", max_tokens=6), LONG) == [first]
+
+
+def test_the_models_own_window_goes_before_max_tokens() -> None:
+    (got,) = chunks_of(FakeEncoder(max_tokens=12), ChunkConfig(max_tokens=6), LONG)
+    assert got == part(LONG, 0, 1, TEN, 12)
+
+
+def test_without_any_window_nothing_is_cut() -> None:
+    assert chunks_of(FakeEncoder(), ChunkConfig(), LONG) == [part(LONG, 0, 1, TEN, 12)]
+
+
+@pytest.mark.parametrize("mode", ["mean", "truncate", "chunks"])
+def test_a_model_that_cannot_count_gives_no_numbers(mode: str) -> None:
+    encoder = FakeEncoder(count=None)
+    (short, *long) = chunks_of(encoder, ChunkConfig(mode, overlap=0, max_tokens=6), SHORT, LONG)
+    assert short == part(SHORT, 0, 1, "a b", None, cost=3)
+    assert {(c.tokens, c.document_tokens, c.dropped) for c in long} == {(None, None, None)}
+    # Estimated: 4 bytes a token, so a word of 2 is one, and 4 of them fill the window of 6.
+    texts = ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]
+    assert [c.text for c in long] == (texts[:1] if mode == "truncate" else texts)
+    assert [c.cost for c in long] == [5, 5, 4][: len(long)]
+
+
+def test_no_chunk_costs_more_than_the_budget() -> None:
+    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=7), LONG)
+    assert (got.tokens, got.cost) == (12, 7)
+
+
+def refuse(word: str, texts: Sequence[str]) -> np.ndarray:
+    if any(word in text for text in texts):
+        raise RuntimeError(f"cannot tokenize {word}\nat great length")
+    return count_words(texts)
+
+
+def test_only_the_text_that_the_tokenizer_refuses_is_lost() -> None:
+    encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts), max_tokens=6)
+    bad = document(1, "BAD text", source="a.jsonl", position=17, shard_id="s")
+    ok, last = document(0, "fine"), document(2, "good too")
+    assert chunks_of(encoder, ChunkConfig(), ok, bad, last) == [
+        part(ok, 0, 1, "fine", 3),
+        DeadLetter(
+            *("doc1", "a.jsonl", 17, "chunk"),
+            *("the model cannot count its tokens: cannot tokenize BAD", "BAD text", 1, "s"),
+        ),
+        part(last, 0, 1, "good too", 4),
+    ]
+
+
+def test_a_lone_surrogate_is_one_dead_letter_where_tokens_are_estimated() -> None:
+    got = chunks_of(FakeEncoder(count=None), ChunkConfig(), document(0, "a\ud800"), document(1, "b"))
+    assert [type(element) for element in got] == [DeadLetter, Chunk]
+    assert got[0].reason.startswith("the model cannot count its tokens: 'utf-8' codec can't encode")
+
+
+def test_a_tokenizer_that_broke_stops_the_job() -> None:
+    def broken(texts: Sequence[str]) -> np.ndarray:
+        raise RuntimeError("device lost")
+
+    with pytest.raises(ModelError, match="^the model no longer counts tokens: device lost$"):
+        chunks_of(FakeEncoder(count=broken), ChunkConfig(), document(0), document(1))
+
+
+def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*args, **kwargs):
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("transforms.chunk.window_spans", bug)
+    with pytest.raises(AssertionError, match="a bug"):
+        chunks_of(FakeEncoder(max_tokens=3), ChunkConfig(), LONG)
+
+
+@pytest.mark.parametrize("marker", [EndOfShard("s", 2), ShardFailed("s", "f", None, "why")])
+def test_a_marker_comes_after_its_documents_and_letters_pass(marker) -> None:
+    letter = DeadLetter("x", "", 0, "read", "blank text")
+    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
+    got = run(fn, [SHORT, letter, marker, LONG])
+    assert got == [letter, part(SHORT, 0, 1, "a b", 4), marker, part(LONG, 0, 1, TEN, 12)]
+
+
+def test_tokens_of_many_documents_are_counted_in_one_call() -> None:
+    calls = []
+    encoder = FakeEncoder(count=lambda texts: calls.append(list(texts)) or count_words(texts))
+    documents = [document(i) for i in range(600)]
+    got = chunks_of(encoder, ChunkConfig(), *documents)
+    assert [c.document for c in got] == documents
+    texts = [d.text for d in documents]
+    assert calls == [texts[:512], texts[512:]]
+
+
+def test_what_is_held_to_the_end_of_a_bundle_keeps_its_window() -> None:
+    early, late = (5, IntervalWindow(0, 10)), (15, IntervalWindow(10, 20))
+    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
+    fn.setup()
+    fn.start_bundle()
+    for doc in (document(0, origin=early), document(1, origin=late)):
+        assert list(fn.process(doc)) == []
+    got = [(v.value.document.doc_id, v.timestamp.micros / 1e6, v.windows) for v in finish(fn)]
+    assert got == [("doc0", 5, (early[1],)), ("doc1", 15, (late[1],))]
+
+
+def test_a_failed_bundle_leaves_nothing_to_the_next() -> None:
+    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
+    fn.setup()
+    fn.start_bundle()
+    list(fn.process(LONG))
+    assert bundle(fn, [SHORT]) == [part(SHORT, 0, 1, "a b", 4)]
+
+
+def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last() -> None:
+    loads = []
+    encoder = SharedEncoder(ModelConfig("fake"), lambda config: loads.append(config) or load_fake(config))
+    fn = _ChunkFn(encoder, ChunkConfig())
+    fn.setup()
+    other = Shared().acquire(FakeEncoder)
+    gc.collect()
+    encoder.acquire()
+    assert other is not None
+    assert len(loads) == 1

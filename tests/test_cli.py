@@ -1,0 +1,255 @@
+"""The command line: what it refuses, what it passes on, what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jobs
+import pytest
+
+import pipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+# The contract: option, and its default as --help shows it.
+EMBED_OPTIONS = {
+    "--input": None,
+    "--input-format": "auto",
+    "--text-field": "text",
+    "--id-field": "file and position",
+    "--keep-field": None,
+    "--keep-text": None,
+    "--model": "minilm",
+    "--signature": "serving_default, or the model's call",
+    "--model-output": None,
+    "--output": None,
+    "--output-format": "parquet",
+    "--vector-dtype": "float32",
+    "--long-documents": "mean",
+    "--chunk-overlap": "32",
+    "--batch-tokens": "by device",
+    "--shard-bytes": "by size and workers",
+    "--max-dead-letters": "1%",
+    "--limit": None,
+    "--dry-run": None,
+    "--runner": "DirectRunner",
+    "--quiet": None,
+    "--overwrite": None,
+    "--skip-bad-files": None,
+    "--verbose": None,
+}
+
+
+def test_help_of_embed(cli):
+    code, out, err = cli("embed", "--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    for option, default in EMBED_OPTIONS.items():
+        described = re.search(
+            rf"{option}(?: [A-Z]+| {{[^}}]*}})? (?!-)(.*?)(?= --[a-z]|$)", text.split("input:", 1)[1]
+        )
+        assert described, option
+        if default is not None:
+            assert f"(default: {default})" in described[1], option
+    for group in ("input:", "model:", "output:", "run:", "exit codes: 0 done"):
+        assert group in text
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ((), ["embed", "status", "verify", "export", "inspect", "--version"]),
+        (("status",), ["OUTPUT"]),
+        (("verify",), ["OUTPUT"]),
+        (("export",), ["CHECKPOINT_DIR", "MODEL_DIR", "--precision", "bfloat16"]),
+        (("inspect",), ["MODEL", "--signature", "--model-output"]),
+    ],
+)
+def test_help_of_commands(cli, command, words):
+    code, out, err = cli(*command, "--help")
+    assert (code, err) == (0, "")
+    assert [word for word in words if word not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "required: COMMAND"),
+        (["embd"], "invalid choice: 'embd'"),
+        (["embed"], "required: --input, --output"),
+        (["embed", "--input=a"], "required: --output"),
+        (["embed", "--input=a", "--output=b", "stray"], "unexpected argument 'stray'"),
+        (
+            ["embed", "--input=a", "--output=b", "--ouput-format=x"],
+            "--ouput-format; did you mean --output-format?",
+        ),
+        (["embed", "--input=a", "--output=b", "--shard-byte=1"], "did you mean --shard-bytes?"),
+        (["embed", "--input=a", "--output=b", "--direct_num_worker=1"], "did you mean --direct_num_workers?"),
+        (["embed", "--input=a", "--output=b", "--zzz"], "unknown option --zzz; see `embedbeam embed --help`"),
+        (["embed", "--input=a", "--output=b", "--limit=x"], "--limit: invalid int value: 'x'"),
+        (["embed", "--input=a", "--output=b", "--limit=0"], "--limit 0: expected a number of 1 or more"),
+        (["embed", "--input=a", "--output=b", "--shard-bytes=1T"], "'1T': expected bytes"),
+        (["embed", "--input=a", "--output=b", "--input-format=x"], "--input-format: invalid choice: 'x'"),
+        (["embed", "--input=a", "--output=b", "--max-dead-letters", "-1"], "--max-dead-letters -1: expected"),
+        (["embed", "--input=a", "--output=b", "--direct_num_workers=4"], "no file"),
+        (["status"], "required: OUTPUT"),
+        (["status", "x", "--limt=2"], "unknown option --limt"),
+        (["status", "/nowhere/x"], "/nowhere/x: no job here"),
+        (["verify", "/nowhere/x"], "/nowhere/x: no job here"),
+        (["export", "a"], "required: MODEL_DIR"),
+        (["inspect", "/nowhere/m"], "--model /nowhere/m: no such file or folder"),
+    ],
+)
+def test_mistakes_are_one_line(cli, arguments, says, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "no file" in says:
+        arguments = [*arguments, f"--model={model}"]
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("embedbeam: error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_workers_are_refused(cli, corpus, model, tmp_path):
+    for flag in ("--direct_num_workers=4", "--direct_running_mode=multi_processing"):
+        code, _, err = cli("embed", f"--input={corpus}", f"--output={tmp_path}/out", f"--model={model}", flag)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the local runner works in one process" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_runner_is_refused(cli, corpus, model, tmp_path):
+    arguments = ["embed", f"--input={corpus}", f"--output={tmp_path}/out", f"--model={model}"]
+    code, _, err = cli(*arguments, "--runner=FlankRunner")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--runner FlankRunner: " in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_beams_own_options_pass(cli, tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(3))
+    code, out, err = cli(
+        "embed",
+        f"--input={tmp_path}/a.jsonl",
+        f"--output={tmp_path}/out",
+        f"--model={model}",
+        "--direct_num_workers=1",
+        "--temp_location=x",
+        "--s3_secret_access_key",
+        "verysecret",
+        "--quiet",
+    )
+    assert (code, out, err) == (0, "", "")
+    assert len(jobs.rows(tmp_path / "out")) == 3
+    assert not any(b"verysecret" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_summary(cli, tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", [*jobs.documents(30), "{"])
+    arguments = ["embed", f"--input={tmp_path}/*.jsonl", f"--output={tmp_path}/out", f"--model={model}"]
+    code, out, err = cli(*arguments, "--max-dead-letters=1")
+    assert (code, err) == (0, "")
+    first, rate, dead, where, opening = out.splitlines()
+    assert first == "embedded 30 of 31 documents into 30 rows of 8 float32 numbers (1 shards, 1 part files)"
+    assert re.fullmatch(
+        r"this run: \d+s, [\d,.]+ documents/s, [\d,]+ tokens/s, \d+% of the time in the model", rate
+    )
+    assert dead == f"dead letters: 1 in {tmp_path}/out/_dead_letters/: not JSON (1)"
+    assert where == f"output: {tmp_path}/out"
+    found = {}
+    exec(opening.removeprefix("open it: "), found)
+    assert sorted(found["df"]["position"]) == sorted(row["position"] for row in jobs.rows(tmp_path / "out"))
+    code, out, err = cli(*arguments, "--max-dead-letters=1")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == "nothing was left to do: everything is committed"
+
+
+def test_dry_run_writes_nothing(cli, tmp_path, corpus):
+    code, out, err = cli(
+        "embed", f"--input={corpus}", f"--output={tmp_path}/a/out", "--model=/nowhere", "--dry-run"
+    )
+    assert (code, err) == (0, "")
+    size = sum(path.stat().st_size for path in corpus.iterdir())
+    lines = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert lines["files"] == "3 (3 jsonl)"
+    assert lines["bytes"] == f"{size:,}"
+    assert lines["shards"] == f"1 of about {256 << 10:,} bytes"
+    assert 200 < int(re.search(r"about (\d+)", lines["documents"])[1]) < 450
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_names_what_is_not_split_or_read(cli, tmp_path):
+    (tmp_path / "t.csv").write_text("text,n\na,1\n")
+    (tmp_path / "README").write_text("no format")
+    (tmp_path / "x.txt").write_text("a text")
+    code, out, _ = cli("embed", f"--input={tmp_path}", "--output=o", "--dry-run", "--input-format=auto")
+    assert code == 0
+    assert "not split  1 files are read by one worker each, e.g. t.csv" in out
+    assert f"not read   1 files of unknown kind, e.g. {tmp_path}/README" in out
+
+
+def test_python_call(tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(3))
+    result = pipeline.embed(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"), model=model)
+    assert isinstance(result, pipeline.Manifest)
+    assert (result.documents, result.rows, result.dim, result.dtype) == (3, 3, 8, "float32")
+    again = pipeline.embed(input=str(tmp_path / "a.jsonl"), output=str(tmp_path / "out"), model=model)
+    assert again == result
+
+
+def test_python_call_refuses(tmp_path):
+    with pytest.raises(TypeError, match="unknown_option"):
+        pipeline.embed(input="a", output=str(tmp_path / "o"), unknown_option=1)
+    from transforms.errors import UsageError
+
+    with pytest.raises(UsageError, match="--dry-run"):
+        pipeline.embed(input="a", output=str(tmp_path / "o"), dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect(cli, model):
+    code, out, err = cli("inspect", model)
+    assert (code, err) == (0, "")
+    card = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.splitlines())
+    assert card["signature"] == "serving_default(text: string [n])"
+    assert (card["dim"], card["dtype"], card["max tokens"]) == ("8", "float32", "16")
+    assert re.fullmatch("[0-9a-f]{64}", card["digest"])
+
+
+@pytest.mark.slow
+def test_plain_file_from_anywhere(tmp_path, model):
+    """Schedulers start the file itself, from any folder, with options that only Beam knows."""
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(3))
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "pipeline" / "embed.py",
+            "--input=a.jsonl",
+            "--output=out",
+            f"--model={model}",
+            "--runner=DirectRunner",
+            "--labels=airflow-version=v2",
+            "--unknown_to_all=1",
+        ],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(jobs.rows(tmp_path / "out")) == 3
+
+
+@pytest.mark.slow
+def test_console_without_terminal_is_silent_on_stderr(tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(50))
+    done = jobs.run(*jobs.EMBED, "--input=a.jsonl", "--output=out", f"--model={model}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 4
+    quiet = jobs.run(
+        *jobs.EMBED, "--input=a.jsonl", "--output=o", f"--model={model}", "--quiet", cwd=tmp_path
+    )
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")

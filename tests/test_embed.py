@@ -1,0 +1,204 @@
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from apache_beam.transforms.window import IntervalWindow
+from fakes import FakeEncoder, bundle, chunk, document, finish, run, shared, vector_of
+
+from transforms.elements import DeadLetter, EmbeddedBatch, EndOfShard
+from transforms.embed import _EmbedFn, embed_mini_batch
+from transforms.encoder.robust import RobustEncoder
+from transforms.errors import ModelError
+
+WAIT = 30  # seconds before a test that would hang fails
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.embed.available_cores", lambda: 2)
+
+
+def plain(elements: list[Any]) -> list[Any]:
+    """Embedded batches as lists that compare: [(text, vector)]."""
+    return [
+        [(c.text, v.tolist()) for c, v in zip(e.chunks, e.vectors, strict=True)]
+        if isinstance(e, EmbeddedBatch)
+        else e
+        for e in elements
+    ]
+
+
+def embedded(*texts: str) -> list[tuple[str, list[float]]]:
+    return [(text, vector_of(text).tolist()) for text in texts]
+
+
+def batch(*texts: str) -> list[Any]:
+    return [chunk(document(i, text)) for i, text in enumerate(texts)]
+
+
+def test_results_come_in_order_though_the_first_is_slow() -> None:
+    second_done = threading.Event()
+
+    def before(texts: list[str]) -> None:
+        if texts == ["first"]:
+            assert second_done.wait(WAIT)
+        else:
+            second_done.set()
+
+    marker = EndOfShard("s", 2)
+    got = run(_EmbedFn(shared(FakeEncoder(before=before)), "float32"), [batch("first"), batch("second"), [marker]])
+    assert plain(got) == [embedded("first"), embedded("second"), marker]
+
+
+def test_two_mini_batches_are_in_the_model_at_once() -> None:
+    both_inside = threading.Barrier(2)
+    encoder = FakeEncoder(before=lambda texts: both_inside.wait(WAIT) and None)
+    got = run(_EmbedFn(shared(encoder), "float32"), [batch("a", "b"), batch("c")])
+    assert plain(got) == [embedded("a", "b"), embedded("c")]
+
+
+def test_one_at_a_time_where_the_runner_has_threads_of_its_own() -> None:
+    encoder = shared(FakeEncoder())
+    object.__setattr__(encoder.config, "runner_threads", 4)
+    fn = _EmbedFn(encoder, "float32")
+    fn.setup()
+    assert fn._threads._max_workers == 1
+    fn.teardown()
+
+
+def test_no_more_than_three_mini_batches_wait() -> None:
+    """Memory does not grow with the bundle: at each step all but three mini-batches were given on."""
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: time.sleep(0.002))), "float32")
+    fn.setup()
+    fn.start_bundle()
+    out: list[Any] = []
+    for i in range(20):
+        out += fn.process(batch(f"t{i}"))
+        assert len(out) >= i + 1 - 3
+    out += [value.value for value in finish(fn)]
+    assert plain(out) == [embedded(f"t{i}") for i in range(20)]
+
+
+def test_an_error_lands_on_its_own_mini_batch() -> None:
+    def before(texts: list[str]) -> None:
+        if texts[0].startswith("broken"):
+            raise ModelError("the model gave [1, 2] for 1 texts")
+
+    fn = _EmbedFn(shared(FakeEncoder(before=before)), "float32")
+    fn.setup()
+    fn.start_bundle()
+    out: list[Any] = []
+    with pytest.raises(ModelError, match="^the model gave"):
+        for texts in (["good"], ["better"], ["broken"], ["never seen"]):
+            out.extend(fn.process(batch(*texts)))
+        out.extend(value.value for value in fn.finish_bundle())
+    # What stood before the broken one came out, or waits in front of it; nothing behind it did.
+    assert plain(out) == [embedded("good"), embedded("better")][: len(out)]
+    assert "never seen" not in str(plain(out))
+    fn.teardown()
+
+
+def test_an_error_in_finish_bundle_comes_after_the_good_ones() -> None:
+    started = threading.Event()
+
+    def before(texts: list[str]) -> None:
+        started.wait(WAIT)
+        if texts == ["broken"]:
+            raise ModelError("no")
+
+    fn = _EmbedFn(shared(FakeEncoder(before=before)), "float32")
+    fn.setup()
+    fn.start_bundle()
+    assert [list(fn.process(batch(text))) for text in ("good", "broken")] == [[], []]
+    started.set()
+    results = fn.finish_bundle()
+    assert plain([next(results).value]) == [embedded("good")]
+    with pytest.raises(ModelError, match="^no$"):
+        next(results)
+
+
+def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
+    gate = threading.Event()
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), "float32")
+    fn.setup()
+    fn.start_bundle()
+    letter, marker = DeadLetter("x", "", 0, "read", "blank text"), EndOfShard("s", 2)
+    assert [list(fn.process(b)) for b in ([*batch("a"), letter], [marker])] == [[], []]
+    gate.set()
+    assert plain([value.value for value in finish(fn)]) == [embedded("a"), letter, marker]
+
+
+def test_futures_of_a_failed_bundle_do_not_reach_the_next() -> None:
+    gate = threading.Event()
+    encoder = FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)
+    fn = _EmbedFn(shared(encoder), "float32")
+    fn.setup()
+    fn.start_bundle()
+    for text in ("old 1", "old 2", "old 3"):
+        list(fn.process(batch(text)))
+    fn.start_bundle()  # the bundle above was given up
+    gate.set()
+    assert plain(bundle(fn, [batch("new")])) == [embedded("new")]
+    fn._threads.shutdown(wait=True)
+    assert ["old 3"] not in encoder.calls  # it had not begun, so the model is not bothered with it
+
+
+def test_teardown_after_a_setup_that_failed() -> None:
+    def load(config: Any) -> Any:
+        raise ModelError("cannot be loaded")
+
+    encoder = shared(FakeEncoder())
+    encoder._load = load
+    fn = _EmbedFn(encoder, "float32")
+    with pytest.raises(ModelError, match="^cannot be loaded$"):
+        fn.setup()
+    fn.teardown()
+
+
+def test_results_at_the_end_of_a_bundle_keep_their_windows() -> None:
+    gate = threading.Event()
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), "float32")
+    fn.setup()
+    fn.start_bundle()
+    first, second = (1, IntervalWindow(0, 10)), (12, IntervalWindow(10, 20))
+    letter = DeadLetter("x", "", 0, "read", "blank text", origin=second)
+    assert list(fn.process([chunk(document(0, "a", origin=first)), letter])) == []
+    gate.set()
+    values = finish(fn)
+    assert plain([value.value for value in values]) == [embedded("a"), letter]
+    assert [(v.timestamp.micros / 1e6, v.windows) for v in values] == [(1, (first[1],)), (12, (second[1],))]
+
+
+class Constant(FakeEncoder):
+    """A number a text: its vector is that number, thrice."""
+
+    def embed(self, texts):
+        return np.array([[float(text)] * 3 for text in texts], np.float32)
+
+
+def test_a_vector_beyond_float16_is_a_dead_letter() -> None:
+    chunks = tuple(batch("1", "65504", "-65505", "2", "1e30"))
+    kept, *letters = embed_mini_batch(RobustEncoder(Constant()), chunks, "float16")
+    assert [c.text for c in kept.chunks] == ["1", "65504", "2"]
+    assert kept.vectors.tolist() == [[1.0] * 3, [65504.0] * 3, [2.0] * 3]
+    reason = "beyond float16: a number above 65504; use --vector-dtype float32"
+    assert letters == [
+        DeadLetter("doc2", "", 0, "embed", reason, "-65505", 2),
+        DeadLetter("doc4", "", 0, "embed", reason, "1e30", 4),
+    ]
+    (whole,) = embed_mini_batch(RobustEncoder(Constant()), chunks, "float32")
+    assert whole.vectors[:, 0].tolist() == np.array([1, 65504, -65505, 2, 1e30], np.float32).tolist()
+
+
+def test_a_refused_text_is_a_dead_letter_with_its_text() -> None:
+    def before(texts: list[str]) -> None:
+        if "bad" in texts:
+            raise ValueError("not this one")
+
+    chunks = tuple(batch("a", "bad", "b"))
+    kept, letter = embed_mini_batch(RobustEncoder(FakeEncoder(before=before)), chunks)
+    assert plain([kept]) == [embedded("a", "b")]
+    reason = "the model refuses it: ValueError: not this one"
+    assert letter == DeadLetter("doc1", "", 0, "embed", reason, "bad", 1)

@@ -1,0 +1,573 @@
+import http.server
+import io
+import os
+import shutil
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from models import DIM, save_hash_model
+
+from transforms.encoder import policy
+from transforms.encoder.encoder import HubEncoder, ModelConfig, first_line
+from transforms.encoder.handle import digest, redact, resolve
+from transforms.encoder.policy import GIB, Threads
+from transforms.errors import ModelError, UsageError
+
+STRINGS = tf.TensorSpec([None], tf.string, name="text")
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDBEAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tfhub"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(save_hash_model(tmp_path_factory.mktemp("model") / "hash"))
+
+
+def save(folder: Path, call: Any = None, **signatures: Any) -> str:
+    """Saves a model of these functions; `call` becomes the model's own call, beside no signature."""
+    module = tf.Module()
+    for name, function in signatures.items():
+        setattr(module, name, function)
+    if call is not None:
+        module.__call__ = call
+    # TF makes a call a signature too, unless there is another.
+    tf.saved_model.save(module, str(folder), signatures=signatures or {"unused": signature(lambda text: {})})
+    return str(folder)
+
+
+def signature(function: Any, *specs: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=specs or [STRINGS])
+
+
+def constant(value: float, dim: int = 2, dtype: tf.DType = tf.float32) -> Any:
+    """text [n] -> [n, dim] of one value."""
+    return lambda text: tf.fill([tf.shape(text)[0], dim], tf.constant(value, dtype))
+
+
+def named(value: float, **fields: Any) -> Any:
+    return signature(lambda text: {"out": constant(value, **fields)(text)})
+
+
+def load(handle: str | Path, **config: Any) -> HubEncoder:
+    return HubEncoder(ModelConfig(str(handle), **config))
+
+
+def error(handle: str | Path, **config: Any) -> str:
+    """The one line with which loading fails, without the handle."""
+    with pytest.raises(UsageError) as caught:
+        load(handle, **config)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(handle), "M")
+
+
+# The hash model
+
+
+def test_a_real_model(model: Path) -> None:
+    encoder = load(model)
+    assert (encoder.signature, encoder.output, encoder.input_name) == ("serving_default", "embedding", "text")
+    assert (encoder.dim, encoder.dtype, encoder.max_tokens, encoder.can_count) == (DIM, "float32", 16, True)
+    vectors = encoder.embed(["a b", "c", "a b"])
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (3, DIM)
+    assert vectors[0].tolist() == vectors[2].tolist() == encoder.embed(["a b"])[0].tolist()
+    assert vectors[0].tolist() != vectors[1].tolist()
+    assert encoder.count_tokens(["a b", "", "c d e"]).tolist() == [2, 0, 3]
+    assert encoder.embed([encoder.sample]).shape == (1, DIM)
+
+
+def test_a_model_that_neither_counts_nor_states_its_window(tmp_path: Path) -> None:
+    encoder = load(save_hash_model(tmp_path / "m", counts=False, window=None))
+    assert (encoder.can_count, encoder.max_tokens) == (False, None)
+    with pytest.raises(ModelError, match="^the model cannot count tokens"):
+        encoder.count_tokens(["a"])
+
+
+# Signatures
+
+
+@pytest.mark.parametrize(
+    ("signatures", "chosen", "value"),
+    [
+        ({"serving_default": 1.0, "default": 2.0, "other": 3.0}, "serving_default", 1.0),
+        ({"default": 2.0, "other": 3.0}, "default", 2.0),
+    ],
+)
+def test_which_signature_is_chosen(tmp_path, signatures, chosen, value) -> None:
+    path = save(tmp_path / "m", **{name: named(v) for name, v in signatures.items()})
+    encoder = load(path)
+    assert encoder.signature == chosen
+    assert encoder.embed(["a"]).tolist() == [[value, value]]
+    assert load(path, signature="other").embed(["a"]).tolist() == [[3.0, 3.0]]
+
+
+def test_the_models_own_call(tmp_path: Path) -> None:
+    encoder = load(save(tmp_path / "m", call=signature(constant(5.0))))
+    assert (encoder.signature, encoder.output) == ("__call__", None)
+    assert encoder.embed(["a", "b"]).tolist() == [[5.0, 5.0]] * 2
+
+
+def test_a_call_with_a_training_flag_and_a_dict(tmp_path: Path) -> None:
+    @tf.function
+    def call(text, training=False):
+        return {"default": constant(2.0 if training else 1.0)(text), "ids": tf.strings.length(text)}
+
+    call.get_concrete_function(STRINGS, training=False)
+    encoder = load(save(tmp_path / "m", call=call))
+    assert (encoder.signature, encoder.output) == ("__call__", "default")
+    assert encoder.embed(["a"]).tolist() == [[1.0, 1.0]]
+
+
+def test_a_signature_that_is_not_there(tmp_path: Path) -> None:
+    path = save(tmp_path / "m", a=named(1.0), b=named(2.0))
+    assert error(path, signature="c") == "--signature c: the model has no such signature; it has: a, b"
+    assert error(path) == (
+        "--model M: has neither serving_default nor a call; it has the signatures: a, b; "
+        "name one with --signature"
+    )
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    ("specs", "takes", "more"),
+    [
+        (
+            [tf.TensorSpec([None, 224, 224, 3], tf.float32, "x")],
+            "x: float32 [n, 224, 224, 3]",
+            "; this is an image model",
+        ),
+        ([STRINGS, tf.TensorSpec([None], tf.string, "y")], "text: string [n], y: string [n]", ""),
+        ([tf.TensorSpec([None], tf.int32, "ids")], "ids: int32 [n]", ""),
+    ],
+)
+def test_inputs_that_are_not_one_string_tensor(tmp_path: Path, specs, takes: str, more: str) -> None:
+    def serve(*tensors):
+        return {"out": tf.zeros([tf.shape(tensors[0])[0], 2])}
+
+    names = ", ".join(spec.name for spec in specs)
+    source = f"lambda {names}: serve({names})"
+    path = save(tmp_path / "m", serving_default=signature(eval(source, {"serve": serve}), *specs))
+    # Keyword arguments of a signature come in order of name.
+    assert error(path) == (
+        f"--model M: signature serving_default takes ({takes}), expected one string tensor [n]{more}: "
+        "choose a text model or another --signature"
+    )
+
+
+@pytest.mark.parametrize("shape", [[None, 2], [3], [], [None, 1, 1]])
+def test_string_inputs_of_another_shape(tmp_path: Path, shape: list[int | None]) -> None:
+    spec = tf.TensorSpec(shape, tf.string, name="text")
+    path = save(tmp_path / "m", serving_default=signature(lambda text: {"out": tf.zeros([1, 2])}, spec))
+    shown = str([d or "n" for d in shape]).replace("'", "")
+    assert error(path) == (
+        f"--model M: signature serving_default takes (text: string {shown}), "
+        "expected one string tensor [n] with a free first dimension"
+    )
+
+
+def test_an_input_of_shape_n_1(tmp_path: Path) -> None:
+    def serve(text):
+        return {"out": tf.cast(tf.strings.length(text), tf.float32)}
+
+    spec = tf.TensorSpec([None, 1], tf.string, name="text")
+    encoder = load(save(tmp_path / "m", serving_default=signature(serve, spec)))
+    assert encoder.embed(["a", "bcd"]).tolist() == [[1.0], [3.0]]
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_float_types_become_float32(tmp_path: Path, dtype: str) -> None:
+    encoder = load(save(tmp_path / "m", serving_default=named(0.5, dtype=tf.as_dtype(dtype))))
+    vectors = encoder.embed(["a"])
+    assert (encoder.dtype, vectors.dtype, vectors.tolist()) == (dtype, np.float32, [[0.5, 0.5]])
+
+
+def test_several_outputs(tmp_path: Path) -> None:
+    def serve(text):
+        return {"a": constant(1.0)(text), "b": constant(2.0, dim=3)(text), "n": tf.strings.length(text)}
+
+    path = save(tmp_path / "m", serving_default=signature(serve))
+    described = "a: float32 [n, 2], b: float32 [n, 3], n: int32 [n]"  # by name: TF keeps no order
+    assert error(path) == (
+        f"--model M: expected one float output [n, dim], found 2 of ({described}); name one with --model-output"
+    )
+    assert error(path, output="c") == f"--model-output c: no such output; the model has ({described})"
+    assert error(path, output="n") == "--model-output n: is int32 [n], expected floats [n, dim]"
+    encoder = load(path, output="b")
+    assert (encoder.dim, encoder.embed(["x"]).tolist()) == (3, [[2.0] * 3])
+
+
+def test_an_output_called_default_is_the_one_meant(tmp_path: Path) -> None:
+    def serve(text):
+        return {"default": constant(1.0)(text), "other": constant(2.0)(text)}
+
+    encoder = load(save(tmp_path / "m", serving_default=signature(serve)))
+    assert (encoder.output, encoder.embed(["x"]).tolist()) == ("default", [[1.0, 1.0]])
+
+
+def test_outputs_without_names(tmp_path: Path) -> None:
+    two = save(tmp_path / "two", call=signature(lambda text: (constant(1.0)(text), constant(2.0)(text))))
+    assert error(two) == "--model M: gives 2 outputs without names, expected one; choose another --signature"
+    one = save(tmp_path / "one", call=signature(lambda text: [constant(1.0)(text)]))
+    assert load(one).embed(["a"]).tolist() == [[1.0, 1.0]]
+    assert error(one, output="x") == "--model-output x: the model has one output, without a name"
+    number = save(tmp_path / "int", call=signature(constant(1, dtype=tf.int32)))
+    assert error(number) == "--model M: its output is int32 [n, 2], expected floats [n, dim]"
+
+
+def test_no_float_output(tmp_path: Path) -> None:
+    path = save(tmp_path / "m", serving_default=signature(lambda text: {"n": tf.strings.length(text)}))
+    assert error(path) == (
+        "--model M: expected one float output [n, dim], found 0 of (n: int32 [n]); name one with --model-output"
+    )
+
+
+def test_a_shape_that_only_the_first_call_shows(tmp_path: Path) -> None:
+    def unknown(shape):  # as TF infers nothing of a py_function
+        return signature(lambda text: {"out": tf.reshape(tf.ones([6]), tf.cast(shape(text), tf.int32))})
+
+    rank = save(tmp_path / "rank", serving_default=unknown(lambda t: tf.concat([[tf.size(t)], [2, 3]], 0)))
+    assert error(rank).startswith("--model M: expected one float output [n, dim], found 0")
+    rows = save(tmp_path / "rows", serving_default=unknown(lambda t: [3 * tf.size(t), 2]))
+    assert error(rows) == "--model M: the model gave [3, 2] for 1 texts, expected [1, dim]"
+
+
+def test_a_dim_that_changes(tmp_path: Path) -> None:
+    def serve(text):
+        n = tf.size(text)
+        return {"out": tf.ones([n, n])}
+
+    encoder = load(save(tmp_path / "m", serving_default=signature(serve)))
+    with pytest.raises(ModelError, match=r"^the model gave \[2, 2\] for 2 texts, expected \[2, 1\]$"):
+        encoder.embed(["a", "b"])
+
+
+def test_nan_for_the_sample(tmp_path: Path) -> None:
+    path = save(tmp_path / "m", serving_default=named(float("nan")))
+    assert error(path) == "--model M: gives NaN or infinity for a sample sentence"
+
+
+def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
+    def serve(text):
+        with tf.control_dependencies([tf.debugging.Assert(tf.size(text) > 9, ["too few"])]):
+            return {"out": constant(1.0)(text)}
+
+    path = save(tmp_path / "m", serving_default=signature(serve))
+    assert error(path) == "--model M: fails on a sample sentence: assertion failed: [too few]"
+
+
+def test_count_tokens_of_the_wrong_shape(tmp_path: Path) -> None:
+    count = signature(lambda text: {"tokens": tf.constant([1, 2])})
+    path = save(tmp_path / "m", serving_default=named(1.0), count_tokens=count)
+    assert error(path) == "--model M: signature count_tokens gave [2] for 1 texts, expected [1]"
+    floats = signature(lambda x: {"tokens": x}, tf.TensorSpec([None], tf.float32, "x"))
+    path = save(tmp_path / "n", serving_default=named(1.0), count_tokens=floats)
+    assert error(path).startswith("--model M: signature count_tokens takes (x: float32 [n]), expected one")
+
+
+def test_threads_share_a_model(model: Path) -> None:
+    encoder = load(model)
+    texts = [[f"text {i} of {t}" for i in range(t + 1)] for t in range(8)]
+    expected = [encoder.embed(some).tolist() for some in texts]
+    got: list[Any] = [None] * 8
+    threads = [
+        threading.Thread(target=lambda t=t: got.__setitem__(t, encoder.embed(texts[t]).tolist()))
+        for t in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("plain", "plain"),
+        ("\n  two\nlines", "two"),
+        ("", "ValueError"),
+        (
+            'Graph execution error:\n\nDetected at node A defined at\n  File "a.py", line 1\n    x = y\nwhy\n\t [[A]]',
+            "why",
+        ),
+        (
+            "2 root error(s) found.\n  (0) INVALID_ARGUMENT: why\n\t [[A]]\n  (1) other",
+            "INVALID_ARGUMENT: why",
+        ),
+    ],
+)
+def test_first_line(message: str, line: str) -> None:
+    assert first_line(ValueError(message)) == line
+
+
+# Handles
+
+
+def test_paths_that_are_no_models(tmp_path: Path) -> None:
+    assert error(tmp_path / "no") == (
+        "--model M: no such file or folder; expected a SavedModel folder, a .tar.gz of one, a URL or 'minilm'"
+    )
+    (tmp_path / "file.txt").write_text("x")
+    expected = "--model M: is a file; expected a SavedModel folder or a .tar.gz of one"
+    assert error(tmp_path / "file.txt") == expected
+    (tmp_path / "empty").mkdir()
+    for name in ("b.bin", "a.bin"):
+        (tmp_path / "bert" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bert" / name).write_text("x")
+    advice = "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
+    missing = "--model M: not a SavedModel: no saved_model.pb in it"
+    assert error(tmp_path / "empty") == f"{missing} (found: nothing); {advice}"
+    assert error(tmp_path / "bert") == f"{missing} (found: a.bin, b.bin); {advice}"
+    schemes = "http, https, gs, s3, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
+    assert error("ftp://me:pw@x/m") == f"--model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
+
+
+def test_a_broken_saved_model(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
+    assert error(tmp_path).startswith("--model M: cannot be loaded: ")
+
+
+def test_file_urls_and_home(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model.parent))
+    assert resolve(f"file://{model}") == resolve("~/hash") == resolve(str(model)) == model
+
+
+def test_digest_is_of_what_the_model_is(model: Path, tmp_path: Path) -> None:
+    original = digest(model)
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    assert digest(copy) == original
+    (copy / "fingerprint.pb").write_bytes(b"drawn anew")
+    (copy / "README.md").write_text("a note")
+    assert digest(copy) == original
+    for name in ("saved_model.pb", "variables/variables.data-00000-of-00001"):
+        data = bytearray((copy / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (copy / name).write_bytes(data)
+        assert digest(copy) != original
+        shutil.copy(model / name, copy / name)
+        assert digest(copy) == original
+    (copy / "assets" / "vocab.txt").parent.mkdir(exist_ok=True)
+    (copy / "assets" / "vocab.txt").write_text("a")
+    with_asset = digest(copy)
+    (copy / "assets" / "vocab.txt").rename(copy / "assets" / "words.txt")
+    assert len({original, with_asset, digest(copy)}) == 3
+
+
+def test_a_model_other_than_the_plans(model: Path) -> None:
+    assert load(model, digest=digest(model)).digest == digest(model)
+    with pytest.raises(
+        ModelError, match=f"digest {digest(model)} here, 123 expected; the same model must lie"
+    ):
+        load(model, digest="123")
+
+
+# Archives
+
+
+def pack(archive: Path, model: Path, top: str = "") -> Path:
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(model, arcname=top or ".")
+    return archive
+
+
+@pytest.mark.parametrize("top", ["", "universal-encoder"])
+def test_an_archive_is_unpacked_once(tmp_path: Path, model: Path, top: str) -> None:
+    archive = pack(tmp_path / "m.tar.gz", model, top)
+    folder = resolve(str(archive))
+    assert digest(folder) == digest(model)
+    assert load(archive).embed(["a"]).tolist() == load(model).embed(["a"]).tolist()
+    before = folder.stat().st_ctime_ns
+    assert resolve(str(archive)) == folder
+    assert folder.stat().st_ctime_ns == before
+    assert [p.name for p in (tmp_path / "cache" / "models").iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_archive_that_would_write_elsewhere(tmp_path: Path) -> None:
+    archive = tmp_path / "evil.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        info = tarfile.TarInfo("../../evil.txt")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"evil"))
+    message = error(archive)
+    assert message.startswith("--model M: cannot be unpacked ('../../evil.txt' would be extracted to ")
+    assert message.endswith("; fetch or pack it again")
+    assert list(tmp_path.rglob("evil.txt")) == []
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no archive"])
+def test_a_damaged_archive(tmp_path: Path, model: Path, damage: str) -> None:
+    archive = pack(tmp_path / "m.tar.gz", model)
+    data = bytearray(archive.read_bytes())
+    if damage == "truncated":
+        data = data[: len(data) // 2]
+    elif damage == "flipped":
+        data[len(data) // 2 : len(data) // 2 + 40] = b"\xff" * 40
+    else:
+        data = bytearray(b"<html>not found</html>")
+    archive.write_bytes(data)
+    message = error(archive)
+    assert message.startswith("--model M: cannot be unpacked (")
+    assert message.endswith("); fetch or pack it again")
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_an_archive_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "weights.bin").write_text("x")
+    archive = pack(tmp_path / "m.tar.gz", tmp_path / "x", "x")
+    assert error(archive).startswith(
+        "--model M: not a SavedModel: no saved_model.pb in it (found: weights.bin)"
+    )
+
+
+# URLs
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """A server on this machine: (its URL, the folder it serves, the paths asked for)."""
+    folder, asked = tmp_path / "served", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}", folder, asked
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize("top", ["", "encoder"])
+def test_a_url_is_fetched_once_into_tfhubs_cache(server, model: Path, tmp_path: Path, top: str) -> None:
+    url, folder, asked = server
+    pack(folder / "m.tar.gz", model, top)
+    found = resolve(f"{url}/m.tar.gz")
+    assert digest(found) == digest(model)
+    assert tmp_path / "tfhub" in found.parents
+    requests = list(asked)
+    assert resolve(f"{url}/m.tar.gz") == found
+    assert asked == requests != []
+
+
+def test_a_url_where_nothing_is(server) -> None:
+    url, _, _ = server
+    advice = "check the address, the network and your credentials"
+    assert (
+        error(f"{url}/no.tar.gz")
+        == f"--model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
+    )
+    redacted = f"{url}/no.tar.gz".replace("//", "//***@") + "?***"
+    message = error(f"{url}/no.tar.gz?sig=abc".replace("//", "//me:secret@"))
+    assert message.startswith(f"--model {redacted}: cannot be fetched (")
+    assert "secret" not in message
+    assert "abc" not in message
+
+
+def test_a_server_that_does_not_answer() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert error(f"http://127.0.0.1:{port}/m.tar.gz") == (
+        "--model M: cannot be fetched (<urlopen error [Errno 111] Connection refused>); "
+        "check the address, the network and your credentials"
+    )
+
+
+def test_a_page_instead_of_an_archive(server) -> None:
+    url, folder, _ = server
+    (folder / "m.tar.gz").write_text("<html>")
+    assert error(f"{url}/m.tar.gz").startswith("--model M: cannot be fetched (")
+
+
+def test_a_folder_in_a_bucket_is_copied_once_for_each_state(model: Path, monkeypatch) -> None:
+    """TF's in-memory file system stands in for a bucket's."""
+    monkeypatch.setattr("transforms.encoder.handle._REMOTE", ("ram",))
+    for file in (path for path in model.rglob("*") if path.is_file()):
+        target = f"ram://bucket/m/{file.relative_to(model).as_posix()}"
+        tf.io.gfile.makedirs(os.path.dirname(target))
+        tf.io.gfile.copy(str(file), target, overwrite=True)
+    first = resolve("ram://bucket/m")
+    assert digest(first) == digest(model)
+    assert resolve("ram://bucket/m") == first
+    with tf.io.gfile.GFile("ram://bucket/m/saved_model.pb", "ab") as f:
+        f.write(b"more")
+    assert digest(resolve("ram://bucket/m")) != digest(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("https://me:secret@example.com/m?sig=abc#part", "https://***@example.com/m?***"),
+        ("https://token@example.com:8080/m", "https://***@example.com:8080/m"),
+        ("https://example.com/m?x=1", "https://example.com/m?***"),
+        ("gs://bucket/model", "gs://bucket/model"),
+        ("/a/path?with=marks", "/a/path?with=marks"),
+        ("minilm", "minilm"),
+    ],
+)
+def test_redact(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+# Policy
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "tokens"),
+    [
+        ("CPU", None, 1000),
+        ("CPU", 64 * GIB, 1000),
+        ("GPU", None, 16384),
+        ("GPU", 1 * GIB, 4096),
+        ("GPU", 8 * GIB, 16384),
+        ("GPU", 15 * GIB, 16384),
+        ("GPU", 16 * GIB, 32768),
+        ("GPU", 40 * GIB, 65536),
+        ("GPU", 80 * GIB, 131072),
+        ("GPU", 192 * GIB, 131072),
+    ],
+)
+def test_default_batch_tokens(device: str, memory: int | None, tokens: int) -> None:
+    assert policy.default_batch_tokens(device, memory) == tokens
+
+
+@pytest.mark.parametrize(
+    ("cores", "device", "runner_threads", "threads"),
+    [
+        (1, "CPU", 1, Threads(1, 1)),
+        (2, "CPU", 1, Threads(2, 1)),
+        (3, "CPU", 1, Threads(2, 1)),
+        (16, "CPU", 1, Threads(2, 8)),
+        (16, "CPU", 4, Threads(1, 4)),
+        (4, "CPU", 12, Threads(1, 1)),
+        (1, "GPU", 1, Threads(2, 0)),
+        (16, "GPU", 1, Threads(2, 0)),
+        (16, "GPU", 4, Threads(1, 0)),
+    ],
+)
+def test_threads(cores: int, device: str, runner_threads: int, threads: Threads) -> None:
+    assert policy.threads(cores=cores, device=device, runner_threads=runner_threads) == threads

