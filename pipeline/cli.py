@@ -89,7 +89,6 @@ def _dispatch(given: list[str]) -> int:
         return _embed(parsed, unknown, [*program, *given])
     if unknown:
         raise UsageError(f"unknown option {unknown[0]}; see `embedbeam {parsed.command} --help`")
-    quiet_libraries()
     if parsed.command == "status":
         from pipeline.status import print_status
 
@@ -111,8 +110,6 @@ def _dispatch(given: list[str]) -> int:
 def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -> int:
     values = {k: v for k, v in vars(parsed).items() if k != "command"}
     options = Options(**values, beam_args=tuple(unknown))
-    if not options.verbose:
-        quiet_libraries()
     if options.dry_run:
         from pipeline.dry_run import print_plan
 
@@ -153,6 +150,8 @@ def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser) -> None:
 def _guarded(call: Callable[[], int], given: list[str]) -> int:
     """Turns errors into one line and an exit code."""
     verbose = "--verbose" in given
+    if not verbose:
+        quiet_libraries()
     try:
         return call()
     except KeyboardInterrupt:
@@ -203,3 +202,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore")
     for name in ("apache_beam", "tensorflow", "absl", "root", "h5py"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("apache_beam.runners.common", "apache_beam.runners.worker"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks of errors that are told in one line

@@ -54,6 +54,7 @@ def _import(name: str) -> ModuleType | None:
 
 def docstrings() -> Iterator[dict[str, str]]:
     """Documents: each public module, class and function with a docstring, once, under its qualified name."""
+    warnings.simplefilter("ignore")  # reading some old modules' attributes warns
     seen: set[str] = set()
     known: set[int] = set()
     for module in standard_modules():

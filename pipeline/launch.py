@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import finish
 from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file, row_schema
@@ -44,14 +45,14 @@ def run(options: Options) -> finish.Manifest:
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"--output {options.output}: is a file; expected a folder")
     with output_lock(folder):
-        model_digest = digest(resolve(options.model))
+        model = resolve(options.model)
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
         if plan_data is None:
             check_empty(folder)
             plan = make_plan(options)
             sample = take_sample(plan, options)
             kept = kept_types(plan, sample, options)
-            encoder = load_encoder(options, model_digest)
+            encoder = load_encoder(options)
             make_runner(options)
             job = new_job(options, plan, kept, encoder.acquire().encoder)
             shards = list(plan.shards)
@@ -59,7 +60,7 @@ def run(options: Options) -> finish.Manifest:
             folder.write(layout.PLAN, plan_file(job, plan))
         else:
             job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-            check_same_job(job, options, model_digest)
+            check_same_job(job, options, digest(model))
             encoder = None
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
@@ -71,7 +72,7 @@ def run(options: Options) -> finish.Manifest:
         done = len(folder.names(layout.RECEIPTS))
         if done < len(shards):
             if encoder is None:
-                encoder = load_encoder(options, model_digest)
+                encoder = load_encoder(options, job.model_digest)
             device = getattr(encoder.acquire().encoder, "device_name", "unknown")
             write_run(folder, device)
             with Progress(len(shards), folder, quiet=options.quiet):
@@ -106,13 +107,15 @@ def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) ->
     return manifest
 
 
-def load_encoder(options: Options, model_digest: str) -> SharedEncoder:
+def load_encoder(options: Options, model_digest: str | None = None) -> SharedEncoder:
     """Loads and checks the model here, before any worker starts; local workers then share it."""
     from transforms.encoder.encoder import ModelConfig
     from transforms.encoder.shared import SharedEncoder
 
     encoder = SharedEncoder(ModelConfig(options.model, options.signature, options.model_output, model_digest))
-    encoder.keep()
+    loaded: Any = encoder.keep()
+    # Workers on other machines must have the very same model.
+    encoder.config = dataclasses.replace(encoder.config, digest=loaded.encoder.digest)
     return encoder
 
 
@@ -153,13 +156,15 @@ def run_pipeline(options: Options, job: Job, encoder: SharedEncoder) -> None:
     build_pipeline(pipeline, config)
     try:
         pipeline.run().wait_until_finish()
-    except EmbedbeamError:
+    except EmbedbeamError as e:
+        e.args = (_STEP.sub("", str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
         raise
     except Exception as e:
         _LOG.info("the pipeline failed", exc_info=True)
         raise plain_error(e) from e
 
 
+_STEP = re.compile(r" \[while running '.*", re.DOTALL)
 _OWN_ERROR = re.compile(r"transforms\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
 
 
@@ -171,5 +176,5 @@ def plain_error(error: Exception) -> EmbedbeamError:
         kind, message = own[-1]
         return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = re.sub(r" \[while running '.*", "", lines[-1] if lines else type(error).__name__)
+    last = _STEP.sub("", lines[-1] if lines else type(error).__name__)
     return finish.JobFailed(f"{last} (run with --verbose for the traceback)")

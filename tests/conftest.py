@@ -2,13 +2,12 @@
 
 import os
 import signal
-from pathlib import Path
 
 import jobs
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by whichever test is first
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +91,3 @@ def copy_of(finished, tmp_path):
 
     shutil.copytree(finished, tmp_path / "out")
     return tmp_path / "out"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def children_find_the_project():
-    os.environ["PYTHONPATH"] = str(ROOT)

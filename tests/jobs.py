@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ CORPUS_OPTIONS = {
     "max_dead_letters": "10%",
 }
 FLAGS = ["--id-field=id", "--keep-field=n", "--keep-text", "--shard-bytes=2500", "--max-dead-letters=10%"]
+ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 EMBED = [PYTHON, "-m", "pipeline", "embed"]
 
@@ -91,10 +93,23 @@ def expected_vector(text):
     return vector / np.linalg.norm(vector)
 
 
+def environment():
+    """What children get: the project, and nothing that keeps TensorFlow quiet."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "GRPC_"))}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
 def run(*arguments, **kwargs):
     """Runs a command to its end."""
     command = [str(argument) for argument in arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def start(*arguments, **kwargs):
+    """Starts a command."""
+    command = [str(argument) for argument in arguments]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
+    return subprocess.Popen(command, env=environment(), text=True, **streams)
 
 
 def wait_for(condition, process, seconds=120):

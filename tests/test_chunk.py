@@ -1,4 +1,5 @@
 import gc
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -60,7 +61,7 @@ def test_each_span_goes_on_from_the_one_before_and_repeats_no_more_than_the_over
     text, window, overlap
 ) -> None:
     (spans,) = window_spans([text], window=window, overlap=overlap, count=count_characters)
-    for (start, end, _), (next_start, next_end, _) in zip(spans, spans[1:], strict=False):
+    for (start, end, _), (next_start, next_end, _) in itertools.pairwise(spans):
         assert start < next_start
         assert end < next_end
         assert count_characters([text[next_start : max(next_start, end)]])[0] - 2 <= overlap
@@ -216,7 +217,7 @@ def test_a_tokenizer_that_broke_stops_the_job() -> None:
     def broken(texts: Sequence[str]) -> np.ndarray:
         raise RuntimeError("device lost")
 
-    with pytest.raises(ModelError, match="^the model no longer counts tokens: device lost$"):
+    with pytest.raises(ModelError, match=r"^the model no longer counts tokens: device lost$"):
         chunks_of(FakeEncoder(count=broken), ChunkConfig(), document(0), document(1))
 
 

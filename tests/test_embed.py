@@ -48,7 +48,9 @@ def test_results_come_in_order_though_the_first_is_slow() -> None:
             second_done.set()
 
     marker = EndOfShard("s", 2)
-    got = run(_EmbedFn(shared(FakeEncoder(before=before)), "float32"), [batch("first"), batch("second"), [marker]])
+    got = run(
+        _EmbedFn(shared(FakeEncoder(before=before)), "float32"), [batch("first"), batch("second"), [marker]]
+    )
     assert plain(got) == [embedded("first"), embedded("second"), marker]
 
 
@@ -90,10 +92,14 @@ def test_an_error_lands_on_its_own_mini_batch() -> None:
     fn.setup()
     fn.start_bundle()
     out: list[Any] = []
-    with pytest.raises(ModelError, match="^the model gave"):
+
+    def whole_bundle() -> None:
         for texts in (["good"], ["better"], ["broken"], ["never seen"]):
             out.extend(fn.process(batch(*texts)))
         out.extend(value.value for value in fn.finish_bundle())
+
+    with pytest.raises(ModelError, match=r"^the model gave"):
+        whole_bundle()
     # What stood before the broken one came out, or waits in front of it; nothing behind it did.
     assert plain(out) == [embedded("good"), embedded("better")][: len(out)]
     assert "never seen" not in str(plain(out))
@@ -115,7 +121,7 @@ def test_an_error_in_finish_bundle_comes_after_the_good_ones() -> None:
     started.set()
     results = fn.finish_bundle()
     assert plain([next(results).value]) == [embedded("good")]
-    with pytest.raises(ModelError, match="^no$"):
+    with pytest.raises(ModelError, match=r"^no$"):
         next(results)
 
 
@@ -152,7 +158,7 @@ def test_teardown_after_a_setup_that_failed() -> None:
     encoder = shared(FakeEncoder())
     encoder._load = load
     fn = _EmbedFn(encoder, "float32")
-    with pytest.raises(ModelError, match="^cannot be loaded$"):
+    with pytest.raises(ModelError, match=r"^cannot be loaded$"):
         fn.setup()
     fn.teardown()
 

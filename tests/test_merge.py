@@ -69,7 +69,16 @@ def row(chunks: Sequence[Chunk]) -> tuple[Any, ...]:
     weights = np.arange(1, len(chunks) + 1, dtype=np.float64)
     mean = np.average(np.stack([vector(c) for c in chunks]).astype(np.float64), axis=0, weights=weights)
     tokens, dropped = chunks[0].document_tokens, chunks[0].dropped
-    return (chunks[0].document.doc_id, mean.astype(np.float32).tolist(), tokens, dropped, None, None, None, True)
+    return (
+        chunks[0].document.doc_id,
+        mean.astype(np.float32).tolist(),
+        tokens,
+        dropped,
+        None,
+        None,
+        None,
+        True,
+    )
 
 
 def plain(elements: Sequence[Any]) -> list[Any]:

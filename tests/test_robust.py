@@ -154,7 +154,7 @@ def test_a_wrong_shape_is_passed_on_and_no_rows_fault() -> None:
         raise ModelError("the model gave [2, 7] for 2 texts, expected [2, 3]")
 
     encoder = FakeEncoder(before=before)
-    with pytest.raises(ModelError, match="^the model gave"):
+    with pytest.raises(ModelError, match=r"^the model gave"):
         embed(RobustEncoder(encoder), ["a", "b"])
     assert len(encoder.calls) == 1
 
@@ -188,5 +188,7 @@ def test_real_rows_are_the_same_alone_and_after_memory_ran_out(small: HubEncoder
 def test_a_real_model_that_is_broken_after_its_warm_up(tmp_path: Path) -> None:
     robust = RobustEncoder(HubEncoder(ModelConfig(save_hash_model(tmp_path, broken_after_warm_up=True))))
     reason = r"the model refuses it: InvalidArgumentError: assertion failed: \[broken model\]"
-    with pytest.raises(ModelError, match=f"^the model fails on all 2 documents of a mini-batch alike: {reason}$"):
+    with pytest.raises(
+        ModelError, match=f"^the model fails on all 2 documents of a mini-batch alike: {reason}$"
+    ):
         robust.embed(["a", "b"], [1, 1])

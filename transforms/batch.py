@@ -26,7 +26,7 @@ def cost_of(element: Any, batch_tokens: int) -> int:
 
     No element costs more than the budget: BatchElements would emit an empty list before it.
     """
-    if isinstance(element, (EndOfShard, ShardFailed)):
+    if isinstance(element, (EndOfShard, ShardFailed, _FirstOfBundle)):
         return batch_tokens
     return min(element.cost, batch_tokens) if isinstance(element, Chunk) else 1
 
@@ -78,6 +78,29 @@ class OrderByLength(beam.PTransform):
         return chunks | beam.ParDo(_OrderFn())
 
 
+class _FirstOfBundle:
+    """Comes before a bundle's first element, costs the whole budget and so makes a mini-batch of its own.
+
+    BatchElements takes the size of a bundle's first batch as the limit of its second one, even where both
+    limits are equal. Without this, mini-batches would depend on which shard a bundle begins with.
+    """
+
+
+class _OpenFn(beam.DoFn):
+    def start_bundle(self) -> None:
+        self._opened = False
+
+    def process(self, element: Any) -> Iterator[Any]:
+        if not self._opened:
+            self._opened = True
+            yield _FirstOfBundle()
+        yield element
+
+
+def _is_filled(mini_batch: list[Any]) -> bool:
+    return not isinstance(mini_batch[0], _FirstOfBundle)
+
+
 @dataclasses.dataclass(eq=False)
 class BatchByTokens(beam.PTransform):
     """Chunks into mini-batches of at most `batch_tokens` tokens; none spans two shards."""
@@ -86,9 +109,14 @@ class BatchByTokens(beam.PTransform):
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
         budget = self.batch_tokens
-        # Equal limits switch off BatchElements' estimator, whose sizes depend on timing.
-        return chunks | beam.BatchElements(
-            min_batch_size=budget,
-            max_batch_size=budget,
-            element_size_fn=lambda element: cost_of(element, budget),
+        return (
+            chunks
+            | "Open" >> beam.ParDo(_OpenFn())
+            # Equal limits switch off BatchElements' estimator, whose sizes depend on timing.
+            | beam.BatchElements(
+                min_batch_size=budget,
+                max_batch_size=budget,
+                element_size_fn=lambda element: cost_of(element, budget),
+            )
+            | "Filled" >> beam.Filter(_is_filled)
         )

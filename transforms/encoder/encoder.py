@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,13 +84,16 @@ class HubEncoder:
         """
         started = time.monotonic()
         folder = resolve(config.handle)
-        self.digest = digest(folder)
+        with ThreadPoolExecutor(1) as threads:
+            # Hashing leaves Python free, and TF's import is nothing but Python.
+            found = threads.submit(digest, folder)
+            tf = import_tensorflow()
+            self.digest = found.result()
         if config.digest and config.digest != self.digest:
             raise ModelError(
                 f"--model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
-        tf = import_tensorflow()
         self.device, self.device_name, self.device_memory = _prepare_device(tf, config.runner_threads)
         loaded = _load(folder, config.handle)
         self.signature, function = pick_signature(tf, loaded, config)

@@ -1,0 +1,144 @@
+"""Every step and every DoFn reaches a worker as it was made."""
+
+import dataclasses
+import importlib
+import pickle
+import pkgutil
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.internal.cloudpickle import cloudpickle
+from fakes import load_fake
+
+import transforms
+from transforms.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
+from transforms.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
+from transforms.elements import (
+    Chunk,
+    DeadLetter,
+    Document,
+    Embedding,
+    EndOfShard,
+    Shard,
+    ShardFailed,
+    ShardReceipt,
+    Slice,
+)
+from transforms.embed import EmbedMiniBatches, _EmbedFn
+from transforms.embed_documents import EmbedDocuments, _SplitFn, _TagOriginFn
+from transforms.encoder.encoder import HubEncoder, ModelConfig
+from transforms.encoder.shared import SharedEncoder
+from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
+from transforms.merge import MergeChunks, _MergeFn
+from transforms.read import ReadOptions
+from transforms.read.shards import OpenShards, ReadConfig, ReadShards, _OpenShardsFn, _ReadFn
+from transforms.write.commit import WriteConfig, WriteShards, _WriteFn
+from transforms.write.schema import RowSchema
+
+ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d", 4))
+CHUNK = ChunkConfig("chunks", 3, 128, 500)
+READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True)
+WRITE = WriteConfig(
+    "out", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
+)
+
+STEPS: list[Any] = [
+    *(OpenShards("out"), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(), BatchByTokens(7)),
+    *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks("chunks", False), WriteShards(WRITE)),
+    EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3, 4),
+]
+DOFNS: list[Any] = [
+    *(_OpenShardsFn(), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(), _OpenFn()),
+    *(_EmbedFn(ENCODER, "float16"), _MergeFn("chunks", False), _WriteFn(WRITE), _TagOriginFn(), _SplitFn()),
+]
+
+
+def described(value: Any) -> Any:
+    """A value's type and contents, all the way down."""
+    if isinstance(value, beam.utils.shared.Shared):
+        return value._key
+    if isinstance(value, SharedEncoder | beam.PTransform | beam.DoFn):
+        return type(value), {name: described(v) for name, v in vars(value).items()}
+    return value
+
+
+def modules() -> list[Any]:
+    names = [m.name for m in pkgutil.walk_packages(transforms.__path__, "transforms.")]
+    return [importlib.import_module(name) for name in names]
+
+
+def test_the_lists_are_complete() -> None:
+    own = {
+        value
+        for module in modules()
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, beam.PTransform | beam.DoFn)
+        and value.__module__.startswith("transforms.")
+    }
+    assert own == {type(value) for value in (*STEPS, *DOFNS)}
+
+
+@pytest.mark.parametrize("value", [*STEPS, *DOFNS, ENCODER], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("library", [pickle, cloudpickle])
+def test_round_trip(value: Any, library: Any) -> None:
+    copy = library.loads(library.dumps(value))
+    assert described(copy) == described(value)
+
+
+DOCUMENT = Document("d", "t", "s", 1, 2, "sh", {"k": 1}, (3, "w"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(CHUNK, READ, WRITE, ENCODER.config, WRITE.schema, Slice("p", "s", "txt"), DOCUMENT),
+        *(Shard("s", (Slice("p", "s", "txt", 1, 2, 3, 4.5, 6, 7),)), EndOfShard("s", 1)),
+        *(DeadLetter("d", "s", 1, "read", "why", "p", 2, "sh", (3, "w")), ShardFailed("s", "f", None, "why")),
+        *(
+            Chunk(DOCUMENT, 0, 1, 0, 1, "t", 3, 3, 0, 3),
+            ShardReceipt("s", 1, 1, {}, 1, 0, "p", 2, "x", None, 1, 2, "h", 3),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_elements_and_configs(value: Any) -> None:
+    copy = pickle.loads(pickle.dumps(value))
+    assert copy == value
+    assert dataclasses.asdict(copy) == dataclasses.asdict(value)  # origins, which == leaves out
+
+
+def test_a_row() -> None:
+    import numpy as np
+
+    row = pickle.loads(
+        pickle.dumps(Embedding(DOCUMENT, np.arange(3, dtype=np.float32), 5, 1, 0, 2, 4, False))
+    )
+    assert (row.document, row.vector.tolist()) == (DOCUMENT, [0, 1, 2])
+    assert (row.tokens, row.tokens_dropped, row.chunk, row.start, row.end, row.last) == (5, 1, 0, 2, 4, False)
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("u"), ModelError("m"), LedgerError("l"), BadFileError("a.gz", 7, "truncated")]
+)
+def test_errors(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_a_loaded_model_does_not_travel_and_its_copies_share_one() -> None:
+    loads = []
+
+    def load(config: ModelConfig) -> Any:
+        loads.append(config)
+        return load_fake(config)
+
+    shared = SharedEncoder(ModelConfig("m"), load)
+    shared.keep()
+    assert "_kept" not in shared.__getstate__()
+    copy = SharedEncoder.__new__(SharedEncoder)
+    copy.__dict__.update(shared.__getstate__())
+    assert copy.acquire() is shared.acquire()
+    assert loads == [ModelConfig("m")]
+    assert SharedEncoder(ModelConfig("m"))._load is HubEncoder

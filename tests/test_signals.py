@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: stop at once, say what is committed and how to go on."""
+
+import shlex
+import signal
+
+import jobs
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def start(folder, model, *flags):
+    arguments = ["--input=in dir/*.jsonl", "--output=out dir", f"--model={model}", "--id-field", "id"]
+    return jobs.start(*jobs.EMBED, *arguments, "--shard-bytes=2000", "--batch-tokens=40", *flags, cwd=folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    jobs.write_jsonl(tmp_path / "in dir" / "a.jsonl", jobs.documents(1500))
+    return tmp_path
+
+
+def committed(folder):
+    return len(list((folder / "out dir" / "_embedbeam" / "receipts").glob("*.json")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle(number, folder, slow_model, cli):
+    flags = ["--overwrite", "--s3_secret_access_key=verysecret"]
+    with start(folder, slow_model, *flags) as process:
+        jobs.wait_for(lambda: committed(folder) >= 2, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + number, "")
+    done = committed(folder)
+    total = len((folder / "out dir" / "_embedbeam" / "plan.jsonl").read_text().splitlines()) - 1
+    assert 2 <= done < total
+    said, resume = err.splitlines()  # and no traceback
+    assert said == f"embedbeam: stopped; {done} of {total} shards are committed in out dir. To go on:"
+    assert jobs.temporaries(folder / "out dir") == []
+    assert not (folder / "out dir" / "_SUCCESS").exists()
+    assert not [p for p in psutil.process_iter(["cmdline"]) if "out dir" in str(p.info["cmdline"])]
+    assert "verysecret" not in err
+    assert "--overwrite" not in err
+    text = cli("status", folder / "out dir")[1]
+    assert "job         stopped before its end; run the same command again to go on" in text
+    assert f"shards      {done} of {total} committed, 0 failed" in text
+    before = jobs.files(folder / "out dir")
+    again = jobs.run(*shlex.split(resume), cwd=folder)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [r["doc_id"] for r in jobs.rows(folder / "out dir")] == sorted(f"d{i}" for i in range(1500))
+    assert jobs.files(folder / "out dir").items() >= before.items()
+    assert cli("verify", folder / "out dir")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_during_start_up(number, folder, slow_model):
+    with start(folder, slow_model) as process:
+        jobs.wait_for((folder / "out dir" / "_embedbeam" / "lock").exists, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + number, "")
+    assert err == "embedbeam: stopped before anything was written\n"
+    assert jobs.temporaries(folder / "out dir") == []
+
+
+def test_status_while_it_runs(folder, slow_model):
+    with start(folder, slow_model) as process:
+        jobs.wait_for(lambda: committed(folder) >= 2, process)
+        done = jobs.run(jobs.PYTHON, "-m", "pipeline", "status", "out dir", cwd=folder)
+        process.kill()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"job         running: process {process.pid} on ")
+    assert any(line.startswith("rate        ") for line in lines)
+    assert any(line.startswith("time left   ") for line in lines)
+    died = jobs.run(jobs.PYTHON, "-m", "pipeline", "status", "out dir", cwd=folder)
+    assert died.stdout.startswith("job         stopped before its end; run the same command again to go on")
