@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from transforms.errors import UsageError
 from transforms.write import layout
@@ -33,12 +33,10 @@ def output_lock(folder: Folder) -> Iterator[None]:
     except OSError as e:
         raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(lock):
             raise UsageError(
                 f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
-            ) from None
+            )
         try:
             yield
         except UsageError:
@@ -50,6 +48,16 @@ def output_lock(folder: Folder) -> Iterator[None]:
             raise
     finally:
         lock.close()
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Tries for half a second, since `status` holds the lock for a moment to learn who has it."""
+    for _ in range(6):
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def clear(folder: Folder) -> None:

@@ -18,8 +18,6 @@ def command(folder, model, *flags):
 def test_every_dead_letter_of_the_corpus(finished):
     expected = []
     for name in "abc":
-        lines = (finished.parent / "x", name)
-        del lines
         expected.append((f"{name}13", "read", "blank text"))
         expected.append((f"{name}7", "embed", "the model refuses it"))
         expected.append((f"{name}.jsonl:", "read", "not JSON"))

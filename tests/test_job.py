@@ -230,7 +230,7 @@ def test_chunks(tmp_path, model):
         chunk_overlap=4,
         keep_text=True,
     )
-    *long, short = jobs.rows(tmp_path / "out")
+    *long, short = ds.dataset(f"{tmp_path}/out", format="parquet").to_table().to_pylist()
     assert [row["chunk"] for row in long] == [0, 1, 2]
     assert [text[row["start"] : row["end"]].split()[0] for row in long] == ["w0", "w12", "w24"]
     assert [len(text[row["start"] : row["end"]].split()) for row in long] == [16, 16, 16]

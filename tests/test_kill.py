@@ -62,7 +62,7 @@ def test_killed_again_and_again(corpus, model, finished, tmp_path, cli):
     output = tmp_path / "out"
     seen = {}
     for _ in range(20):
-        killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename receipt", 4, *command(corpus, model, output))
+        killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename receipt", 6, *command(corpus, model, output))
         times = {r["shard_id"]: r["finished"] for r in jobs.receipts(output)}
         assert times.items() >= seen.items()
         seen = times

@@ -1,7 +1,11 @@
 """The in-graph tokenizer against Hugging Face `tokenizers`, id by id."""
 
+import os
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -160,3 +164,31 @@ def test_no_texts():
 def test_refuses_a_vocabulary_it_cannot_reproduce(token):
     with pytest.raises(UsageError, match="younger than Unicode 8"):
         BertTokenizer([*SPECIALS, token], lower_case=True, strip_accents=True, max_tokens=5)
+
+
+_LOWER = """
+import sys, tensorflow as tf
+from pipeline.export.tokenizer import BertTokenizer
+for strip_accents in (True, False):
+    options = {"lower_case": True, "strip_accents": strip_accents, "max_tokens": 9}
+    words = BertTokenizer(["[UNK]", "[CLS]", "[SEP]"], **options)
+    sys.stdout.buffer.write(words._normalize(tf.constant([sys.argv[1]])).numpy()[0] + b"|")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["C", "tr_TR.UTF-8", "az", "lt_LT.UTF-8"])
+def test_the_environments_language_changes_nothing(language):
+    """ICU takes its default locale from the environment."""
+    capitals = "ISPARTA İ I\u0307 Ì Í Ĩ Į Į\u0301 J\u0301 I\u0300 Σ"
+    result = subprocess.run(
+        [sys.executable, "-c", _LOWER, capitals],
+        env=os.environ
+        | {"LC_ALL": language, "LANG": language, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        check=True,
+    )
+    lowered = "".join(char.lower() for char in capitals.replace("Σ", "σ"))
+    stripped = "isparta i i i i i i i j i σ"
+    assert result.stdout.decode() == f"{stripped}|{lowered}|"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import re
@@ -171,6 +172,7 @@ def _unpack(archive: Path) -> Path:
     try:
         target = cache_dir() / "models" / _sha256(archive)[:32]
         if not target.exists():
+            _check_gzip(archive)
             with _building(target) as temporary, tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
         return target
@@ -179,6 +181,16 @@ def _unpack(archive: Path) -> Path:
             "no tar archive" if type(e) is tarfile.ReadError else e
         )  # it tells of every compression tried
         raise UsageError(f"--model {archive}: cannot be unpacked ({reason}); fetch or pack it again") from e
+
+
+def _check_gzip(archive: Path) -> None:
+    """Reads a .gz to its end and so to its checksum: tarfile takes a broken header for the end."""
+    with open(archive, "rb") as f:
+        if f.read(2) != b"\x1f\x8b":
+            return
+    with gzip.open(archive) as unzipped:
+        while unzipped.read(_CHUNK):
+            pass
 
 
 def _sha256(file: Path) -> str:

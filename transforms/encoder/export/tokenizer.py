@@ -26,6 +26,8 @@ _PLACEHOLDERS = dict(zip(SPECIAL_TOKENS, "\U00010001\U00010002\U00010003\U000100
 _RESERVED = "10000-10005"
 # Capitals whose lower case ICU does not know yet, while Unicode 8 already had the small letter.
 _LOWER_CASE = {"Σ": "σ", "\ua7cb": "ɤ", "\ua7dc": "ƛ"}
+# ICU lowers these by the environment's language (Turkish, Lithuanian); so does it I and J, which are ASCII.
+_LOWER_CASE_BY_LANGUAGE = {"İ": "i\u0307", "Ì": "ì", "Í": "í", "Ĩ": "ĩ", "Į": "į"}
 
 
 class BertTokenizer(tf.Module):
@@ -103,9 +105,10 @@ class BertTokenizer(tf.Module):
             texts = _replace(tf_text.normalize_utf8(texts, "NFD"), regex_class(MARKS), "")
         if self._lower_case:
             # Character by character, as the reference: ICU would make a final sigma of some.
-            for capital, small in _LOWER_CASE.items():
+            by_language = {} if self._strip_accents else _LOWER_CASE_BY_LANGUAGE
+            for capital, small in (_LOWER_CASE | by_language).items():
                 texts = _replace(texts, capital, small)
-            texts = tf.strings.lower(texts, encoding="utf-8")
+            texts = tf.strings.lower(tf.strings.lower(texts), encoding="utf-8")  # ASCII, then the rest
         return texts
 
 
