@@ -23,6 +23,7 @@ class PipelineConfig:
     chunk: ChunkConfig
     encoder: SharedEncoder
     write: WriteConfig
+    window_chunks: int
 
 
 def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollection:
@@ -35,7 +36,7 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
         | OpenShards(config.write.output)
         | ReadShards(config.read)
         | ChunkDocuments(config.encoder, config.chunk)
-        | OrderByLength()
+        | OrderByLength(config.window_chunks)
         | BatchByTokens(config.chunk.batch_tokens)
         | EmbedMiniBatches(config.encoder, config.write.schema.vector_dtype)
         | MergeChunks(config.chunk.mode)

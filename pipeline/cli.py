@@ -197,7 +197,6 @@ def _on_signals(options: Options, command: list[str]) -> None:
 def quiet_libraries() -> None:
     """Keeps warnings that a user can do nothing about off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore")
     for name in ("apache_beam", "tensorflow", "absl", "root", "h5py"):

@@ -172,7 +172,8 @@ def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
       UsageError: the file is not a plan of this version.
     """
     try:
-        head, *lines = data.decode().splitlines()
+        # Not splitlines: names may hold U+2028, which is no end of a line here.
+        head, *lines = data.decode().rstrip("\n").split("\n")
         return Job(**json.loads(head)), [Shard.from_line(line) for line in lines]
     except (ValueError, TypeError, KeyError) as e:
         raise UsageError(

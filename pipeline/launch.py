@@ -151,6 +151,7 @@ def run_pipeline(options: Options, job: Job, encoder: SharedEncoder) -> None:
             },
             gzip=job.tfrecord_gzip,
         ),
+        window_chunks=job.window_chunks,
     )
     pipeline = beam.Pipeline(runner=make_runner(options), options=beam_options(options))
     build_pipeline(pipeline, config)

@@ -28,11 +28,6 @@ def through(transform: beam.PTransform, elements: Iterable[Any]) -> list[Any]:
     return list(_SEEN)
 
 
-@pytest.fixture(autouse=True)
-def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.batch.WINDOW_CHUNKS", 6)
-
-
 def shard_of(name: str, costs: Sequence[int]) -> list[Any]:
     chunks = [chunk(document(i, f"{name}{i}", shard_id=name), cost=cost) for i, cost in enumerate(costs)]
     return [*chunks, EndOfShard(name, len(costs))]
@@ -59,7 +54,7 @@ class OrderAndBatch(beam.PTransform):
         self._budget = budget
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | OrderByLength() | BatchByTokens(self._budget)
+        return chunks | OrderByLength(6) | BatchByTokens(self._budget)
 
 
 BUDGET = 10
@@ -135,7 +130,7 @@ def test_a_window_is_bounded_in_characters_too(monkeypatch: pytest.MonkeyPatch) 
 def test_chunks_held_to_the_end_of_a_bundle_keep_their_window() -> None:
     origins = [(1, IntervalWindow(0, 10)), (12, IntervalWindow(10, 20))]
     chunks = [chunk(document(i, origin=origin), cost=i + 1) for i, origin in enumerate(origins)]
-    fn = _OrderFn()
+    fn = _OrderFn(6)
     fn.start_bundle()
     assert [list(fn.process(c)) for c in chunks] == [[], []]
     got = [(value.value, value.timestamp.micros / 1e6, value.windows) for value in finish(fn)]

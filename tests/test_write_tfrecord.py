@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.elements import Document, Embedding
-from transforms.write.schema import RowSchema, check_kept, columns
+from transforms.write.kept import check_kept
+from transforms.write.schema import RowSchema, columns
 from transforms.write.tfrecord import TFRecordSink, feature_spec, to_tf, varint
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

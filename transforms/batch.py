@@ -38,6 +38,9 @@ class _OrderFn(beam.DoFn):
     two of them has alike lengths too.
     """
 
+    def __init__(self, window_chunks: int = WINDOW_CHUNKS):
+        self._window_chunks = window_chunks
+
     def start_bundle(self) -> None:
         self._reset()
 
@@ -50,7 +53,7 @@ class _OrderFn(beam.DoFn):
         if isinstance(element, Chunk):
             self._window.append(element)
             self._characters += len(element.text)
-            if len(self._window) >= WINDOW_CHUNKS or self._characters >= WINDOW_CHARACTERS:
+            if len(self._window) >= self._window_chunks or self._characters >= WINDOW_CHARACTERS:
                 yield from self._release()
         elif isinstance(element, (EndOfShard, ShardFailed)):
             yield from self._release()
@@ -74,8 +77,10 @@ class _OrderFn(beam.DoFn):
 class OrderByLength(beam.PTransform):
     """Chunks in, the same chunks out, sorted by length within a window of one shard."""
 
+    window_chunks: int = WINDOW_CHUNKS
+
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | beam.ParDo(_OrderFn())
+        return chunks | beam.ParDo(_OrderFn(self.window_chunks))
 
 
 class _FirstOfBundle:

@@ -166,6 +166,8 @@ class HubEncoder:
 
 def import_tensorflow() -> Any:
     """Imports TF, with the ops of tensorflow-text registered."""
+    # TF leaves oneDNN off on CPUs without VNNI or AMX, where its fused fp32 products are faster too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _muted_stderr():
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  registers the tokenizer ops that SavedModels use

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transforms.elements import Embedding
-from transforms.write.kept import BYTES_TYPES, FLOAT_TYPES, PLAIN_TYPES, TEXT_TYPES, arrow_type, check_kept
+from transforms.write.kept import BYTES_TYPES, FLOAT_TYPES, PLAIN_TYPES, TEXT_TYPES, arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,6 @@ __all__ = [
     "RowSchema",
     "arrow_schema",
     "arrow_type",
-    "check_kept",
     "columns",
     "stack_vectors",
 ]
