@@ -1,5 +1,5 @@
 # Two targets do everything on a fresh machine: demo and test. PYTHON may name another 3.11, 3.12 or 3.13.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13,$(shell command -v $(p))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # --no-compile: Python compiles what is imported, a tenth of what is installed.

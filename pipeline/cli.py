@@ -150,7 +150,9 @@ def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser) -> None:
 def _guarded(call: Callable[[], int], given: list[str]) -> int:
     """Turns errors into one line and an exit code."""
     verbose = "--verbose" in given
-    if not verbose:
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    else:
         quiet_libraries()
     try:
         return call()
@@ -163,7 +165,12 @@ def _guarded(call: Callable[[], int], given: list[str]) -> int:
         return 2 if isinstance(e, UsageError) else 1
     except BrokenPipeError:
         return 1
-    except Exception as e:  # a bug of ours, or a full disk: still one line, and where to see more
+    except OSError as e:
+        if verbose:
+            raise
+        print(f"embedbeam: error: {os_error_text(e)}", file=sys.stderr)
+        return 1
+    except Exception as e:  # a bug of ours: still one line, and where to see more
         if verbose:
             raise
         print(
@@ -171,6 +178,13 @@ def _guarded(call: Callable[[], int], given: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def os_error_text(error: OSError) -> str:
+    """A full disk, a lost mount: what happened, where, and that nothing committed is lost."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = "what is committed is kept: mend this, then run the same command again"
+    return f"{where}{error.strerror or error}; {advice}"
 
 
 def _on_signals(options: Options, command: list[str]) -> None:
@@ -181,12 +195,14 @@ def _on_signals(options: Options, command: list[str]) -> None:
     from pipeline.summary import stopped_text
     from transforms.write.folder import Folder
 
+    screen = os.dup(2)  # standard error itself is muted while TensorFlow's libraries load
+
     def stop(number: int, _frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
         try:
             # Not print: the signal may have come in the middle of one.
-            os.write(2, stopped_text(options.output, command).encode())
-            Folder(options.output).sweep()
+            os.write(screen, stopped_text(options.output, command).encode("utf-8", "backslashreplace"))
+            Folder(options.output).sweep(own=True)
         finally:
             os._exit(128 + number)
 

@@ -60,7 +60,9 @@ class Manifest:
     feature_spec: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode()
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"
+        )
 
 
 def read_receipts(folder: Folder) -> list[ShardReceipt]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 
 from pipeline.options import Options
@@ -10,11 +11,15 @@ from pipeline.plan import Plan, read_options
 from transforms.elements import DeadLetter, Document, Slice
 from transforms.errors import BadFileError, UsageError
 from transforms.read import read_slice
+from transforms.read.compression import compression_of
 from transforms.write.schema import RowSchema
 
 # Looked at: so many slices, spread over the plan, and so many records at the head of each.
 _SLICES = 32
 _RECORDS = 64
+# Inputs of up to so many bytes are looked at as a whole where fields are kept, since every value has a say in
+# its column's type.
+_SMALL_INPUT = 64 << 20
 
 _TYPES = {str: "string", bool: "bool", int: "int64", float: "double", bytes: "binary"}
 
@@ -43,14 +48,19 @@ def take_sample(plan: Plan, options: Options) -> Sample:
       UsageError: a column that was asked for is not in a file, or no record has the text field.
     """
     slices = [piece for shard in plan.shards for piece in shard.slices]
-    chosen = slices[:: max(1, len(slices) // _SLICES)][:_SLICES]
+    if options.id_field is not None and {piece.format for piece in slices} <= {"lines", "txt"}:
+        raise UsageError(f"--id-field {options.id_field}: the input is plain text, which has no fields")
+    chosen, records = slices[:: max(1, len(slices) // _SLICES)][:_SLICES], _RECORDS
+    if options.keep_field and plan.input_bytes <= _SMALL_INPUT:
+        chosen, records = slices, plan.input_bytes + 1
     documents: list[Document] = []
     letters: list[DeadLetter] = []
     sampled, sampled_bytes = 0, 0.0
     for piece in chosen:
         head: list[Document | DeadLetter] = []
+        limit = records
         try:
-            limit = min(_RECORDS, piece.limit or _RECORDS)
+            limit = min(records, piece.limit or records)
             head = list(read_slice(dataclasses.replace(piece, limit=limit), read_options(options)))
         except BadFileError as e:
             if "column" in e.reason:  # the same in every file: the user named it wrongly
@@ -58,7 +68,7 @@ def take_sample(plan: Plan, options: Options) -> Sample:
         documents += [element for element in head if isinstance(element, Document)]
         letters += [element for element in head if isinstance(element, DeadLetter)]
         sampled += len(head)
-        sampled_bytes += _bytes_of(piece, head)
+        sampled_bytes += _bytes_of(piece, head, whole=len(head) < limit)
     _check_fields(documents, letters, options)
     tokens = sum(2 + len(document.text.encode()) / 4 for document in documents)
     return Sample(
@@ -66,21 +76,26 @@ def take_sample(plan: Plan, options: Options) -> Sample:
     )
 
 
-def _bytes_of(piece: Slice, head: Sequence[Document | DeadLetter]) -> float:
-    """Bytes that the records took; the whole slice if it was read to its end."""
-    if len(head) < _RECORDS:
+def _bytes_of(piece: Slice, head: Sequence[Document | DeadLetter], *, whole: bool) -> float:
+    """Bytes of the file that the records took, estimated unless the slice was read to its end."""
+    if whole or not head:
         return piece.bytes
+    texts = "".join(e.text if isinstance(e, Document) else e.payload or "" for e in head).encode(
+        "utf-8", "replace"
+    )
     if piece.format in ("lines", "jsonl"):
-        return head[-1].position - head[0].position
-    # How much of the file the records were is not known; take their texts, and a little for the rest.
-    return sum(len((e.text if isinstance(e, Document) else e.payload or "").encode()) for e in head) * 1.2
+        size = (head[-1].position - head[0].position) * len(head) / max(1, len(head) - 1)
+    else:
+        size = len(texts) * 1.2  # and a little for the other fields
+    # How far a compressed file was read is not known; zlib tells about how much such text shrinks.
+    return size * len(zlib.compress(texts)) / max(1, len(texts)) if compression_of(piece.path) else size
 
 
 def _check_fields(documents: Sequence[Document], letters: Sequence[DeadLetter], options: Options) -> None:
     if documents or not letters:
         return
     first = letters[0]
-    if "field" in first.reason:
+    if all(letter.reason.startswith("missing field") for letter in letters):
         raise UsageError(
             f"{first.source} at {first.position}: {first.reason}, and so in all {len(letters)} records "
             f"looked at; name the right one with --text-field (now {options.text_field}) or --id-field"
@@ -104,9 +119,16 @@ def kept_types(plan: Plan, sample: Sample, options: Options) -> tuple[tuple[str,
             if value is not None:
                 where = f"{document.source} at {document.position}"
                 _merge(types, name, _TYPES.get(type(value), "string"), where)
+    for name in options.keep_field:
+        if name not in types and sample.documents:
+            raise UsageError(
+                f"--keep-field {name}: has no value in any of the {len(sample.documents):,} records looked "
+                "at; check the name, or leave it out"
+            )
     kept = tuple((name, types.get(name, ("string", ""))[0]) for name in options.keep_field)
     try:
-        RowSchema(dim=1, kept=kept)
+        chunks = options.long_documents == "chunks"
+        RowSchema(dim=1, kept=kept, chunks=chunks, keep_text=options.keep_text)
     except ValueError as e:
         raise UsageError(f"--keep-field: {e}") from e
     return kept

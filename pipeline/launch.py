@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file, ro
 from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
 from pipeline.output import check_empty, clear, output_lock, read_run, write_run
-from pipeline.plan import make_plan, read_options
+from pipeline.plan import find_files, make_plan, read_options
 from pipeline.progress import Progress
 from pipeline.runners import make_runner
 from transforms.counters import COUNTERS
@@ -52,8 +53,10 @@ def run(options: Options) -> finish.Manifest:
             plan = make_plan(options)
             sample = take_sample(plan, options)
             kept = kept_types(plan, sample, options)
-            encoder = load_encoder(options)
             make_runner(options)
+            if plan.unknown:
+                say(options, f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
+            encoder = load_encoder(options)
             job = new_job(options, plan, kept, encoder.acquire().encoder)
             shards = list(plan.shards)
             clear(folder)  # only now: a mistake in the command costs nobody an output
@@ -62,6 +65,7 @@ def run(options: Options) -> finish.Manifest:
             job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
             check_same_job(job, options, digest(model))
             encoder = None
+            _warn_of_new_files(options, shards)
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
             return manifest
@@ -104,7 +108,31 @@ def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) ->
         return None
     if sum(manifest.dead_letters.values()):
         finish.check_dead_letters(finish.read_receipts(folder), options.max_dead_letters, options.output)
-    return manifest
+    return dataclasses.replace(manifest, output=options.output)  # the folder may have been moved
+
+
+def say(options: Options, text: str) -> None:
+    """One line for the user, on standard error."""
+    if not options.quiet:
+        print(f"embedbeam: {text}", file=sys.stderr, flush=True)
+
+
+def _warn_of_new_files(options: Options, shards: list[Shard]) -> None:
+    """A plan is made once: files that came since are not embedded, and the user should know."""
+    if options.limit is not None or options.quiet:
+        return
+    try:
+        _, files, _ = find_files(options)
+    except UsageError:
+        return  # the input is gone; shards that still need it will say so
+    planned = {piece.path for shard in shards for piece in shard.slices}
+    new = [file.path for file, _ in files if file.path not in planned]
+    if new:
+        say(
+            options,
+            f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "
+            "give them an output folder of their own",
+        )
 
 
 def load_encoder(options: Options, model_digest: str | None = None) -> SharedEncoder:
@@ -178,4 +206,7 @@ def plain_error(error: Exception) -> EmbedbeamError:
         return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = _STEP.sub("", lines[-1] if lines else type(error).__name__)
-    return finish.JobFailed(f"{last} (run with --verbose for the traceback)")
+    advice = "run with --verbose for the traceback"
+    if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
+        advice = "what is committed is kept: mend this, then run the same command again"
+    return finish.JobFailed(f"{last} ({advice})")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, TypedDict
 
 from transforms.errors import UsageError
+from transforms.files import is_local
 
 FORMATS = ("auto", "lines", "txt", "jsonl", "csv", "tsv", "parquet", "tfrecord")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -55,7 +58,8 @@ class Options:
         for name in ("input", "keep_field", "beam_args"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
-        object.__setattr__(self, "output", str(self.output))
+        output = str(self.output)
+        object.__setattr__(self, "output", os.path.expanduser(output) if is_local(output) else output)
         object.__setattr__(self, "max_dead_letters", str(self.max_dead_letters))
         if not self.input or not all(self.input):
             raise UsageError("--input is empty: expected a path, a glob, a folder or a URL")
@@ -126,7 +130,7 @@ def most_dead_letters(limit: str, documents: int) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", limit.strip())
     if not match or (not match[2] and "." in match[1]) or (match[2] and float(match[1]) > 100):
         raise UsageError(f"--max-dead-letters {limit}: expected a number like 10 or a percentage like 1%")
-    return int(documents * float(match[1]) / 100) if match[2] else int(match[1])
+    return int(documents * Fraction(match[1]) / 100) if match[2] else int(match[1])
 
 
 def size(text: str) -> int:

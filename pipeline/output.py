@@ -81,12 +81,14 @@ def clear(folder: Folder) -> None:
 def check_empty(folder: Folder) -> None:
     """An output folder must hold nothing that a reader would take for our rows, save a former job's parts."""
     ours = folder.read(layout.PLAN) is not None
-    names = (n for n in folder.names() if not n.startswith(("_", ".")))
+    # Folders too: pandas, pyarrow and Spark read what lies below them.
+    there = os.listdir(folder.path) if folder.local else folder.names()
+    names = (n for n in there if not n.startswith(("_", ".")))
     foreign = sorted(n for n in names if not (ours and _PART.fullmatch(n)))
     if foreign:
         raise UsageError(
-            f"--output {folder.path}: holds {len(foreign)} files that embedbeam did not write, e.g. "
-            f"{foreign[0]}; choose an empty or a new folder"
+            f"--output {folder.path}: holds {len(foreign)} files or folders that embedbeam did not write, "
+            f"e.g. {foreign[0]}; choose an empty or a new folder"
         )
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.files import FoundFile, is_local, list_files
+from transforms.files import FoundFile, is_local, list_files, local_path
 from transforms.read import EXTENSIONS, ReadOptions, can_split, format_of, read_slice
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -69,6 +69,11 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
         )
     total = sum(file.size for file, _ in files)
     target = options.shard_bytes or default_shard_bytes(total, parallelism)
+    if total // target > _MOST_SHARDS:
+        raise UsageError(
+            f"--shard-bytes {target}: gives {total // target:,} shards, expected at most {_MOST_SHARDS:,}; "
+            "choose a larger size"
+        )
     parquet = [file for file, kind in files if kind == "parquet"]
     with ThreadPoolExecutor(16) as threads:  # their footers, one small read each
         cut = threads.map(lambda file: cut_file(file, "parquet", target), parquet)
@@ -92,9 +97,10 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
                 f"--input {pattern}: matches no file; check the path (hidden files, names that begin with _ "
                 "and the output folder are never read)"
             )
-        folder = (is_local(pattern) and os.path.isdir(os.path.expanduser(pattern))) or pattern.endswith("/")
+        # The root of a folder is the folder; that of a glob or a file lies above it.
+        folder = root.rstrip("/") == _plain(pattern)
         for file in files:
-            kind = _format(file.path, options.input_format, folder=bool(folder))
+            kind = _format(file.path, options.input_format, folder=folder)
             if kind is not None:
                 found[file.path] = (file, kind)
             elif folder:
@@ -109,6 +115,12 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
             path: (file._replace(source=_relative(path, root)), kind) for path, (file, kind) in found.items()
         }
     return root, [found[path] for path in sorted(found)], unknown
+
+
+def _plain(pattern: str) -> str:
+    if is_local(pattern):
+        return os.path.abspath(os.path.expanduser(local_path(pattern))).rstrip("/")
+    return pattern.rstrip("/")
 
 
 def _format(path: str, wanted: str, *, folder: bool) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.options import Options
 from transforms.encoder.encoder import first_line
+from transforms.encoder.handle import redact
 from transforms.errors import UsageError
 
 
@@ -44,7 +45,12 @@ def beam_options(options: Options) -> Any:
     arguments = list(options.beam_args)
     if options.runner not in ("DirectRunner", "FnApiRunner"):
         arguments.append(f"--runner={options.runner}")
-    return PipelineOptions(arguments)
+    try:
+        parsed = PipelineOptions(arguments)
+        parsed.get_all_options()
+    except SystemExit:  # argparse has said why, on the lines before
+        raise UsageError(f"Beam does not take these options: {' '.join(map(redact, arguments))}") from None
+    return parsed
 
 
 def known_beam_options() -> set[str]:

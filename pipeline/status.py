@@ -22,6 +22,9 @@ def print_status(output: str) -> int:
     """
     folder = Folder(output)
     data = folder.read(layout.PLAN)
+    if data is None and folder.local and state_of(folder).startswith("running"):
+        print("job         starting: it has no plan yet")
+        return 0
     if data is None:
         raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
     job, shards = parse_plan(data, folder.join(layout.PLAN))

@@ -8,7 +8,7 @@ import pytest
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.shared import Shared
 from fakes import FakeEncoder, bundle, count_words, document, finish, load_fake, run, shared
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.chunk import ChunkConfig, _ChunkFn, estimate_tokens
@@ -164,9 +164,10 @@ def test_truncate_to_a_window_that_the_model_does_not_know() -> None:
     assert chunks_of(FakeEncoder(), ChunkConfig("truncate", max_tokens=6), LONG) == [first]
 
 
-def test_the_models_own_window_goes_before_max_tokens() -> None:
-    (got,) = chunks_of(FakeEncoder(max_tokens=12), ChunkConfig(max_tokens=6), LONG)
-    assert got == part(LONG, 0, 1, TEN, 12)
+@pytest.mark.parametrize(("own", "given"), [(6, 12), (12, 6), (6, None), (None, 6)])
+def test_the_smaller_of_the_models_window_and_max_tokens_holds(own: int | None, given: int | None) -> None:
+    got = chunks_of(FakeEncoder(max_tokens=own), ChunkConfig(max_tokens=given, overlap=0), LONG)
+    assert [c.text for c in got] == ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]
 
 
 def test_without_any_window_nothing_is_cut() -> None:
@@ -280,3 +281,15 @@ def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last(
     encoder.acquire()
     assert other is not None
     assert len(loads) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(text=st.text(alphabet="ab \n", max_size=300), block=st.integers(20, 120), overlap=st.integers(0, 3))
+def test_long_texts_are_cut_block_by_block(text: str, block: int, overlap: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transforms.spans._BLOCK", block)
+        (spans,) = window_spans([text], window=6, overlap=overlap, count=count_words)
+    assert all(count_words([text[a:b]])[0] == n <= 6 for a, b, n in spans)
+    covered = {i for a, b, _ in spans for i in range(a, b)}
+    assert covered >= {i for i, c in enumerate(text) if not c.isspace()}
+    assert spans == sorted(spans)

@@ -192,3 +192,11 @@ def test_a_real_model_that_is_broken_after_its_warm_up(tmp_path: Path) -> None:
         ModelError, match=f"^the model fails on all 2 documents of a mini-batch alike: {reason}$"
     ):
         robust.embed(["a", "b"], [1, 1])
+
+
+def test_lone_documents_that_all_fail_are_the_models_fault_after_a_while() -> None:
+    robust = RobustEncoder(Moody())
+    for i in range(7):
+        assert embed(robust, [f"BAD {i}"]) == expected([f"BAD {i}"])
+    with pytest.raises(ModelError, match=r"^the model fails on the document of a mini-batch alike"):
+        embed(robust, ["BAD 7"])

@@ -77,3 +77,29 @@ def test_status_while_it_runs(folder, slow_model):
     assert any(line.startswith("time left   ") for line in lines)
     died = jobs.run(jobs.PYTHON, "-m", "pipeline", "status", "out dir", cwd=folder)
     assert died.stdout.startswith("job         stopped before its end; run the same command again to go on")
+
+
+def test_stopping_a_second_start_leaves_the_first_alone(folder, slow_model):
+    with start(folder, slow_model) as first:
+        jobs.wait_for(lambda: committed(folder) >= 1, first)
+        with start(folder, slow_model) as second:
+            second.send_signal(signal.SIGINT)
+            second.communicate(timeout=60)
+        done = committed(folder)
+        jobs.wait_for(lambda: committed(folder) > done, first)
+        first.kill()
+        first.communicate(timeout=60)
+
+
+def test_stopped_while_tensorflow_loads(folder, slow_model):
+    with start(folder, slow_model) as process:
+        jobs.wait_for(lambda: committed(folder) >= 1, process)
+        process.kill()
+        process.communicate(timeout=60)
+    with start(folder, slow_model) as again:
+        loading = lambda: any("libtensorflow_cc" in m.path for m in psutil.Process(again.pid).memory_maps())  # noqa: E731
+        jobs.wait_for(loading, again)
+        again.send_signal(signal.SIGTERM)
+        _, err = again.communicate(timeout=60)
+    assert again.returncode == 143
+    assert err.startswith("embedbeam: stopped; ")

@@ -82,7 +82,12 @@ def test_arrow_schema_columns_in_order() -> None:
 @pytest.mark.parametrize("name", [*sorted(RESERVED), ""])
 def test_reserved_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"keep field '{name}'.*rename"):
-        RowSchema(3, kept=((name, "string"),))
+        RowSchema(3, chunks=True, keep_text=True, kept=((name, "string"),))
+
+
+def test_names_of_columns_that_are_not_there_are_free() -> None:
+    kept = (("chunk", "int64"), ("start", "int64"), ("end", "int64"), ("text", "string"))
+    assert arrow_schema(RowSchema(3, kept=kept), {}).names[6:] == ["chunk", "start", "end", "text"]
 
 
 def test_schema_refuses_what_cannot_be() -> None:

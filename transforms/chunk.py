@@ -82,18 +82,20 @@ def _cut_long(
     documents: Sequence[Document], tokens: Sequence[int], config: ChunkConfig, encoder: Encoder, count: Count
 ) -> dict[int, list[Span]]:
     """The spans of the documents that are longer than the window, by their number."""
-    window = encoder.max_tokens or config.max_tokens
-    if window is None:
+    stated = [n for n in (encoder.max_tokens, config.max_tokens) if n is not None]
+    if not stated:
         return {}
+    window = min(stated)
     long = [i for i, n in enumerate(tokens) if n > window]
     if not long:
         return {}
     texts = [documents[i].text for i in long]
-    spans = window_spans(texts, window=window, overlap=config.overlap, count=count)
+    most = 2 if config.mode == "truncate" else None
+    spans = window_spans(texts, window=window, overlap=config.overlap, count=count, most=most)
     if config.mode == "truncate":
         spans = [of_text[:2] for of_text in spans]
-        if encoder.max_tokens:
-            spans = _to_the_brim(texts, spans, window, count)
+    if config.mode == "truncate" and encoder.max_tokens == window:
+        spans = _to_the_brim(texts, spans, window, count)
     return dict(zip(long, (s[:1] if config.mode == "truncate" else s for s in spans), strict=True))
 
 

@@ -90,7 +90,7 @@ class DeadLetter:
       stage: read, chunk or embed.
       reason: one line, the same for all letters of one kind (details follow a colon).
       payload: the record as it was read, so that a mended file can be embedded alone; bytes that are not
-        UTF-8 are escaped as \\xNN. None where a whole file is meant.
+        UTF-8 are escaped as \\xNN, those of a TFRecord are base64. None where a whole file is meant.
     """
 
     doc_id: str

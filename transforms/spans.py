@@ -15,7 +15,13 @@ Span = tuple[int, int, int]  # start and end in characters, tokens
 _WORD = re.compile(r"\S+")
 
 
-def window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Count) -> list[list[Span]]:
+# A long text is cut in blocks of so many characters: its words take fifty times the memory of the text.
+_BLOCK = 500_000
+
+
+def window_spans(
+    texts: Sequence[str], *, window: int, overlap: int, count: Count, most: int | None = None
+) -> list[list[Span]]:
     """Cuts texts into spans that each fit the window, at white space where possible.
 
     All texts go through the tokenizer together, in a few calls.
@@ -24,10 +30,31 @@ def window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Coun
       window: most tokens of a span, special tokens included.
       overlap: tokens of the end of a span that the next one repeats.
       count: tokens of texts, special tokens included.
+      most: how many spans of a text are wanted, at least; None means all.
 
     Returns:
       For each text [(start, end, tokens)], in characters; the spans cover every word, in order.
     """
+    if sum(map(len, texts)) <= _BLOCK:
+        return _window_spans(texts, window=window, overlap=overlap, count=count)
+    return [_block_spans(text, window=window, overlap=overlap, count=count, most=most) for text in texts]
+
+
+def _block_spans(text: str, *, window: int, overlap: int, count: Count, most: int | None) -> list[Span]:
+    """Cuts one text block by block; a block begins where the last span of the one before it did."""
+    done: list[Span] = []
+    start = 0
+    while start < len(text) and (most is None or len(done) < most):
+        end = min(start + _BLOCK, len(text))
+        (spans,) = _window_spans([text[start:end]], window=window, overlap=overlap, count=count)
+        if end < len(text) and len(spans) > 1:
+            spans, end = spans[:-1], start + spans[-1][0]  # its last one may have been cut short
+        done += [(start + a, start + b, tokens) for a, b, tokens in spans]
+        start = end
+    return done
+
+
+def _window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Count) -> list[list[Span]]:
     special = int(count([""])[0])
     room = max(1, window - special)
     words = [match.span() for text in texts for match in _WORD.finditer(text)]

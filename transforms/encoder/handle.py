@@ -40,7 +40,9 @@ def redact(text: str) -> str:
     url = urlsplit(text)
     host = url.netloc.rpartition("@")[2]
     netloc = f"***@{host}" if "@" in url.netloc else host
-    return urlunsplit((url.scheme, netloc, url.path, "***" if url.query else "", ""))
+    # In a bucket's glob a question mark stands for a character; a query that hides something has a "=".
+    secret = url.query and (url.scheme in ("http", "https") or "=" in url.query)
+    return urlunsplit((url.scheme, netloc, url.path, "***" if secret else url.query, ""))
 
 
 def resolve(handle: str) -> Path:
@@ -111,6 +113,9 @@ def _check_saved_model(folder: Path, handle: str) -> Path:
 
 
 def _download(handle: str) -> Path:
+    from transforms.encoder.encoder import import_tensorflow
+
+    import_tensorflow()  # tensorflow-hub would import it too, and let it write to the screen
     import tensorflow_hub as hub
 
     try:

@@ -27,6 +27,7 @@ class RobustEncoder:
         self._lock = threading.Lock()
         self._fits: int | None = None  # the largest cost that is still tried; None: no limit met yet
         self._good: str | None = None  # a text that has been embedded
+        self._failed = 0  # documents that failed while none was ever embedded
 
     def embed(self, texts: Sequence[str], costs: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
         """Embeds a mini-batch.
@@ -100,12 +101,18 @@ class RobustEncoder:
         """Raises ModelError if it is the model, not its documents, that fails.
 
         Every row failed alike, and: there were many, or nothing was ever embedded, or a text that was
-        embedded before (the sample, if none) now fails too. For a lone document only that last test counts.
+        embedded before (the sample, if none) now fails too. For a lone document only that last test counts,
+        until as many such have failed, one after the other.
         """
         kinds = {reason.partition(": ")[2].partition(":")[0] or reason for reason in failures.values()}
         if len(failures) < len(texts) or len(kinds) > 1:
             return
-        if len(texts) > 1 and (len(texts) >= _ALL_FAILED or self._good is None):
+        if self._good is None:
+            with self._lock:
+                self._failed += len(texts)
+        if len(texts) >= _ALL_FAILED or (
+            self._good is None and (len(texts) > 1 or self._failed >= _ALL_FAILED)
+        ):
             healthy = False
         else:
             healthy = self._embeds(self._good or self.encoder.sample)

@@ -86,6 +86,9 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
             )
         _check_vectors(alone[0], f"{where}: its output")
         return None
+    outputs = {
+        name: spec for name, spec in outputs.items() if hasattr(spec, "dtype")
+    }  # nested ones have none
     described = _described(outputs)
     if config.output:
         if config.output not in outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from transforms.read import ReadOptions, check_slice, read_slice
 from transforms.write import layout
 from transforms.write.folder import Folder
 from transforms.write.kept import check_kept
+
+_KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,8 @@ def _numbered(
         try:
             kept = {name: check_kept(name, kind, element.kept.get(name)) for name, kind in config.kept}
         except ValueError as e:
-            problem = f"kept field of another type: {e}"
+            # Both types in the kind of the reason, the value behind its colon.
+            problem = _KEPT_ERROR.sub(r"\1 \2: \3", str(e))
     if problem is None:
         return dataclasses.replace(element, index=index, shard_id=shard_id, kept=kept)
     return DeadLetter(

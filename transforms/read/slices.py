@@ -38,6 +38,7 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLe
     check_unchanged(slice)
     try:
         yield from itertools.islice(_READ[slice.format](slice, options), slice.limit)
+        check_unchanged(slice)  # nor while it was read
     except OSError as e:
         raise _unreadable(slice, e) from e
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -10,15 +11,14 @@ from transforms.elements import DeadLetter, Document, Slice
 from transforms.errors import BadFileError
 from transforms.read.compression import open_decompressed
 from transforms.read.example_message import example_class
-from transforms.read.records import ReadOptions, dead, documents_of, escaped
+from transforms.read.records import ReadOptions, dead, documents_of
 
-_PAYLOAD = 1000  # characters of a record in a dead letter
 _LONGEST = (1 << 31) - 1  # protobuf's own limit of a message
 _HEADER = struct.Struct("<QI")
 
 
 def read_tfrecord(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLetter]:
-    """A document per record."""
+    """A document per record; the payload of a dead letter is the record's bytes in base64."""
     import google_crc32c
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -28,7 +28,7 @@ def read_tfrecord(slice: Slice, options: ReadOptions) -> Iterator[Document | Dea
     strict = {options.text_field, options.id_field}
     with open_decompressed(slice.path, source=slice.source) as stream:
         for number, (offset, data, checksum) in enumerate(_frames(stream, slice.source)):
-            payload = lambda data=data: escaped(data[:_PAYLOAD])[:_PAYLOAD]  # noqa: E731
+            payload = lambda data=data: base64.b64encode(data).decode()  # noqa: E731
             if _mask(google_crc32c.value(data)) != checksum:
                 reason = f"wrong checksum: record {number} at byte {offset}"
                 yield dead(slice, number, reason, payload=payload())

@@ -55,7 +55,9 @@ class Folder:
     def create(self, name: str) -> PendingFile:
         """Begins a file that appears under its name only at `commit`."""
         if self.local:
-            temporary = self.join(f"{layout.TEMPORARY}/{name.replace('/', '-')}.{uuid.uuid4().hex}")
+            temporary = self.join(
+                f"{layout.TEMPORARY}/{name.replace('/', '-')}.{os.getpid()}.{uuid.uuid4().hex}"
+            )
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
             return PendingFile(open(temporary, "wb"), self.join(name), temporary)
         from apache_beam.io.filesystem import CompressionTypes
@@ -106,11 +108,12 @@ class Folder:
         elif _filesystems().exists(self.join(name)):
             _filesystems().delete([self.join(name)])
 
-    def sweep(self) -> int:
-        """Deletes temporary files that a killed run left; returns how many."""
+    def sweep(self, *, own: bool = False) -> int:
+        """Deletes temporary files that a killed run left, or this process's own; returns how many."""
         if not self.local:
             return 0
-        names = self.names(layout.TEMPORARY)
+        mine = f".{os.getpid()}."
+        names = [n for n in self.names(layout.TEMPORARY) if not own or mine in n]
         for name in names:
             self.delete(f"{layout.TEMPORARY}/{name}")
         return len(names)

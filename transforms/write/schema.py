@@ -27,9 +27,9 @@ __all__ = [
     "stack_vectors",
 ]
 
-RESERVED = frozenset(
-    ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "chunk", "start", "end", "text")
-)
+_ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position")
+_IN_CHUNKS = ("chunk", "start", "end")
+RESERVED = frozenset((*_ALWAYS, *_IN_CHUNKS, "text"))
 FLOAT16_MAX = 65504.0  # the largest finite float16
 
 
@@ -58,11 +58,12 @@ class RowSchema:
         if self.vector_dtype not in ("float32", "float16"):
             raise ValueError(f"vector_dtype: expected float32 or float16, got {self.vector_dtype!r}")
         seen: set[str] = set()
+        taken = {*_ALWAYS, *(_IN_CHUNKS if self.chunks else ()), *(("text",) if self.keep_text else ())}
         for name, kind in self.kept:
-            if not name or name in RESERVED:
+            if not name or name in taken:
                 raise ValueError(
                     f"keep field {name!r}: the output has its own column of this name; rename the field in "
-                    f"the input (taken: {', '.join(sorted(RESERVED))})"
+                    f"the input (taken: {', '.join(sorted(taken))})"
                 )
             if name in seen:
                 raise ValueError(f"keep field {name!r}: named twice")

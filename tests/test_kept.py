@@ -1,0 +1,81 @@
+"""What the first look at the input tells: fields that exist, types of kept fields, files of no known kind."""
+
+import json
+
+import jobs
+import pytest
+
+from pipeline.kept import kept_types, take_sample
+from pipeline.options import Options
+from pipeline.plan import make_plan
+from transforms.errors import UsageError
+
+
+def types(tmp_path, records, *keep, **options):
+    path = jobs.write_jsonl(tmp_path / "in" / "k.jsonl", records)
+    chosen = Options(input=str(path), output=str(tmp_path / "out"), keep_field=keep, **options)
+    plan = make_plan(chosen)
+    return dict(kept_types(plan, take_sample(plan, chosen), chosen))
+
+
+def test_every_value_of_a_small_input_has_a_say(tmp_path):
+    ints = [{"text": "t", "n": 1} for _ in range(500)]
+    assert types(tmp_path, ints, "n") == {"n": "int64"}
+    assert types(tmp_path, [*ints, {"text": "t", "n": 0.5}], "n") == {"n": "double"}
+    nulls = [{"text": "t", "n": None} for _ in range(300)]
+    assert types(tmp_path, [*nulls, {"text": "t", "n": True}], "n") == {"n": "bool"}
+
+
+def test_mixed_types_are_an_error_that_names_both(tmp_path):
+    records = [{"text": "t", "n": 1}, {"text": "t", "n": "one"}]
+    says = r"--keep-field n: int64 \(k.jsonl at 0\) and string \(k.jsonl at 24\); a column has one type"
+    with pytest.raises(UsageError, match=says):
+        types(tmp_path, records, "n")
+
+
+def test_a_field_that_is_nowhere(tmp_path):
+    with pytest.raises(UsageError, match="--keep-field nn: has no value in any of the 1 records"):
+        types(tmp_path, [{"text": "t", "n": 1}], "nn")
+
+
+def test_text_field_that_is_missing_everywhere(tmp_path):
+    says = "missing field 'text', and so in all 2 records looked at; name the right one with --text-field"
+    with pytest.raises(UsageError, match=says):
+        types(tmp_path, [{"body": "a"}, {"body": "b"}])
+
+
+def test_bad_texts_are_no_missing_field(tmp_path):
+    assert types(tmp_path, [{"text": None}, {"text": 5}, {"x": 1}]) == {}
+
+
+def test_plain_text_has_no_ids(tmp_path):
+    (tmp_path / "a.txt").write_text("a text")
+    options = Options(input=str(tmp_path / "a.txt"), output=str(tmp_path / "out"), id_field="id")
+    with pytest.raises(UsageError, match="--id-field id: the input is plain text"):
+        take_sample(make_plan(options), options)
+
+
+def test_new_and_unknown_files_are_named(tmp_path, model, capsys):
+    from pipeline import embed
+
+    folder, output = tmp_path / "in", tmp_path / "out"
+    jobs.write_jsonl(folder / "a.jsonl", jobs.documents(3))
+    (folder / "notes.xyz").write_text("?")
+    embed(input=str(folder), output=str(output), model=model)
+    assert "not read: 1 files of unknown kind, e.g. " + str(folder / "notes.xyz") in capsys.readouterr().err
+    jobs.write_jsonl(folder / "b.jsonl", jobs.documents(2))
+    assert embed(input=f"file://{folder}", output=str(output), model=model).documents == 3
+    said = capsys.readouterr().err
+    assert f"1 files came after the plan was made and are not embedded, e.g. {folder / 'b.jsonl'}" in said
+
+
+def test_dry_run_of_compressed_files_counts_about_right(tmp_path, capsys):
+    import gzip
+
+    from pipeline.cli import main
+
+    lines = "".join(json.dumps({"text": f"document {i} " + "word " * (i % 20)}) + "\n" for i in range(20_000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert main(["embed", f"--input={tmp_path}", f"--output={tmp_path / 'out'}", "--dry-run"]) == 0
+    text = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("documents"))
+    assert 10_000 < int(text.split()[2].replace(",", "")) < 40_000
