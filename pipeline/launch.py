@@ -46,7 +46,6 @@ def run(options: Options) -> finish.Manifest:
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"--output {options.output}: is a file; expected a folder")
     with output_lock(folder):
-        model = resolve(options.model)
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
         if plan_data is None:
             check_empty(folder)
@@ -63,7 +62,7 @@ def run(options: Options) -> finish.Manifest:
             folder.write(layout.PLAN, plan_file(job, plan))
         else:
             job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-            check_same_job(job, options, digest(model))
+            check_same_job(job, options, digest(resolve(options.model)))
             encoder = None
             _warn_of_new_files(options, shards)
         manifest = finished(folder, job, shards, options)

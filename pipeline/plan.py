@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.files import FoundFile, is_local, list_files, local_path
+from transforms.files import FoundFile, is_local, local_path
+from transforms.listing import list_files
 from transforms.read import EXTENSIONS, ReadOptions, can_split, format_of, read_slice
 
 KIB, MIB = 1 << 10, 1 << 20

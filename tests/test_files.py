@@ -7,7 +7,7 @@ import time
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from transforms import files
+from transforms import files, listing
 from transforms.elements import Slice
 from transforms.errors import BadFileError, UsageError
 from transforms.read import ReadOptions, check_slice, read_slice, row_groups
@@ -121,7 +121,7 @@ def tree(tmp_path):
 @pytest.mark.parametrize(("pattern", "root", "expected"), PATTERNS)
 def test_local_patterns(tree, pattern, root, expected):
     for prefix in (tree, "file://" + tree):
-        found_root, found = files.list_files(prefix + pattern)
+        found_root, found = listing.list_files(prefix + pattern)
         assert found_root == tree + root
         assert [file.source for file in found] == sorted(expected)
         for file in found:
@@ -132,7 +132,7 @@ def test_local_patterns(tree, pattern, root, expected):
 @pytest.mark.parametrize(("pattern", "root", "expected"), [p for p in PATTERNS if p[0] != "/no/such.txt"])
 def test_remote_patterns(store, pattern, root, expected):
     store.update({f"mem://bucket/dir/{name}": name.encode() for name in [*TREE, "empty/"]})
-    found_root, found = files.list_files("mem://bucket/dir" + pattern)
+    found_root, found = listing.list_files("mem://bucket/dir" + pattern)
     assert found_root == "mem://bucket/dir" + root
     assert found == [
         (f"{found_root}/{name}", name, len(f"{found_root}/{name}".removeprefix("mem://bucket/dir/")), 1000.5)
@@ -141,17 +141,17 @@ def test_remote_patterns(store, pattern, root, expected):
 
 
 def test_names_in_brackets(tree, store):
-    assert [f.source for f in files.list_files(tree + "/set[1]/*.txt")[1]] == ["f.txt"]
-    assert files.list_files(tree + "/set[1]/*.txt")[0] == tree + "/set[1]"
+    assert [f.source for f in listing.list_files(tree + "/set[1]/*.txt")[1]] == ["f.txt"]
+    assert listing.list_files(tree + "/set[1]/*.txt")[0] == tree + "/set[1]"
     store["mem://b/a[1].txt"] = b"abc"
     assert files.file_state("mem://b/a[1].txt") == (3, 1000.5)
 
 
 def test_home_and_working_folder(tree, monkeypatch):
     monkeypatch.setenv("HOME", tree)
-    assert files.list_files("~/sub2") == files.list_files(tree + "/sub2")
+    assert listing.list_files("~/sub2") == listing.list_files(tree + "/sub2")
     monkeypatch.chdir(tree)
-    assert files.list_files("sub2/*") == files.list_files(tree + "/sub2")
+    assert listing.list_files("sub2/*") == listing.list_files(tree + "/sub2")
 
 
 def test_hidden_file_by_name(tree, store):
@@ -160,30 +160,30 @@ def test_hidden_file_by_name(tree, store):
         with pytest.raises(
             UsageError, match=r"names that begin with '_' or '\.' are never read .*; rename the file$"
         ):
-            files.list_files(path)
+            listing.list_files(path)
 
 
 def test_exclude(tree, store):
     expected = [name for name in sorted(VISIBLE) if not name.startswith("sub/")]
-    assert [f.source for f in files.list_files(tree, exclude=tree + "/sub/")[1]] == expected
+    assert [f.source for f in listing.list_files(tree, exclude=tree + "/sub/")[1]] == expected
     os.symlink(tree + "/sub", tree + "/link")
-    assert [f.source for f in files.list_files(tree, exclude=tree + "/sub")[1]] == expected
+    assert [f.source for f in listing.list_files(tree, exclude=tree + "/sub")[1]] == expected
     for pattern in ("/sub/deep", "/sub/c.txt", "/sub/*"):
-        assert files.list_files(tree + pattern, exclude=tree + "/sub")[1] == []
-    assert len(files.list_files(tree, exclude=tree + "/not there")[1]) > len(expected)
+        assert listing.list_files(tree + pattern, exclude=tree + "/sub")[1] == []
+    assert len(listing.list_files(tree, exclude=tree + "/not there")[1]) > len(expected)
     store.update({f"mem://b/{name}": b"" for name in TREE})
-    assert [f.source for f in files.list_files("mem://b", exclude="mem://b/sub")[1]] == expected
+    assert [f.source for f in listing.list_files("mem://b", exclude="mem://b/sub")[1]] == expected
 
 
 def test_links(tree):
     os.symlink(tree, tree + "/sub2/loop")
     os.symlink(tree + "/sub/deep", tree + "/deeplink")
     os.symlink(tree + "/a.txt", tree + "/filelink.txt")
-    sources = [f.source for f in files.list_files(tree)[1]]
+    sources = [f.source for f in listing.list_files(tree)[1]]
     assert sources == sorted([*VISIBLE, "deeplink/d.txt", "deeplink/e.jsonl", "filelink.txt"])
     os.symlink(tree + "/nowhere", tree + "/dangling")
     with pytest.raises(UsageError, match=r"dangling is a link to nothing; mend or remove it$"):
-        files.list_files(tree)
+        listing.list_files(tree)
 
 
 def test_no_permission(tree, monkeypatch):
@@ -194,21 +194,21 @@ def test_no_permission(tree, monkeypatch):
     with pytest.raises(
         UsageError, match=r"^cannot list .*: Permission denied; check the path and your rights$"
     ):
-        files.list_files(tree)
+        listing.list_files(tree)
 
 
 def test_unknown_scheme_and_irregular_file(tree):
     with pytest.raises(UsageError, match=r"^cannot list nosuch://b/x"):
-        files.list_files("nosuch://b/x")
+        listing.list_files("nosuch://b/x")
     os.mkfifo(tree + "/pipe")
     with pytest.raises(UsageError, match=r"pipe is not a regular file"):
-        files.list_files(tree + "/pipe")
-    assert "pipe" not in [f.source for f in files.list_files(tree)[1]]
+        listing.list_files(tree + "/pipe")
+    assert "pipe" not in [f.source for f in listing.list_files(tree)[1]]
 
 
 def test_names_that_are_not_utf8(tmp_path):
     (tmp_path / os.fsdecode(b"a\xff.txt")).write_text("x")
-    ((path, source, *_),) = files.list_files(str(tmp_path))[1]
+    ((path, source, *_),) = listing.list_files(str(tmp_path))[1]
     assert source == "a\\xff.txt"
     with files.open_read(path) as stream:
         assert stream.read() == b"x"
@@ -217,7 +217,7 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_file_url(tree):
     assert files.is_local("file:///x")
     assert not files.is_local("gs://b/x")
-    (name,) = [f for f in files.list_files(tree)[1] if f.source == "a.txt"]
+    (name,) = [f for f in listing.list_files(tree)[1] if f.source == "a.txt"]
     os.rename(name.path, tree + "/a b.txt")
     with files.open_read(f"file://{tree}/a%20b.txt") as stream:
         assert stream.read() == b"a.txt"
@@ -255,6 +255,6 @@ def test_many_files(tmp_path):
             os.mkdir(tmp_path / f"d{i // 1000:02}")
         os.close(os.open(tmp_path / f"d{i // 1000:02}" / f"{i:05}.txt", os.O_CREAT))
     started = time.process_time()
-    _, found = files.list_files(str(tmp_path))
+    _, found = listing.list_files(str(tmp_path))
     assert time.process_time() - started < 2  # a fifth of a second where nothing else runs
     assert [file.source for file in found] == [f"d{i // 1000:02}/{i:05}.txt" for i in range(20_000)]

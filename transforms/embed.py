@@ -15,7 +15,7 @@ from transforms.chunk import dead_letter
 from transforms.counters import COUNTERS
 from transforms.elements import Chunk, DeadLetter, EmbeddedBatch
 from transforms.encoder import policy
-from transforms.encoder.encoder import available_cores
+from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
 from transforms.encoder.shared import SharedEncoder
 from transforms.windowed import at_origin

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from transforms.encoder import policy
+from transforms.encoder.device import prepare_device
 from transforms.encoder.handle import digest, redact, resolve
 from transforms.encoder.signature import (
     count_signature,
@@ -94,7 +94,7 @@ class HubEncoder:
                 f"--model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
-        self.device, self.device_name, self.device_memory = _prepare_device(tf, config.runner_threads)
+        self.device, self.device_name, self.device_memory = prepare_device(tf, config.runner_threads)
         loaded = _load(folder, config.handle)
         self.signature, function = pick_signature(tf, loaded, config)
         self.input_name, self._call = string_input(tf, function, config.handle, self.signature)
@@ -205,49 +205,6 @@ def first_line(error: BaseException, limit: int = 300) -> str:
     lines = [line for line in message.splitlines() if line.strip()]
     lines = [line for line in lines if not _PREAMBLE.match(line)] or lines or [type(error).__name__]
     return re.sub(r"^\(\d+\) ", "", lines[0].strip())[:limit]
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which on a shared machine are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _prepare_device(tf: Any, runner_threads: int) -> tuple[str, str, int | None]:
-    """Sets memory growth and thread counts, which TF takes only before its first op."""
-    gpus = tf.config.list_physical_devices("GPU")
-    device = "GPU" if gpus else "CPU"
-    wanted = policy.threads(
-        cores=available_cores(),
-        device=device,
-        runner_threads=runner_threads,
-    )
-    try:
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        if wanted.intra_op:
-            tf.config.threading.set_intra_op_parallelism_threads(wanted.intra_op)
-    except RuntimeError:
-        _LOG.warning(
-            "TensorFlow was started before embedbeam: its thread counts and GPU memory stay as they are"
-        )
-    if not gpus:
-        return device, "CPU", None
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return device, name, _gpu_memory()
-
-
-def _gpu_memory() -> int | None:
-    """Bytes of the first GPU, from NVIDIA's driver; None where it does not say (TF has no call for it)."""
-    import shutil
-    import subprocess
-
-    if not shutil.which("nvidia-smi"):
-        return None
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        return int(subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.split()[0]) << 20
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
-        return None
 
 
 def _load(folder: Path, handle: str) -> Any:
