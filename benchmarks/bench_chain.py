@@ -38,17 +38,16 @@ class HubModelHandler(ModelHandler[str, PredictionResult, Any]):
         import tensorflow_hub as hub
 
         model = hub.load(self._path)
-        function = model.signatures["serving_default"]
-        function(text=tf.constant(["warm up"]))
+        model.signatures["serving_default"](text=tf.constant(["warm up"]))
         _LOADED_AT.append(time.perf_counter())
-        return model, function
+        return model
 
     def run_inference(
         self, batch: Sequence[str], model: Any, inference_args: dict[str, Any] | None = None
     ) -> list[PredictionResult]:
         import tensorflow as tf
 
-        vectors = model[1](text=tf.constant(batch))["embedding"].numpy()
+        vectors = model.signatures["serving_default"](text=tf.constant(batch))["embedding"].numpy()
         return [PredictionResult(text, vector) for text, vector in zip(batch, vectors, strict=True)]
 
     def batch_elements_kwargs(self) -> dict[str, int]:

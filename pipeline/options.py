@@ -197,7 +197,7 @@ def add_embed_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         g,
         "--max-tokens",
-        "the model's window in tokens, where it does not state one itself",
+        "window in tokens: a smaller one than the model's, or that of a model that states none",
         type=int,
         metavar="N",
     )

@@ -48,7 +48,7 @@ def print_summary(manifest: Manifest) -> None:
 def opening_line(manifest: Manifest) -> str:
     """One line of Python that opens the output."""
     if manifest.feature_spec is None:
-        return f"import pandas as pd; df = pd.read_parquet({manifest.output!r})"
+        return f"import pyarrow.parquet as pq; table = pq.read_table({manifest.output!r})"
     gzip = ', compression_type="GZIP"' if manifest.options.get("tfrecord_gzip") else ""
     return (
         "import tensorflow as tf; from pipeline import feature_spec; "

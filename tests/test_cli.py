@@ -160,7 +160,8 @@ def test_summary(cli, tmp_path, model):
     assert where == f"output: {tmp_path}/out"
     found = {}
     exec(opening.removeprefix("open it: "), found)
-    assert sorted(found["df"]["position"]) == sorted(row["position"] for row in jobs.rows(tmp_path / "out"))
+    opened = sorted(found["table"]["position"].to_pylist())
+    assert opened == sorted(row["position"] for row in jobs.rows(tmp_path / "out"))
     code, out, err = cli(*arguments, "--max-dead-letters=1")
     assert (code, err) == (0, "")
     assert out.splitlines()[1] == "nothing was left to do: everything is committed"

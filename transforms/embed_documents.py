@@ -82,7 +82,7 @@ class EmbedDocuments(beam.PTransform):
       signature, model_output: which function of the model, and which of its outputs, where it has several.
       long_documents: mean, truncate or chunks (a row a chunk).
       chunk_overlap: tokens that a chunk repeats of the one before it.
-      max_tokens: the model's window, where it does not state one itself.
+      max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
       runner_threads: threads that the runner has in one process; 1 where it has one or you do not know.
     """
