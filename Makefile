@@ -51,7 +51,7 @@ bench-peers: install  ## sentence-transformers beside us, in an environment of i
 	$(PYTHON) benchmarks/peers.py
 
 golden: install  ## make tests/golden anew with sentence-transformers, in an environment of its own
-	$(PYTHON) tests/make_golden.py
+	$(BIN)/python tests/make_golden.py
 
 clean:  ## delete the environment and what was built
 	rm -rf $(VENV) build

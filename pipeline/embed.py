@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from pipeline.finish import Manifest
 
 
-def embed(*, input: str | Sequence[str], output: str, **options: Unpack[OptionsDict]) -> Manifest:
+def embed(
+    *,
+    input: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    **options: Unpack[OptionsDict],
+) -> Manifest:
     """Embeds documents, or goes on with a job where it was; the options are those of the command line.
 
     Args:

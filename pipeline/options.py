@@ -53,11 +53,11 @@ class Options:
     beam_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.input, str):
-            object.__setattr__(self, "input", (self.input,))
         for name in ("input", "keep_field", "beam_args"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
+            values = (value,) if isinstance(value, (str, os.PathLike)) else value
+            object.__setattr__(self, name, tuple(map(str, values)))
+        object.__setattr__(self, "model", str(self.model))
         output = str(self.output)
         object.__setattr__(self, "output", os.path.expanduser(output) if is_local(output) else output)
         object.__setattr__(self, "max_dead_letters", str(self.max_dead_letters))
@@ -96,7 +96,7 @@ class OptionsDict(TypedDict, total=False):
     keep_text: bool
     limit: int | None
     skip_bad_files: bool
-    model: str
+    model: str | os.PathLike[str]
     signature: str | None
     model_output: str | None
     max_tokens: int | None
