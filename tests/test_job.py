@@ -72,7 +72,12 @@ def vectors():
     return [jobs.expected_vector(text) for text in TEXTS]
 
 
-def expected_rows(places):
+def keep_of(kind):
+    """Plain text has no fields that could be kept."""
+    return [] if kind.partition(".")[0] in ("lines", "txt") else ["n"]
+
+
+def expected_rows(places, kind):
     return [
         {
             "doc_id": doc_id,
@@ -81,7 +86,7 @@ def expected_rows(places):
             "source": source,
             "position": position,
             "text": text,
-            "n": n,
+            **dict.fromkeys(keep_of(kind), n),
         }
         for text, (doc_id, source, position, n) in zip(TEXTS, places, strict=True)
     ]
@@ -96,15 +101,17 @@ def test_to_parquet(tmp_path, model, vectors, kind):
     (tmp_path / "in").mkdir()
     places = write_input(tmp_path / "in", kind)
     out = tmp_path / "out"
-    pipeline.embed(input=f"{tmp_path}/in", output=str(out), model=model, keep_text=True, keep_field=["n"])
+    keep = keep_of(kind)
+    pipeline.embed(input=f"{tmp_path}/in", output=str(out), model=model, keep_text=True, keep_field=keep)
     table = ds.dataset(str(out), format="parquet").to_table()
     found = table.to_pylist()
     np.testing.assert_allclose([row.pop("embedding") for row in found], vectors, atol=1e-6)
-    assert found == expected_rows(places)
-    names = ["doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "text", "n"]
-    assert table.schema.names == names
+    assert found == expected_rows(places, kind)
+    names = ["doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "text"]
+    assert table.schema.names == names + keep
     types = {"parquet": pa.int16(), "jsonl": pa.int64(), "tfrecord": pa.int64()}
-    assert table.schema.field("n").type == types.get(kind.partition(".")[0], pa.string())
+    if keep:
+        assert table.schema.field("n").type == types.get(kind.partition(".")[0], pa.string())
     assert table.schema.field("embedding").type == pa.list_(pa.field("item", pa.float32(), nullable=False), 8)
 
 
@@ -121,7 +128,7 @@ def test_to_tfrecord(tmp_path, model, vectors, kind):
         output=out,
         model=model,
         keep_text=True,
-        keep_field=["n"],
+        keep_field=keep_of(kind),
         output_format="tfrecord",
         tfrecord_gzip=gzipped,
     )
@@ -134,8 +141,7 @@ def test_to_tfrecord(tmp_path, model, vectors, kind):
     np.testing.assert_allclose(parsed.pop("embedding"), vectors, atol=1e-6)
     found = [dict(zip(parsed, values, strict=True)) for values in zip(*parsed.values(), strict=True)]
     found = [{k: v.decode() if isinstance(v, bytes) else int(v) for k, v in row.items()} for row in found]
-    nothing = "" if kind in ("lines", "txt") else None
-    assert found == [row | ({"n": nothing} if row["n"] is None else {}) for row in expected_rows(places)]
+    assert found == expected_rows(places, kind)
     assert result.feature_spec["embedding"] == {"dtype": "float32", "shape": [8]}
 
 

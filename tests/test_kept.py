@@ -28,7 +28,7 @@ def test_every_value_of_a_small_input_has_a_say(tmp_path):
 
 def test_mixed_types_are_an_error_that_names_both(tmp_path):
     records = [{"text": "t", "n": 1}, {"text": "t", "n": "one"}]
-    says = r"--keep-field n: int64 \(k.jsonl at 0\) and string \(k.jsonl at 24\); a column has one type"
+    says = r"--keep-field n: int64 \(k.jsonl at 0\) and string \(k.jsonl at 22\); a column has one type"
     with pytest.raises(UsageError, match=says):
         types(tmp_path, records, "n")
 
