@@ -117,7 +117,9 @@ def test_overwrite_with_a_mistake_deletes_nothing(job, tmp_path):
         with pytest.raises(UsageError):
             embed(**(job | {"overwrite": True} | change))
     (tmp_path / "out" / "report.csv").write_text("mine")
-    with pytest.raises(UsageError, match=r"holds 1 files that embedbeam did not write, e\.g\. report\.csv"):
+    with pytest.raises(
+        UsageError, match=r"holds 1 files or folders that embedbeam did not write, e\.g\. report\.csv"
+    ):
         embed(**(job | {"overwrite": True}))
     assert jobs.files(tmp_path / "out") == before
     assert (tmp_path / "out" / "_SUCCESS").exists()
@@ -131,7 +133,7 @@ def test_output_that_is_no_place_for_a_job(corpus, model, tmp_path):
     for output, says in [
         ("file", "is a file; expected a folder"),
         ("file/out", "cannot be written"),
-        ("mine", "holds 1 files that embedbeam did not write, e.g. table.parquet"),
+        ("mine", "holds 1 files or folders that embedbeam did not write, e.g. table.parquet"),
     ]:
         with pytest.raises(UsageError, match=says):
             embed(input=str(corpus), output=f"{tmp_path}/{output}", model=model)

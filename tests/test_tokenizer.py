@@ -168,7 +168,7 @@ def test_refuses_a_vocabulary_it_cannot_reproduce(token):
 
 _LOWER = """
 import sys, tensorflow as tf
-from pipeline.export.tokenizer import BertTokenizer
+from transforms.encoder.export.tokenizer import BertTokenizer
 for strip_accents in (True, False):
     options = {"lower_case": True, "strip_accents": strip_accents, "max_tokens": 9}
     words = BertTokenizer(["[UNK]", "[CLS]", "[SEP]"], **options)

@@ -143,19 +143,6 @@ def test_polars_reads_the_folder(folder: Path) -> None:
     assert got.to_dicts() == expected(make_rows(7, kept=KEPT), FULL)
 
 
-def test_hugging_face_reads_the_folder(folder: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    loaded = datasets.load_dataset(
-        "parquet", data_files=f"{folder}/*.parquet", split="train", cache_dir=str(tmp_path / "cache")
-    )
-    rows = make_rows(7, kept=KEPT)
-    assert loaded["doc_id"][:] == [row.doc_id for row in rows]
-    np.testing.assert_array_equal(
-        np.asarray(loaded["embedding"][:], np.float32), [row.vector for row in rows]
-    )
-    assert loaded["price"][:] == [row.document.kept.get("price") for row in rows]
-
-
 @pytest.mark.parametrize("reader", ["pandas", "duckdb", "polars"])
 def test_float16_in_other_readers(reader: str, tmp_path: Path) -> None:
     rows = make_rows(5)
