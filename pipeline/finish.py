@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.job import Job, row_schema
 from pipeline.options import most_dead_letters
 from transforms.elements import Shard, ShardReceipt
-from transforms.errors import EmbedbeamError, LedgerError
+from transforms.errors import BadFileError, EmbedbeamError, LedgerError
 from transforms.write import layout
 from transforms.write.folder import Folder
 
@@ -88,6 +88,11 @@ def read_failures(folder: Folder) -> list[dict[str, Any]]:
     return sorted((json.loads(data) for data in found if data), key=lambda failure: failure["source"])
 
 
+def failure_text(failure: Mapping[str, Any]) -> str:
+    """What is wrong with a shard's file, in the words of the error that it raised."""
+    return str(BadFileError(failure["source"], failure["position"], failure["reason"]))
+
+
 def total(values: Sequence[int | None]) -> int | None:
     """A sum that is unknown where one of its parts is."""
     known = [value for value in values if value is not None]
@@ -111,10 +116,7 @@ def balance(folder: Folder, shards: Sequence[Shard], receipts: Sequence[ShardRec
     """
     failures = read_failures(folder)
     if failures:
-        listed = "\n".join(
-            f"  {f['source']}{'' if f['position'] is None else ' at ' + str(f['position'])}: {f['reason']}"
-            for f in failures[:20]
-        )
+        listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
         left = len(failures) - 20
         more = f"\n  and {left} more" if left > 0 else ""
         raise JobFailed(

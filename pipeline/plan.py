@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.files import FoundFile, is_local, local_path
+from transforms.files import FoundFile, absolute_path, is_local
 from transforms.listing import list_files
 from transforms.read import EXTENSIONS, ReadOptions, can_split, format_of, read_slice
 
@@ -99,7 +99,8 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
                 "and the output folder are never read)"
             )
         # The root of a folder is the folder; that of a glob or a file lies above it.
-        folder = root.rstrip("/") == _plain(pattern)
+        plain = absolute_path(pattern) if is_local(pattern) else pattern
+        folder = root.rstrip("/") == plain.rstrip("/")
         for file in files:
             kind = _format(file.path, options.input_format, folder=folder)
             if kind is not None:
@@ -116,12 +117,6 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
             path: (file._replace(source=_relative(path, root)), kind) for path, (file, kind) in found.items()
         }
     return root, [found[path] for path in sorted(found)], unknown
-
-
-def _plain(pattern: str) -> str:
-    if is_local(pattern):
-        return os.path.abspath(os.path.expanduser(local_path(pattern))).rstrip("/")
-    return pattern.rstrip("/")
 
 
 def _format(path: str, wanted: str, *, folder: bool) -> str | None:

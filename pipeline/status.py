@@ -52,8 +52,7 @@ def print_status(output: str) -> int:
             left = (whole - done) * (documents / done) / documents_rate if done else 0
             print(f"time left   {duration(left)}")
     for failure in failures[:20]:
-        at = "" if failure["position"] is None else f" at {failure['position']}"
-        print(f"bad file    {failure['source']}{at}: {failure['reason']}")
+        print(f"bad file    {finish.failure_text(failure)}")
     return 0
 
 

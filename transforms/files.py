@@ -34,6 +34,11 @@ def local_path(path: str) -> str:
     return urllib.parse.unquote(path[len("file://") :]) if path.startswith("file://") else path
 
 
+def absolute_path(path: str) -> str:
+    """A local path or file:// URL as a plain absolute path; '~' is the home folder."""
+    return os.path.abspath(os.path.expanduser(local_path(path)))
+
+
 def open_read(path: str) -> BinaryIO:
     """Opens a local or remote file as bytes, as they lie there.
 

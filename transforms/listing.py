@@ -9,7 +9,16 @@ import re
 import stat
 
 from transforms.errors import UsageError
-from transforms.files import WILDCARD, FoundFile, exact_remote, is_local, local_path, loosened, match_remote
+from transforms.files import (
+    WILDCARD,
+    FoundFile,
+    absolute_path,
+    exact_remote,
+    is_local,
+    local_path,
+    loosened,
+    match_remote,
+)
 
 
 def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[FoundFile]]:
@@ -31,7 +40,7 @@ def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[F
     """
     try:
         if is_local(pattern):
-            return _list_local(os.path.abspath(os.path.expanduser(local_path(pattern))), exclude)
+            return _list_local(absolute_path(pattern), exclude)
         return _list_remote(pattern, exclude)
     except OSError as e:
         reason = e.strerror or " ".join(str(e).split())
