@@ -61,13 +61,32 @@ def test_two_mini_batches_are_in_the_model_at_once() -> None:
     assert plain(got) == [embedded("a", "b"), embedded("c")]
 
 
-def test_one_at_a_time_where_the_runner_has_threads_of_its_own() -> None:
-    encoder = shared(FakeEncoder())
-    object.__setattr__(encoder.config, "runner_threads", 4)
-    fn = _EmbedFn(encoder, "float32")
-    fn.setup()
-    assert fn._threads._max_workers == 1
-    fn.teardown()
+def test_instances_beside_each_other_share_the_threads() -> None:
+    """A runner with many threads of its own makes many instances: the model's threads do not multiply."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def before(texts: list[str]) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.01)
+        with lock:
+            inside -= 1
+
+    encoder = shared(FakeEncoder(before=before))
+    got: dict[int, list[Any]] = {}
+
+    def runner_thread(n: int) -> None:
+        got[n] = plain(run(_EmbedFn(encoder, "float32"), [batch(f"{n}-{i}") for i in range(5)]))
+
+    threads = [threading.Thread(target=runner_thread, args=[n]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert got == {n: [embedded(f"{n}-{i}") for i in range(5)] for n in range(4)}
+    assert most == 2
 
 
 def test_no_more_than_three_mini_batches_wait() -> None:
@@ -147,7 +166,6 @@ def test_futures_of_a_failed_bundle_do_not_reach_the_next() -> None:
     fn.start_bundle()  # the bundle above was given up
     gate.set()
     assert plain(bundle(fn, [batch("new")])) == [embedded("new")]
-    fn._threads.shutdown(wait=True)
     assert ["old 3"] not in encoder.calls  # it had not begun, so the model is not bothered with it
 
 

@@ -36,7 +36,7 @@ from transforms.read.shards import OpenShards, ReadConfig, ReadShards, _OpenShar
 from transforms.write.commit import WriteConfig, WriteShards, _WriteFn
 from transforms.write.schema import RowSchema
 
-ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d", 4))
+ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
 CHUNK = ChunkConfig("chunks", 3, 128, 500)
 READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True)
 WRITE = WriteConfig(
@@ -46,7 +46,7 @@ WRITE = WriteConfig(
 STEPS: list[Any] = [
     *(OpenShards("out"), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(), BatchByTokens(7)),
     *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks("chunks", False), WriteShards(WRITE)),
-    EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3, 4),
+    EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
 ]
 DOFNS: list[Any] = [
     *(_OpenShardsFn(), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(), _OpenFn()),

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from transforms.encoder import policy
+from transforms.encoder.device import available_cores
 from transforms.encoder.policy import GIB, Threads
 
 
@@ -24,18 +27,28 @@ def test_default_batch_tokens(device: str, memory: int | None, tokens: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("cores", "device", "runner_threads", "threads"),
+    ("cores", "device", "threads"),
     [
-        (1, "CPU", 1, Threads(1, 1)),
-        (2, "CPU", 1, Threads(2, 1)),
-        (3, "CPU", 1, Threads(2, 1)),
-        (16, "CPU", 1, Threads(2, 8)),
-        (16, "CPU", 4, Threads(1, 4)),
-        (4, "CPU", 12, Threads(1, 1)),
-        (1, "GPU", 1, Threads(2, 0)),
-        (16, "GPU", 1, Threads(2, 0)),
-        (16, "GPU", 4, Threads(1, 0)),
+        (1, "CPU", Threads(1, 1)),
+        (2, "CPU", Threads(2, 1)),
+        (16, "CPU", Threads(16, 1)),
+        (1, "GPU", Threads(2, 0)),
+        (16, "GPU", Threads(2, 0)),
     ],
 )
-def test_threads(cores: int, device: str, runner_threads: int, threads: Threads) -> None:
-    assert policy.threads(cores=cores, device=device, runner_threads=runner_threads) == threads
+def test_threads(cores: int, device: str, threads: Threads) -> None:
+    assert policy.threads(cores=cores, device=device) == threads
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("6400000 100000", 64), (None, 64)],
+)
+def test_cores_of_a_container(
+    quota: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota + "\n")
+    assert available_cores(str(file)) == cores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -50,6 +51,12 @@ def embed_mini_batch(
     return results + [dead_letter(chunks[i].document, "embed", reason) for i, reason in failures.items()]
 
 
+@functools.cache
+def _model_threads(count: int) -> ThreadPoolExecutor:
+    """The process's threads for the model: a runner may run many DoFn instances beside each other."""
+    return ThreadPoolExecutor(count, thread_name_prefix="embed")
+
+
 class _EmbedFn(beam.DoFn):
     """Gives mini-batches to a few threads and takes their results in order.
 
@@ -63,12 +70,9 @@ class _EmbedFn(beam.DoFn):
 
     def setup(self) -> None:
         self._encoder = self._shared.acquire()
-        self._in_flight = policy.threads(
-            cores=available_cores(),
-            device=getattr(self._encoder.encoder, "device", "CPU"),
-            runner_threads=self._shared.config.runner_threads,
-        ).in_flight
-        self._threads = ThreadPoolExecutor(self._in_flight, thread_name_prefix="embed")
+        device = getattr(self._encoder.encoder, "device", "CPU")
+        self._in_flight = policy.threads(cores=available_cores(), device=device).in_flight
+        self._threads = _model_threads(self._in_flight)
         self._queue: collections.deque[Any] = collections.deque()
 
     def start_bundle(self) -> None:
@@ -93,8 +97,9 @@ class _EmbedFn(beam.DoFn):
             yield at_origin(element, first)
 
     def teardown(self) -> None:
-        if hasattr(self, "_threads"):  # not if the model could not be loaded
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for entry in getattr(self, "_queue", ()):  # there is none if the model could not be loaded
+            if isinstance(entry, Future):
+                entry.cancel()
 
     def _results(self, *, leave: int) -> Iterator[Any]:
         """Yields what is ready at the head of the queue; waits only while more than `leave` are at work."""

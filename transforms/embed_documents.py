@@ -84,7 +84,6 @@ class EmbedDocuments(beam.PTransform):
       chunk_overlap: tokens that a chunk repeats of the one before it.
       max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
-      runner_threads: threads that the runner has in one process; 1 where it has one or you do not know.
     """
 
     model: str
@@ -94,7 +93,6 @@ class EmbedDocuments(beam.PTransform):
     chunk_overlap: int = 32
     max_tokens: int | None = None
     batch_tokens: int = policy.default_batch_tokens("CPU")
-    runner_threads: int = 1
 
     def __post_init__(self) -> None:
         if self.long_documents not in ("mean", "truncate", "chunks"):
@@ -103,9 +101,7 @@ class EmbedDocuments(beam.PTransform):
             raise ValueError("batch_tokens must be at least 1, and chunk_overlap at least 0")
 
     def expand(self, documents: beam.PCollection) -> Any:
-        encoder = SharedEncoder(
-            ModelConfig(self.model, self.signature, self.model_output, runner_threads=self.runner_threads)
-        )
+        encoder = SharedEncoder(ModelConfig(self.model, self.signature, self.model_output))
         config = ChunkConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         outputs = (
             documents

@@ -13,20 +13,22 @@ from transforms.encoder import policy
 _LOG = logging.getLogger(__name__)
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which on a shared machine are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores(quota_file: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Cores that this process may use; in a container or on a shared machine they are not all there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # microseconds of CPU time in every so many, of a container (cgroup v2)
+        with open(quota_file) as f:
+            quota, period = f.read().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no container, or "max": no quota
+        return cores
 
 
-def prepare_device(tf: Any, runner_threads: int) -> tuple[str, str, int | None]:
+def prepare_device(tf: Any) -> tuple[str, str, int | None]:
     """Sets memory growth and thread counts, which TF takes only before its first op."""
     gpus = tf.config.list_physical_devices("GPU")
     device = "GPU" if gpus else "CPU"
-    wanted = policy.threads(
-        cores=available_cores(),
-        device=device,
-        runner_threads=runner_threads,
-    )
+    wanted = policy.threads(cores=available_cores(), device=device)
     try:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)

@@ -62,14 +62,12 @@ class ModelConfig:
       signature: name of a signature; None picks serving_default, default, or the model's own call.
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
-      runner_threads: threads that the runner has in one process.
     """
 
     handle: str
     signature: str | None = None
     output: str | None = None
     digest: str | None = None
-    runner_threads: int = 1
 
 
 class HubEncoder:
@@ -94,7 +92,7 @@ class HubEncoder:
                 f"--model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
-        self.device, self.device_name, self.device_memory = prepare_device(tf, config.runner_threads)
+        self.device, self.device_name, self.device_memory = prepare_device(tf)
         loaded = _load(folder, config.handle)
         self.signature, function = pick_signature(tf, loaded, config)
         self.input_name, self._call = string_input(tf, function, config.handle, self.signature)

@@ -30,7 +30,7 @@ class Threads:
     """Threads of one process.
 
     Attributes:
-      in_flight: mini-batches that one DoFn instance keeps inside the model at once.
+      in_flight: mini-batches inside the model at once, of all DoFn instances together.
       intra_op: threads of one TF op; 0 leaves it to TF.
     """
 
@@ -38,19 +38,14 @@ class Threads:
     intra_op: int
 
 
-def threads(*, cores: int, device: str, runner_threads: int = 1) -> Threads:
-    """How many mini-batches are in flight, and how many threads each may use.
+def threads(*, cores: int, device: str) -> Threads:
+    """How many mini-batches are in flight in a process, and how many threads each may use.
 
-    Two in flight hide reading, tokenizing and writing behind the model. On CPUs the cores are shared out
-    between them, because two mini-batches of one thread each beat one of two. A runner that has several
-    threads of its own in the process brings the overlap itself.
+    On CPUs a mini-batch has one core and every core a mini-batch: two mini-batches of one thread each beat
+    one of two, and TF's threads for one op are a pool that all mini-batches of the process share. On a GPU a
+    second mini-batch hides reading, tokenizing and writing behind the model.
 
-    >>> threads(cores=2, device="CPU")
-    Threads(in_flight=2, intra_op=1)
-    >>> threads(cores=16, device="CPU", runner_threads=4)
-    Threads(in_flight=1, intra_op=4)
+    >>> threads(cores=2, device="CPU"), threads(cores=16, device="GPU")
+    (Threads(in_flight=2, intra_op=1), Threads(in_flight=2, intra_op=0))
     """
-    in_flight = 1 if runner_threads > 1 or (cores < 2 and device == "CPU") else 2
-    if device != "CPU":
-        return Threads(in_flight, 0)
-    return Threads(in_flight, max(1, cores // (in_flight * runner_threads)))
+    return Threads(max(1, cores), 1) if device == "CPU" else Threads(2, 0)
