@@ -182,9 +182,15 @@ def test_files_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
     write(tmp_path, [letter(0), EndOfShard(SHARD, 1)])
     assert tree(tmp_path)[LETTERS] == letter_line(letter(0))
     assert list(tree(tmp_path)) == [LETTERS, RECEIPT]
-    folder.write(LETTERS, b"stale")
-    write(tmp_path, [row(0), EndOfShard(SHARD, 1)])
-    assert list(tree(tmp_path)) == [RECEIPT, PART]
+
+
+def test_a_commit_of_another_attempt_stands(tmp_path: Path) -> None:
+    """A worker that was thought dead comes late: it changes nothing, and leaves nothing behind."""
+    first = write(tmp_path, [row(0), EndOfShard(SHARD, 1)])
+    before = tree(tmp_path)
+    assert write(tmp_path, [row(0), letter(1), EndOfShard(SHARD, 2, attempt=2)]) == first
+    assert tree(tmp_path) == before
+    assert temporary(tmp_path) == []
 
 
 def test_a_failed_shard_is_discarded_and_says_why(tmp_path: Path) -> None:

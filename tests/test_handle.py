@@ -1,7 +1,6 @@
 import gzip
 import http.server
 import io
-import os
 import shutil
 import socket
 import tarfile
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow as tf
 from models import save_hash_model
 from test_encoder import error, load
 
+from transforms.encoder import archive
 from transforms.encoder.handle import digest, redact, resolve
 from transforms.errors import ModelError
 
@@ -45,7 +44,7 @@ def test_paths_that_are_no_models(tmp_path: Path) -> None:
     missing = "--model M: not a SavedModel: no saved_model.pb in it"
     assert error(tmp_path / "empty") == f"{missing} (found: nothing); {advice}"
     assert error(tmp_path / "bert") == f"{missing} (found: a.bin, b.bin); {advice}"
-    schemes = "http, https, gs, s3, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
+    schemes = "https, gs, s3, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
     assert error("ftp://me:pw@x/m") == f"--model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
 
 
@@ -169,6 +168,13 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         def log_message(self, format: str, *args: Any) -> None:
             asked.append(self.path)
 
+        def do_GET(self) -> None:
+            if not self.path.startswith("/to.tar.gz?"):
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", self.path.partition("?")[2])
+            self.end_headers()
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_address[1]}", folder, asked
@@ -217,19 +223,65 @@ def test_a_page_instead_of_an_archive(server) -> None:
     assert error(f"{url}/m.tar.gz").startswith("--model M: cannot be fetched (")
 
 
-def test_a_folder_in_a_bucket_is_copied_once_for_each_state(model: Path, monkeypatch) -> None:
-    """TF's in-memory file system stands in for a bucket's."""
-    monkeypatch.setattr("transforms.encoder.handle._REMOTE", ("ram",))
-    for file in (path for path in model.rglob("*") if path.is_file()):
-        target = f"ram://bucket/m/{file.relative_to(model).as_posix()}"
-        tf.io.gfile.makedirs(os.path.dirname(target))
-        tf.io.gfile.copy(str(file), target, overwrite=True)
-    first = resolve("ram://bucket/m")
-    assert digest(first) == digest(model)
-    assert resolve("ram://bucket/m") == first
-    with tf.io.gfile.GFile("ram://bucket/m/saved_model.pb", "ab") as f:
-        f.write(b"more")
-    assert digest(resolve("ram://bucket/m")) != digest(model)
+def test_only_this_machine_may_give_a_model_by_http() -> None:
+    assert error("http://me:pw@example.com/m.tar.gz") == (
+        "--model http://***@example.com/m.tar.gz: http can be changed on its way; expected https "
+        "(http is taken from this machine's own loopback address only)"
+    )
+
+
+def test_a_redirect_stays_where_it_is_safe(server, model: Path) -> None:
+    url, folder, asked = server
+    pack(folder / "m.tar.gz", model)
+    assert digest(resolve(f"{url}/to.tar.gz?{url}/m.tar.gz")) == digest(model)
+    message = error(f"{url}/to.tar.gz?http://example.com/m.tar.gz")
+    assert "cannot be fetched (it redirects to http://, expected https)" in message
+    assert [path.partition("?")[0] for path in asked] == ["/to.tar.gz", "/m.tar.gz", "/to.tar.gz"]
+
+
+def test_a_hub_address_asks_for_the_archive(server, model: Path) -> None:
+    url, folder, asked = server
+    pack(folder / "1", model)
+    assert digest(resolve(f"{url}/1")) == digest(model)
+    assert asked == ["/1?tf-hub-format=compressed"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("limit", ["members", "bytes", "bomb", "header"])
+def test_an_archive_that_holds_too_much(
+    server, tmp_path: Path, monkeypatch, limit: str, remote: bool
+) -> None:
+    url, folder, _ = server
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 20)
+    monkeypatch.setattr(archive, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "_LONGEST_HEADER", 100_000)
+    packed = folder / "m.tar.gz"
+    with tarfile.open(packed, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for i in range(21 if limit == "members" else 1):
+            info = tarfile.TarInfo(f"m/{i}")
+            if limit == "header":
+                info.pax_headers = {"comment": "x" * 200_000}
+            info.size = {"bytes": (1 << 20) + 1, "bomb": 4 << 20}.get(limit, 1)
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    reason = {
+        "members": "more than 20 files",
+        "bytes": "more than 1,048,576 bytes unpacked",
+        "bomb": "more than 1,048,576 bytes unpacked",
+        "header": "a header of 200,192 bytes",
+    }[limit]
+    assert packed.stat().st_size < 10_000
+    assert f"({reason})" in error(f"{url}/m.tar.gz" if remote else packed)
+    assert list((tmp_path / "cache").rglob("*/*")) == []
+    assert not (tmp_path / "tfhub").exists() or list((tmp_path / "tfhub").iterdir()) == []
+
+
+def test_an_archive_that_links_out(tmp_path: Path) -> None:
+    packed = tmp_path / "m.tar.gz"
+    with tarfile.open(packed, "w:gz") as tar:
+        info = tarfile.TarInfo("m/link")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(info)
+    assert error(packed).startswith("--model M: cannot be unpacked ('m/link' is a link to an absolute path")
 
 
 @pytest.mark.parametrize(

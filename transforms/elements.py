@@ -106,10 +106,16 @@ class DeadLetter:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndOfShard:
-    """Follows a shard's last document: how many came before it, dead letters included."""
+    """Follows a shard's last document.
+
+    Attributes:
+      documents: how many came before it, dead letters included.
+      attempt: how many times the shard was begun, this time included.
+    """
 
     shard_id: str
     documents: int
+    attempt: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,6 +198,8 @@ class ShardReceipt:
       part_sha256, part_bytes: of the part file as written.
       dead_letters: how many documents died, by reason.
       started, finished: seconds since the epoch.
+      host, pid: the process that embedded it.
+      attempt: how many times it was begun, this time included.
     """
 
     shard_id: str
@@ -208,3 +216,4 @@ class ShardReceipt:
     finished: float
     host: str
     pid: int
+    attempt: int = 1

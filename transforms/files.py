@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import datetime
 import os
+import random
 import re
+import shutil
+import time
 import urllib.parse
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from transforms.elements import Slice
 from transforms.errors import BadFileError
 
 _BUFFER = 1 << 20
 WILDCARD = re.compile(r"[*?[]")
+# Seconds between tries of a remote operation: half a minute in all, beside what the stores' clients retry.
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+# Broken connections, as the standard library, urllib3, requests, botocore and Google's client call them.
+_BROKEN = {
+    "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPClientError", "ProtocolError",
+    "TransportError", "IncompleteRead", "ChunkedEncodingError", "RetryError", "ResponseStreamingError",
+}  # fmt: skip
+_T = TypeVar("_T")
 
 
 class FoundFile(NamedTuple):
@@ -50,7 +62,58 @@ def open_read(path: str) -> BinaryIO:
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
-    return FileSystems.open(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
+    kind = "application/octet-stream"
+    return retried(lambda: FileSystems.open(path, kind, CompressionTypes.UNCOMPRESSED))
+
+
+def copy_here(path: str, target: str) -> None:
+    """Copies a remote file to this machine, beginning anew where the connection breaks."""
+
+    def copy() -> None:
+        with open_read(path) as remote, open(target, "wb") as local:
+            shutil.copyfileobj(remote, local, _BUFFER)
+
+    retried(copy)
+
+
+def retried(operation: Callable[[], _T]) -> _T:
+    """Runs an operation that may be repeated, until it neither meets a busy server nor a broken connection.
+
+    Raises:
+      Exception: what the last try raised, or at once what no further try would mend.
+    """
+    for wait in WAITS:
+        try:
+            return operation()
+        except Exception as e:
+            if not passing(e):
+                raise
+        time.sleep(
+            wait * random.uniform(0.75, 1.25)
+        )  # workers that failed together do not come back together
+    return operation()
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error of a store is one that another try may mend."""
+    inner = getattr(error, "exception_details", None)  # Beam's file systems wrap what they catch
+    if isinstance(inner, dict) and inner:
+        return any(passing(e) for e in inner.values() if isinstance(e, BaseException))
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        return code >= 500 or code in (408, 429)
+    if type(error).__name__ == "S3ClientError":  # without a status: no answer came, or no request was sent
+        return "credentials" not in str(getattr(error, "message", "")).lower()
+    return any(cls.__name__ in _BROKEN for cls in type(error).__mro__)
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost reason of a store's error, as one line."""
+    inner = getattr(error, "exception_details", None)
+    if isinstance(inner, dict) and inner:
+        return reason_of(next(e for e in inner.values()))
+    text = str(getattr(error, "message", None) or error) or type(error).__name__
+    return " ".join(text.split())
 
 
 def file_state(path: str) -> tuple[int, float | None]:
@@ -95,7 +158,7 @@ def match_remote(pattern: str) -> list[FoundFile]:
     from apache_beam.io.filesystems import FileSystems
 
     try:
-        (result,) = FileSystems.match([pattern])
+        (result,) = retried(lambda: FileSystems.match([pattern]))
     except ValueError as e:  # Beam knows no such scheme, or the extra for it is not installed
         raise OSError(str(e)) from e
     return [
@@ -115,3 +178,10 @@ def loosened(path: str) -> str:
 
 def _utc(time: float) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def use_options(beam_options: Any) -> None:
+    """Gives this process's file systems their options; Beam does so in workers only."""
+    from apache_beam.io.filesystems import FileSystems
+
+    FileSystems.set_options(beam_options)

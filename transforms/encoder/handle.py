@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import re
@@ -15,10 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from transforms.encoder import archive, fetch
 from transforms.errors import UsageError
+from transforms.files import reason_of
 
 MINILM = "minilm"
-_REMOTE = ("http", "https", "gs", "s3", "hdfs")
+_STORES = ("gs", "s3", "hdfs")
+_REMOTE = ("https", *_STORES)
+_ARCHIVE = re.compile(r"\.(tar\.gz|tgz|tar)$")
 _CHUNK = 1 << 20
 
 
@@ -49,8 +52,8 @@ def resolve(handle: str) -> Path:
     """Returns the local folder of the SavedModel that a handle means, downloading or unpacking as needed.
 
     Args:
-      handle: `minilm`, a folder, a `.tar.gz` file, or a URL that tensorflow-hub knows; downloads are kept
-        where tensorflow-hub keeps them (TFHUB_CACHE_DIR).
+      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, hdfs); what is
+        downloaded is kept in `cache_dir()`, an https address' model in TFHUB_CACHE_DIR if that is set.
 
     Raises:
       UsageError: nothing is there, or what is there is no SavedModel.
@@ -60,13 +63,18 @@ def resolve(handle: str) -> Path:
 
         return ensure_minilm(cache_dir())
     scheme = handle.split("://", 1)[0] if "://" in handle else ""
-    if scheme and scheme not in (*_REMOTE, "file"):
+    if scheme == "http" and not fetch.is_safe_url(handle):
+        raise UsageError(
+            f"--model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
+            "this machine's own loopback address only)"
+        )
+    if scheme and scheme not in (*_REMOTE, "http", "file"):
         raise UsageError(
             f"--model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
             "give a local folder, a .tar.gz, a URL or 'minilm'"
         )
-    if scheme in _REMOTE:
-        return _check_saved_model(_below_top_folder(_download(handle)), handle)
+    if scheme in (*_REMOTE, "http"):
+        return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
     path = Path(handle.removeprefix("file://")).expanduser()
     if not path.exists():
         raise UsageError(
@@ -75,7 +83,7 @@ def resolve(handle: str) -> Path:
         )
     if path.is_dir():
         return _check_saved_model(path, handle)
-    if re.search(r"\.(tar\.gz|tgz|tar)$", path.name):
+    if _ARCHIVE.search(path.name):
         return _check_saved_model(_below_top_folder(_unpack(path)), handle)
     raise UsageError(f"--model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one")
 
@@ -112,38 +120,48 @@ def _check_saved_model(folder: Path, handle: str) -> Path:
     return folder
 
 
-def _download(handle: str) -> Path:
-    from transforms.encoder.encoder import import_tensorflow
-
-    import_tensorflow()  # tensorflow-hub would import it too, and let it write to the screen
-    import tensorflow_hub as hub
-
+def _fetch(handle: str, scheme: str) -> Path:
+    """The local copy of a remote model, fetched once: by address from the web, by state from a store."""
     try:
-        found = hub.resolve(handle)
-        return _copy(found) if "://" in found else Path(found)  # a bucket's folder is left where it is
-    except Exception as e:  # tensorflow-hub passes on whatever urllib, tarfile and tf.io.gfile raise
-        reason = redact_in(str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__, handle)
+        if scheme in _STORES:
+            return _from_store(handle)
+        target = fetch.url_folder(handle, cache_dir())
+        if not target.exists():
+            with fetch.scratch(cache_dir()) as folder:
+                packed = Path(folder, "archive")
+                fetch.download(handle, packed)
+                _unpack_to(packed, target)
+        return target
+    # What urllib, tarfile, Beam's file systems and the stores' clients raise has no common class.
+    except Exception as e:
+        reason = redact_in(_reason(e), handle)
         raise UsageError(
             f"--model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
             "your credentials"
         ) from None
 
 
-def _copy(remote: str) -> Path:
-    """Copies a folder of an object store into the cache, once for every state of its files."""
-    import tensorflow as tf
-
-    gfile = tf.io.gfile
-    files = [f"{folder}/{name}" for folder, _, names in gfile.walk(remote.rstrip("/")) for name in names]
-    states = [(file, (state := gfile.stat(file)).length, state.mtime_nsec) for file in sorted(files)]
-    target = cache_dir() / "models" / hashlib.sha256(repr(states).encode()).hexdigest()[:32]
-    if not target.exists():
+def _from_store(handle: str) -> Path:
+    files = fetch.find_stored(handle)
+    if not files:
+        raise FileNotFoundError("nothing is there")
+    target = fetch.state_folder(files, cache_dir())
+    if target.exists():
+        return target
+    if files[0].path != handle.rstrip("/"):
         with _building(target) as temporary:
-            for file, _, _ in states:
-                local = temporary / file.removeprefix(remote.rstrip("/") + "/")
-                local.parent.mkdir(parents=True, exist_ok=True)
-                gfile.copy(file, str(local))
+            fetch.copy_stored(files, handle, temporary)
+        return target
+    if not _ARCHIVE.search(handle):
+        raise archive.ArchiveError("it is a file; expected a SavedModel folder or a .tar.gz of one")
+    with fetch.scratch(cache_dir()) as folder:
+        fetch.copy_stored(files, handle.rpartition("/")[0], Path(folder))
+        _unpack_to(next(Path(folder).iterdir()), target)
     return target
+
+
+def _reason(error: Exception) -> str:
+    return "no tar archive" if type(error) is tarfile.ReadError else reason_of(error)
 
 
 @contextlib.contextmanager
@@ -172,30 +190,23 @@ def _below_top_folder(folder: Path) -> Path:
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
-def _unpack(archive: Path) -> Path:
-    """Unpacks an archive once into the cache, safely: no path outside, no links out, no device files."""
+def _unpack(packed: Path) -> Path:
+    """Unpacks a local archive once into the cache."""
     try:
-        target = cache_dir() / "models" / _sha256(archive)[:32]
+        target = cache_dir() / "models" / _sha256(packed)[:32]
         if not target.exists():
-            _check_gzip(archive)
-            with _building(target) as temporary, tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
+            _unpack_to(packed, target)
         return target
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as e:
-        reason = (
-            "no tar archive" if type(e) is tarfile.ReadError else e
-        )  # it tells of every compression tried
-        raise UsageError(f"--model {archive}: cannot be unpacked ({reason}); fetch or pack it again") from e
+    except (archive.ArchiveError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
+        # A ReadError tells of every compression tried.
+        raise UsageError(
+            f"--model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again"
+        ) from e
 
 
-def _check_gzip(archive: Path) -> None:
-    """Reads a .gz to its end and so to its checksum: tarfile takes a broken header for the end."""
-    with open(archive, "rb") as f:
-        if f.read(2) != b"\x1f\x8b":
-            return
-    with gzip.open(archive) as unzipped:
-        while unzipped.read(_CHUNK):
-            pass
+def _unpack_to(packed: Path, target: Path) -> None:
+    with _building(target) as temporary:
+        archive.unpack(packed, temporary)
 
 
 def _sha256(file: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from transforms import attempts
 from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.read import ReadOptions, check_slice, read_slice
@@ -28,11 +29,13 @@ class ReadConfig:
       options: which fields are the text, the id and the kept ones.
       kept: types of the kept fields, by name, as in RowSchema.
       skip_bad_files: whether a bad file is one dead letter instead of a failed shard.
+      output: the folder where shards are committed; those that are, are not read again. "" where none is.
     """
 
     options: ReadOptions
     kept: tuple[tuple[str, str], ...] = ()
     skip_bad_files: bool = False
+    output: str = ""
 
 
 def read_shard(
@@ -136,7 +139,17 @@ class _ReadFn(beam.DoFn):
         self._config = config
 
     def process(self, shard: Shard) -> Iterator[Any]:
-        yield from read_shard(shard, self._config)
+        attempt = 1
+        if self._config.output:
+            # A runner that repeats a bundle, or all of the job, repeats no committed shard.
+            begun = attempts.begin(Folder(self._config.output), shard.shard_id)
+            if begun is None:
+                return
+            attempt = begun
+        for element in read_shard(shard, self._config):
+            if isinstance(element, EndOfShard):
+                element = dataclasses.replace(element, attempt=attempt)
+            yield element
 
 
 @dataclasses.dataclass(eq=False)

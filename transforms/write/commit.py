@@ -13,6 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from transforms import attempts
 from transforms.counters import COUNTERS
 from transforms.elements import DeadLetter, Embedding, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
@@ -115,6 +116,8 @@ class ShardWriter:
     def commit(self, marker: EndOfShard) -> ShardReceipt:
         """Dead letters first, then the part, then the receipt: a shard with a receipt is whole.
 
+        If another attempt has committed the shard in the meantime, its commit stands.
+
         Raises:
           LedgerError: documents read and documents written differ.
         """
@@ -123,6 +126,10 @@ class ShardWriter:
                 f"shard {self.shard_id}: {marker.documents} documents read, {self._documents} written; "
                 "nothing of it was committed"
             )
+        committed = self._folder.read(layout.receipt(self.shard_id))
+        if committed is not None:
+            self.discard()
+            return ShardReceipt(**json.loads(committed))
         self._flush()
         if self._sink is not None:
             self._sink.close()
@@ -147,8 +154,10 @@ class ShardWriter:
             finished=time.time(),
             host=socket.gethostname(),
             pid=os.getpid(),
+            attempt=marker.attempt,
         )
         self._folder.write(layout.receipt(self.shard_id), _to_json(receipt))
+        attempts.end(self._folder, self.shard_id)
         self._folder.delete(layout.failure(self.shard_id))
         return receipt
 
@@ -196,6 +205,7 @@ class _WriteFn(beam.DoFn):
             self._of(element.shard_id)
             self._give_up()
             self._folder.write(layout.failure(element.shard_id), _to_json(element))
+            attempts.end(self._folder, element.shard_id)
             COUNTERS.add(failed_shards=1)
             yield element
 

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
+import tempfile
 import uuid
 from typing import Any, BinaryIO
 
-from transforms.files import is_local, local_path, open_read
+from transforms.files import is_local, local_path, open_read, retried
 from transforms.write import layout
 
 
@@ -42,7 +44,8 @@ class Folder:
     """An output folder.
 
     Locally a file is written under a unique temporary name, synced and renamed: it is there whole or not at
-    all. An object store shows a file only when its upload ends, so there it is written under its final name.
+    all. For an object store it is written to a temporary file of this machine and uploaded at `commit`, under
+    its final name: a store shows a file only when its upload ends, and an upload that breaks can be repeated.
     """
 
     def __init__(self, path: str):
@@ -60,13 +63,8 @@ class Folder:
             )
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
             return PendingFile(open(temporary, "wb"), self.join(name), temporary)
-        from apache_beam.io.filesystem import CompressionTypes
-
-        # As they are: Beam would compress a .gz once more.
-        raw = _filesystems().create(
-            self.join(name), "application/octet-stream", CompressionTypes.UNCOMPRESSED
-        )
-        return PendingFile(raw, self.join(name))
+        # Without a name: whatever kills this process, nothing is left on the disk.
+        return PendingFile(tempfile.TemporaryFile(), self.join(name))
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file, atomically."""
@@ -82,9 +80,12 @@ class Folder:
                     return f.read()
             except FileNotFoundError:
                 return None
-        if not _filesystems().exists(self.join(name)):
+        return retried(lambda: self._read_remote(self.join(name)))
+
+    def _read_remote(self, path: str) -> bytes | None:
+        if not _filesystems().exists(path):
             return None
-        with open_read(self.join(name)) as f:
+        with open_read(path) as f:
             return f.read()
 
     def names(self, folder: str = "") -> dict[str, int]:
@@ -95,7 +96,7 @@ class Folder:
                 return {e.name: e.stat().st_size for e in os.scandir(base) if e.is_file()}
             except FileNotFoundError:
                 return {}
-        found = _filesystems().match([f"{base}/*"])[0].metadata_list
+        found = retried(lambda: _filesystems().match([f"{base}/*"]))[0].metadata_list
         return {
             m.path.rsplit("/", 1)[1]: m.size_in_bytes for m in found if "/" not in m.path[len(base) + 1 :]
         }
@@ -105,8 +106,20 @@ class Folder:
         if self.local:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.join(name))
-        elif _filesystems().exists(self.join(name)):
-            _filesystems().delete([self.join(name)])
+        else:
+            retried(lambda: self._delete_remote(self.join(name)))
+
+    def _delete_remote(self, path: str) -> None:
+        if not _filesystems().exists(path):
+            return
+        if path.startswith(
+            "gs://"
+        ):  # Beam's delete sends a batch, more than one file needs and emulators know
+            from apache_beam.io.gcp.gcsio import GcsIO
+
+            GcsIO(pipeline_options=_filesystems().get_filesystem(path)._pipeline_options).delete(path)
+        else:
+            _filesystems().delete([path])
 
     def sweep(self, *, own: bool = False) -> int:
         """Deletes temporary files that a killed run left, or this process's own; returns how many."""
@@ -127,9 +140,10 @@ class PendingFile:
         self.file = HashingFile(raw)
 
     def commit(self) -> None:
-        """Syncs, closes, and gives the file its final name."""
+        """Syncs or uploads, closes, and gives the file its final name."""
         if self._temporary is None:
-            self._raw.close()
+            with self._raw:
+                retried(lambda: _upload(self._raw, self._final))
             return
         self._raw.flush()
         os.fsync(self._raw.fileno())
@@ -141,10 +155,9 @@ class PendingFile:
 
     def discard(self) -> None:
         """Forgets what was written; does nothing after `commit`."""
-        if self._temporary is None:
-            _never_close(self._raw)
-            return
         self._raw.close()
+        if self._temporary is None:
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
 
@@ -156,6 +169,34 @@ def _sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _upload(local: BinaryIO, path: str) -> None:
+    """Uploads a whole file under its final name; a repetition overwrites it with the same bytes."""
+    from apache_beam.io.filesystem import CompressionTypes
+
+    empty = local.seek(0, os.SEEK_END) == 0
+    local.seek(0)
+    if empty and path.startswith("s3://"):
+        _put_empty(path)
+        return
+    # As it is: Beam would compress a .gz once more.
+    upload = _filesystems().create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
+    try:
+        shutil.copyfileobj(local, upload, 1 << 20)
+        upload.close()
+    except BaseException:
+        _never_close(upload)
+        raise
+
+
+def _put_empty(path: str) -> None:
+    """Beam uploads to S3 by parts, and S3 refuses an upload of none."""
+    from apache_beam.io.aws.s3io import S3IO, parse_s3_path
+
+    bucket, key = parse_s3_path(path)
+    beams = S3IO(options=_filesystems().get_filesystem(path)._options).client
+    beams.client.put_object(Bucket=bucket, Key=key, Body=b"")
 
 
 def _never_close(upload: Any) -> None:

@@ -11,6 +11,7 @@ RUN = f"{STATE}/run.json"
 LOCK = f"{STATE}/lock"
 RECEIPTS = f"{STATE}/receipts"
 FAILURES = f"{STATE}/failures"
+ATTEMPTS = f"{STATE}/attempts"
 TEMPORARY = f"{STATE}/tmp"
 EXTENSIONS = {"parquet": ".parquet", "tfrecord": ".tfrecord"}
 
@@ -25,6 +26,10 @@ def dead_letters(shard_id: str) -> str:
 
 def receipt(shard_id: str) -> str:
     return f"{RECEIPTS}/{shard_id}.json"
+
+
+def attempt(shard_id: str) -> str:
+    return f"{ATTEMPTS}/{shard_id}.json"
 
 
 def failure(shard_id: str) -> str:

@@ -1,0 +1,198 @@
+"""Object stores on this machine: moto's S3, fake-gcs-server, and a proxy that misbehaves for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+KEY, SECRET = "key-of-the-test", "secret-of-the-test-8c1f"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Store:
+    """A running store.
+
+    Attributes:
+      scheme: s3 or gs.
+      port: where it listens, on 127.0.0.1.
+    """
+
+    def __init__(self, scheme: str, port: int):
+        self.scheme, self.port = scheme, port
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://bucket/{path}"
+
+    def flags(self, port: int | None = None) -> list[str]:
+        """Beam's options for it."""
+        if self.scheme == "gs":
+            return ["--no_auth"]
+        endpoint = f"http://127.0.0.1:{port or self.port}"
+        keys = [f"--s3_access_key_id={KEY}", f"--s3_secret_access_key={SECRET}"]
+        return [f"--s3_endpoint_url={endpoint}", "--s3_region_name=us-east-1", *keys]
+
+    def environment(self, port: int | None = None) -> dict[str, str]:
+        return (
+            {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port or self.port}"} if self.scheme == "gs" else {}
+        )
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything in the bucket, asked of the server without Beam."""
+        if self.scheme == "s3":
+            client = self.client()
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket")
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            return {key: client.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys}
+        return {blob.name: blob.download_as_bytes() for blob in self.client().list_blobs("bucket")}
+
+    def put(self, key: str, data: bytes) -> None:
+        if self.scheme == "s3":
+            self.client().put_object(Bucket="bucket", Key=key, Body=data)
+        else:
+            self.client().bucket("bucket").blob(key).upload_from_string(data)
+
+    def put_folder(self, key: str, folder: Path) -> None:
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            self.put(f"{key}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+    def clear(self) -> None:
+        for key in self.objects():
+            if self.scheme == "s3":
+                self.client().delete_object(Bucket="bucket", Key=key)
+            else:
+                self.client().bucket("bucket").blob(key).delete()
+
+    def make_bucket(self) -> None:
+        if self.scheme == "s3":
+            self.client().create_bucket(Bucket="bucket")
+        else:
+            self.client().create_bucket("bucket")
+
+    def client(self):
+        endpoint = f"http://127.0.0.1:{self.port}"
+        if self.scheme == "s3":
+            import boto3
+
+            keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
+            return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+
+        options = {"api_endpoint": endpoint}
+        return storage.Client("project", credentials=AnonymousCredentials(), client_options=options)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[Store]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        store = Store("s3", server.get_host_and_port()[1])
+        store.make_bucket()
+        yield store
+    finally:
+        server.stop()
+
+
+def gcs_binary() -> Path:
+    """fake-gcs-server in the cache, put there by the project's script where it is missing."""
+    cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
+    binary = cache / "clusters" / "bin" / "fake-gcs-server"
+    if not binary.exists():
+        subprocess.run([sys.executable, str(ROOT / "deploy/local/fetch.py"), "fake-gcs-server"], check=True)
+    return binary
+
+
+@contextlib.contextmanager
+def gcs_server(binary: Path) -> Iterator[Store]:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    flags = ["-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}", "-log-level=error"]
+    # Uploads are answered by an address: the one that the client used, so that a proxy stays in the way.
+    command = [str(binary), *flags, "-external-url=", f"-public-host={address}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/storage/v1/b"):
+                    break
+                time.sleep(0.05)
+            store = Store("gs", port)
+            store.make_bucket()
+            yield store
+        finally:
+            process.terminate()
+
+
+class Proxy:
+    """Passes connections on to a port, or does to them what `trouble` says of their first bytes.
+
+    `trouble` gets a request's first line and returns None, "503" or "reset" (in the middle of the request).
+    """
+
+    def __init__(self, port: int, trouble: Callable[[bytes], str | None]):
+        self.made: list[str] = []
+        proxy = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with socket.create_connection(("127.0.0.1", port)) as server:
+                    proxy.carry(self.request, server, trouble)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            block_on_close = False
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+
+    def carry(self, client: socket.socket, server: socket.socket, trouble) -> None:
+        while True:
+            ready, _, _ = select.select([client, server], [], [])
+            for source in ready:
+                try:
+                    data = source.recv(1 << 16)
+                except OSError:
+                    return
+                if not data:
+                    return
+                line = data.partition(b"\r\n")[0]
+                kind = trouble(line) if source is client and b" HTTP/1.1" in line else None
+                if kind is None:
+                    (server if source is client else client).sendall(data)
+                    continue
+                self.made.append(kind)
+                if kind == "503":
+                    client.sendall(
+                        b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    )
+                else:  # RST instead of FIN
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    client.close()
+                return
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
