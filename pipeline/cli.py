@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from pipeline.job import embedbeam_version
 from pipeline.options import Options, add_embed_arguments
 from transforms.errors import EmbedbeamError, UsageError
+from transforms.files import is_local, use_options
 
 _EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
 any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
@@ -40,10 +42,17 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_embed_arguments(add("embed", "Embed documents, or go on with a job where it was."))
     for name, text in (
-        ("status", "Tell how far a job is, while it runs or after it died."),
+        ("status", "Tell how far a job is, from any machine, while it runs or after it died."),
         ("verify", "Read an output folder back and report every defect."),
+        ("finish", "Balance a job that nobody waited for, and write its manifest and _SUCCESS."),
     ):
         add(name, text).add_argument("output", metavar="OUTPUT", help="output folder of a job")
+    commands.choices["finish"].add_argument(
+        "--max-dead-letters",
+        default="1%",
+        metavar="N",
+        help="more than this, a number or a percentage, is a failure",
+    )
     export = add("export", "Write a BERT checkpoint folder as a TF Hub SavedModel.")
     export.add_argument(
         "checkpoint", metavar="CHECKPOINT_DIR", help="config.json, vocab.txt and *.safetensors"
@@ -87,16 +96,10 @@ def _dispatch(given: list[str]) -> int:
         module = os.path.basename(sys.argv[0]) == "__main__.py"
         program = [sys.executable, "-m", "pipeline"] if module else ["embedbeam"]
         return _embed(parsed, unknown, [*program, *given])
+    if parsed.command in ("status", "verify", "finish"):
+        return _look(parsed, unknown, parser)
     if unknown:
         raise UsageError(f"unknown option {unknown[0]}; see `embedbeam {parsed.command} --help`")
-    if parsed.command == "status":
-        from pipeline.status import print_status
-
-        return print_status(parsed.output)
-    if parsed.command == "verify":
-        from pipeline.verify import print_defects
-
-        return print_defects(parsed.output)
     if parsed.command == "export":
         from transforms.encoder.export import export
 
@@ -119,31 +122,63 @@ def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -
     from pipeline.summary import print_summary
 
     manifest = run(options)
-    if not options.quiet:
+    if manifest is not None and not options.quiet:
         print_summary(manifest)
     return 0
 
 
-def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser) -> None:
+def _look(parsed: argparse.Namespace, unknown: list[str], parser: argparse.ArgumentParser) -> int:
+    """The commands that look at an output folder, on whatever file system Beam's options describe."""
+    if unknown:
+        _check_unknown(unknown, parser, parsed.command)
+    if unknown or not is_local(parsed.output):
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        from transforms.stores import check_store
+
+        beam_options = PipelineOptions(unknown)
+        use_options(beam_options)
+        check_store("OUTPUT", parsed.output, beam_options)
+    if parsed.command == "status":
+        from pipeline.status import print_status
+
+        return print_status(parsed.output)
+    if parsed.command == "verify":
+        from pipeline.verify import print_defects
+
+        return print_defects(parsed.output)
+    from pipeline.launch import finish_job
+    from pipeline.summary import print_summary
+
+    print_summary(finish_job(parsed.output, parsed.max_dead_letters))
+    return 0
+
+
+def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser, command: str = "embed") -> None:
     """Beam's own options pass; anything else is an error that suggests the nearest name."""
     names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
     stray = [argument for argument in unknown[:1] if not argument.startswith("-")]
     if stray:
-        raise UsageError(f"unexpected argument {stray[0]!r}; every value of `embed` belongs to an option")
+        raise UsageError(f"unexpected argument {stray[0]!r}; see `embedbeam {command} --help`")
     if not names:
         return
     from pipeline.runners import known_beam_options
 
-    beam_names = known_beam_options()
+    beam_names = set(known_beam_options())
+    endpoints = [argument.partition("=")[2] for argument in unknown if argument.startswith("--job_endpoint=")]
+    if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
+        from pipeline.preflight import probe_job_server
+
+        beam_names |= probe_job_server(endpoints[-1])
     for name in names:
         if name in beam_names:
             continue
-        embed = parser._subparsers._group_actions[0].choices["embed"]  # type: ignore[union-attr,index]
+        embed = parser._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr,index]
         own = [option for action in embed._actions for option in action.option_strings]
-        near = difflib.get_close_matches(name, own, 1, 0.5) or difflib.get_close_matches(
-            name, beam_names, 1, 0.7
+        near = difflib.get_close_matches(name, beam_names, 1, 0.9) or difflib.get_close_matches(
+            name, [*own, *beam_names], 1, 0.6
         )
-        hint = f"; did you mean {near[0]}?" if near else "; see `embedbeam embed --help`"
+        hint = f"; did you mean {near[0]}?" if near else f"; see `embedbeam {command} --help`"
         raise UsageError(f"unknown option {name}{hint}")
 
 
@@ -190,20 +225,34 @@ def os_error_text(error: OSError) -> str:
 def _on_signals(options: Options, command: list[str]) -> None:
     """Ctrl-C and SIGTERM say what is committed and how to go on, then end the process at once.
 
-    Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe.
+    Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe. A
+    job on a cluster is cancelled first.
     """
     from pipeline.summary import stopped_text
     from transforms.write.folder import Folder
 
     screen = os.dup(2)  # standard error itself is muted while TensorFlow's libraries load
 
+    def tell(text: str) -> None:  # not print: the signal may have come in the middle of one
+        os.write(screen, text.encode("utf-8", "backslashreplace"))
+
     def stop(number: int, _frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
+        threading.excepthook = lambda _: None  # threads that listen to a cluster lose their connections now
+        remote = sys.modules.get("pipeline.remote")
+        job = remote.current() if remote else None
         try:
-            # Not print: the signal may have come in the middle of one.
-            os.write(screen, stopped_text(options.output, command).encode("utf-8", "backslashreplace"))
+            if job is not None and job.remote:
+                tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
+                if not job.cancel():
+                    tell(
+                        f"embedbeam: job {job.name} may still run: the cluster does not say that it is gone\n"
+                    )
+            tell(stopped_text(options.output, command))
             Folder(options.output).sweep(own=True)
         finally:
+            if job is not None:
+                job.stop_servers()
             os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -215,7 +264,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore")
-    for name in ("apache_beam", "tensorflow", "absl", "root", "h5py"):
+    for name in ("apache_beam", "tensorflow", "absl", "h5py"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in ("apache_beam.runners.common", "apache_beam.runners.worker"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks of errors that are told in one line
+    # Tracebacks of errors that are told in one line; a job server's come through the root logger.
+    for name in ("root", "apache_beam.runners.common", "apache_beam.runners.worker"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

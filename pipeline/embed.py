@@ -28,7 +28,7 @@ def embed(
     input: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     **options: Unpack[OptionsDict],
-) -> Manifest:
+) -> Manifest | None:
     """Embeds documents, or goes on with a job where it was; the options are those of the command line.
 
     Args:
@@ -37,7 +37,7 @@ def embed(
       **options: see `embedbeam embed --help`, with _ for -.
 
     Returns:
-      The manifest: counts, model, dim, and where the output lies.
+      The manifest: counts, model, dim, and where the output lies. None from Dataflow, which nobody waits for.
 
     Raises:
       UsageError: a mistake found before anything started.

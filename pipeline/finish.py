@@ -67,8 +67,12 @@ class Manifest:
 
 def read_receipts(folder: Folder) -> list[ShardReceipt]:
     """All receipts, in order of shard id."""
-    names = sorted(name for name in folder.names(layout.RECEIPTS) if name.endswith(".json"))
-    with ThreadPoolExecutor(16) as threads:
+    return read_all(folder, sorted(name for name in folder.names(layout.RECEIPTS) if name.endswith(".json")))
+
+
+def read_all(folder: Folder, names: Sequence[str]) -> list[ShardReceipt]:
+    """The receipts of these names, in their order."""
+    with ThreadPoolExecutor(16 if folder.local else 64) as threads:
         return list(threads.map(lambda name: read_receipt(folder, name), names))
 
 

@@ -99,7 +99,10 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
     """The record of a new job, with everything that was left open chosen."""
     from transforms.batch import WINDOW_CHUNKS
 
-    budget = options.batch_tokens or policy.default_batch_tokens(encoder.device, encoder.device_memory)
+    if options.worker_gpus:  # the workers', of a memory that is not known here
+        budget = policy.default_batch_tokens("GPU")
+    else:
+        budget = policy.default_batch_tokens(encoder.device, encoder.device_memory)
     return Job(
         **{name: recorded(options, name) for name in _ROW_OPTIONS},
         embedbeam=embedbeam_version(),
@@ -113,7 +116,7 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         dim=encoder.dim,
         max_tokens=options.max_tokens,
         model_dtype=encoder.dtype,
-        batch_tokens=budget,
+        batch_tokens=options.batch_tokens or budget,
         window_chunks=WINDOW_CHUNKS,
         shard_bytes=plan.shard_bytes,
     )

@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline import finish
-from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file, row_schema
+from pipeline import finish, remote, runners
+from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file
 from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
 from pipeline.output import check_empty, clear, output_lock, read_run, write_run
-from pipeline.plan import find_files, make_plan, read_options
+from pipeline.plan import Plan, find_files, make_plan
+from pipeline.preflight import check_options, probe
 from pipeline.progress import Progress
-from pipeline.runners import make_runner
 from transforms.counters import COUNTERS
 from transforms.elements import Shard
-from transforms.encoder.handle import digest, resolve
-from transforms.errors import EmbedbeamError, ModelError, UsageError
+from transforms.encoder.handle import MINILM, digest, resolve
+from transforms.errors import UsageError
+from transforms.files import absolute_path, is_local, use_options
+from transforms.stores import check_store
 from transforms.write import layout
 from transforms.write.folder import Folder
 
@@ -31,17 +32,32 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def run(options: Options) -> finish.Manifest:
+def run(options: Options) -> finish.Manifest | None:
     """Runs the job that the options describe, or goes on with it where it was.
+
+    Returns:
+      The manifest; None where the job was sent to a runner that nobody waits for (Dataflow).
 
     Raises:
       UsageError: the user's mistake; nothing was started.
       EmbedbeamError: the job ran and something is wrong.
     """
-    started = time.monotonic()
+    started = time.time()
     if options.dry_run:
         raise UsageError("--dry-run prints a plan and makes no manifest; use it on the command line")
     COUNTERS.reset()
+    paths = [("--output", options.output), ("--model", options.model)]
+    paths += [("--input", pattern) for pattern in options.input]
+    far = [(flag, path) for flag, path in paths if not is_local(path)]
+    if far or options.beam_args or options.runner not in runners.LOCAL:  # a finished local job needs no Beam
+        check_options(options)
+        beam_options = runners.parse(options)
+        use_options(beam_options)
+        for flag, path in far:
+            check_store(flag, path, beam_options)
+        if beam_options.get_all_options().get("dry_run"):
+            build_only(options)
+            return None
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"--output {options.output}: is a file; expected a folder")
@@ -49,14 +65,8 @@ def run(options: Options) -> finish.Manifest:
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
         if plan_data is None:
             check_empty(folder)
-            plan = make_plan(options)
-            sample = take_sample(plan, options)
-            kept = kept_types(plan, sample, options)
-            make_runner(options)
-            if plan.unknown:
-                say(options, f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
-            encoder = load_encoder(options)
-            job = new_job(options, plan, kept, encoder.acquire().encoder)
+            slots = look_at_cluster(options)
+            job, plan, encoder = plan_job(options, slots)
             shards = list(plan.shards)
             clear(folder)  # only now: a mistake in the command costs nobody an output
             folder.write(layout.PLAN, plan_file(job, plan))
@@ -65,35 +75,123 @@ def run(options: Options) -> finish.Manifest:
             check_same_job(job, options, digest(resolve(options.model)))
             encoder = None
             _warn_of_new_files(options, shards)
+            slots = None
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
             return manifest
-        folder.sweep()
+        if options.runner in runners.LOCAL:
+            folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
         done = len(folder.names(layout.RECEIPTS))
         if done < len(shards):
             if encoder is None:
+                slots = look_at_cluster(options)
                 encoder = load_encoder(options, job.model_digest)
             device = getattr(encoder.acquire().encoder, "device_name", "unknown")
             write_run(folder, device)
-            with Progress(len(shards), folder, quiet=options.quiet):
-                run_pipeline(options, job, encoder)
-        receipts = finish.read_receipts(folder)
-        finish.balance(folder, shards, receipts)
-        wall = time.monotonic() - started
-        manifest = finish.make_manifest(
-            job,
-            receipts,
-            output=options.output,
-            wall_seconds=wall,
-            device=read_run(folder).get("device", "unknown"),
-        )
-        finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
-        folder.write(layout.MANIFEST, manifest.to_json())
-        folder.write(layout.SUCCESS, b"")
-        return manifest
+            from pipeline.submit import submit
+
+            with Progress(len(shards), folder, quiet=options.quiet, near=in_process(options)):
+                job_id = submit(options, job, encoder, slots=slots)
+            if job_id is not None:
+                say(options, sent_text(options, job_id))
+                return None
+        return complete(folder, job, shards, options, started)
+
+
+def complete(
+    folder: Folder, job: Job, shards: list[Shard], options: Options, started: float | None = None
+) -> finish.Manifest:
+    """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
+
+    `started` is when this process began the run; None where it was another's.
+    """
+    receipts = finish.read_receipts(folder)
+    last_run = read_run(folder)
+    ended = time.time()
+    if started is None:
+        started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
+        ended = max((r.finished for r in receipts), default=ended)
+    finish.balance(folder, shards, receipts)
+    manifest = finish.make_manifest(
+        job,
+        receipts,
+        output=options.output,
+        wall_seconds=max(0.0, ended - started),
+        device=last_run.get("device", "unknown"),
+    )
+    finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
+    folder.sweep()  # what attempts left that were killed
+    for name in folder.names(layout.ATTEMPTS):
+        folder.delete(f"{layout.ATTEMPTS}/{name}")
+    folder.write(layout.MANIFEST, manifest.to_json())
+    folder.write(layout.SUCCESS, b"")
+    return manifest
+
+
+def look_at_cluster(options: Options) -> int | None:
+    """Is it there, and free of an earlier run's job? Returns its slots, if it tells."""
+    slots = probe(options)
+    if options.runner not in runners.LOCAL:
+        remote.RemoteJob(options).refuse_twin(options.output)
+    return slots
+
+
+def plan_job(options: Options, slots: int | None) -> tuple[Job, Plan, SharedEncoder]:
+    """A new job: its plan, its record and the model, all checked here."""
+    if options.runner not in runners.LOCAL:
+        gpus = runners.worker_gpus(options, runners.parse(options))
+        options = dataclasses.replace(options, worker_gpus=gpus)
+    plan = make_plan(options, parallelism=slots or 1)
+    sample = take_sample(plan, options)
+    kept = kept_types(plan, sample, options)
+    if plan.unknown:
+        say(options, f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
+    encoder = load_encoder(options)
+    return new_job(options, plan, kept, encoder.acquire().encoder), plan, encoder
+
+
+def finish_job(output: str, max_dead_letters: str) -> finish.Manifest:
+    """Balances a job whose shards are all done, as `run` does at its end.
+
+    Raises:
+      UsageError: there is no job in the folder.
+      EmbedbeamError: shards are missing, or the books do not balance.
+    """
+    folder = Folder(output)
+    plan_data = folder.read(layout.PLAN)
+    if plan_data is None:
+        raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
+    with output_lock(folder):
+        job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
+        options = Options(input=tuple(job.input), output=output, max_dead_letters=max_dead_letters)
+        return finished(folder, job, shards, options) or complete(folder, job, shards, options)
+
+
+def sent_text(options: Options, job_id: str) -> str:
+    """What to do about a job that nobody waits for."""
+    return (
+        f"job {job_id} was sent to {options.runner} and goes on without this process. How far it is: "
+        f"`embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
+        "balances it and writes _SUCCESS"
+    )
+
+
+def build_only(options: Options) -> None:
+    """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent or written."""
+    from pipeline.submit import submit
+
+    job, _, encoder = plan_job(options, None)
+    submit(options, job, encoder)
+    say(options, f"job {runners.job_name(options.output)} was built for {options.runner}; nothing was sent")
+
+
+def in_process(options: Options) -> bool:
+    """Whether the documents are embedded in this process, so that its counters tell how far the job is."""
+    given = runners.beam_options(options).get_all_options()
+    return options.runner in runners.LOCAL or given["environment_type"] == "LOOPBACK"
 
 
 def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> finish.Manifest | None:
@@ -139,73 +237,11 @@ def load_encoder(options: Options, model_digest: str | None = None) -> SharedEnc
     from transforms.encoder.encoder import ModelConfig
     from transforms.encoder.shared import SharedEncoder
 
-    encoder = SharedEncoder(ModelConfig(options.model, options.signature, options.model_output, model_digest))
+    # Workers run in folders of their own.
+    handle = options.model
+    handle = absolute_path(handle) if is_local(handle) and handle != MINILM else handle
+    encoder = SharedEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
     loaded: Any = encoder.keep()
     # Workers on other machines must have the very same model.
     encoder.config = dataclasses.replace(encoder.config, digest=loaded.encoder.digest)
     return encoder
-
-
-def run_pipeline(options: Options, job: Job, encoder: SharedEncoder) -> None:
-    """Builds the pipeline and runs it to its end.
-
-    Raises:
-      EmbedbeamError: with the first error's own words, however deep in Beam it happened.
-    """
-    import apache_beam as beam
-
-    from pipeline.build import PipelineConfig, build_pipeline
-    from pipeline.runners import beam_options
-    from transforms.chunk import ChunkConfig
-    from transforms.read.shards import ReadConfig
-    from transforms.write.commit import WriteConfig
-
-    schema = row_schema(job)
-    config = PipelineConfig(
-        read=ReadConfig(read_options(options), schema.kept, options.skip_bad_files),
-        chunk=ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
-        encoder=encoder,
-        write=WriteConfig(
-            output=options.output,
-            format=job.output_format,
-            schema=schema,
-            metadata={
-                "embedbeam.version": job.embedbeam,
-                "embedbeam.model": job.model,
-                "embedbeam.model_digest": job.model_digest,
-                "embedbeam.dim": str(job.dim),
-                "embedbeam.dtype": job.vector_dtype,
-            },
-            gzip=job.tfrecord_gzip,
-        ),
-        window_chunks=job.window_chunks,
-    )
-    pipeline = beam.Pipeline(runner=make_runner(options), options=beam_options(options))
-    build_pipeline(pipeline, config)
-    try:
-        pipeline.run().wait_until_finish()
-    except EmbedbeamError as e:
-        e.args = (_STEP.sub("", str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
-        raise
-    except Exception as e:
-        _LOG.info("the pipeline failed", exc_info=True)
-        raise plain_error(e) from e
-
-
-_STEP = re.compile(r" \[while running '.*", re.DOTALL)
-_OWN_ERROR = re.compile(r"transforms\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
-
-
-def plain_error(error: Exception) -> EmbedbeamError:
-    """The error behind one that Beam raises: our own words if we raised it, else its last line."""
-    text = str(error)
-    own = _OWN_ERROR.findall(text)
-    if own:
-        kind, message = own[-1]
-        return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = _STEP.sub("", lines[-1] if lines else type(error).__name__)
-    advice = "run with --verbose for the traceback"
-    if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
-        advice = "what is committed is kept: mend this, then run the same command again"
-    return finish.JobFailed(f"{last} ({advice})")

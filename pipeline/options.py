@@ -48,6 +48,8 @@ class Options:
     overwrite: bool = False
     dry_run: bool = False
     runner: str = "DirectRunner"
+    worker_gpus: int | None = None
+    shared_filesystem: bool = False
     quiet: bool = False
     verbose: bool = False
     beam_args: tuple[str, ...] = ()
@@ -73,6 +75,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number of 1 or more")
+        if self.worker_gpus is not None and self.worker_gpus < 0:
+            raise UsageError(f"--worker-gpus {self.worker_gpus}: expected 0 or more")
         if self.chunk_overlap < 0:
             raise UsageError(f"--chunk-overlap {self.chunk_overlap}: expected 0 or more tokens")
         if self.tfrecord_gzip and self.output_format != "tfrecord":
@@ -111,6 +115,8 @@ class OptionsDict(TypedDict, total=False):
     overwrite: bool
     dry_run: bool
     runner: str
+    worker_gpus: int | None
+    shared_filesystem: bool
     quiet: bool
     verbose: bool
     beam_args: Sequence[str]
@@ -226,5 +232,12 @@ def add_embed_arguments(parser: argparse.ArgumentParser) -> None:
     g = parser.add_argument_group("run")
     add(g, "--dry-run", "print the plan (files, shards, bytes, estimates) and write nothing", **flag)
     add(g, "--runner", "Beam runner; its own options pass through", metavar="NAME")
+    add(g, "--worker-gpus", "GPUs of each worker machine of a cluster (default: 0)", type=int, metavar="N")
+    add(
+        g,
+        "--shared-filesystem",
+        "local paths are mounted under the same names on every worker machine",
+        **flag,
+    )
     add(g, "--quiet", "no progress and no summary", **flag)
     add(g, "--verbose", "show the warnings of TensorFlow and Beam, and tracebacks", **flag)

@@ -70,7 +70,7 @@ def clear(folder: Folder) -> None:
         return
     for name in (layout.SUCCESS, layout.MANIFEST):
         folder.delete(name)
-    for sub in (layout.RECEIPTS, layout.FAILURES, layout.TEMPORARY, layout.DEAD_LETTERS, ""):
+    for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY, layout.DEAD_LETTERS, ""):
         for name in folder.names(sub):
             if sub.startswith(layout.STATE) or _PART.fullmatch(name):
                 folder.delete(f"{sub}/{name}".lstrip("/"))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from typing import Any
 
+from pipeline import finish
 from transforms.counters import COUNTERS
 from transforms.write import layout
 from transforms.write.folder import Folder
 
 _PLAIN_SECONDS = 30.0
 _LIVE_SECONDS = 0.5
+_FAR_SECONDS = 5.0  # between two looks at a folder that may be an object store
+_IDLE_SECONDS = 60.0
 
 
 def duration(seconds: float) -> str:
@@ -32,11 +36,15 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows the running job's counters on standard error until it is left."""
+    """Shows how far the running job is on standard error until it is left.
 
-    def __init__(self, shards: int, folder: Folder, *, quiet: bool):
-        self._shards_before, self._shards = len(folder.names(layout.RECEIPTS)), shards
-        self._quiet = quiet
+    Work in this process is known from its counters; work elsewhere from the receipts, as they appear.
+    """
+
+    def __init__(self, shards: int, folder: Folder, *, quiet: bool, near: bool = True):
+        self._seen = set(folder.names(layout.RECEIPTS))
+        self._shards_before, self._shards = len(self._seen), shards
+        self._folder, self._quiet, self._near = folder, quiet, near
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
 
@@ -52,9 +60,14 @@ class Progress:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
+        if not self._near:
+            with contextlib.suppress(Exception):  # for the summary only
+                self._read_receipts()
 
     def line(self) -> str:
         """documents, rates, shards, dead letters and time left, in words."""
+        if not self._near:
+            self._read_receipts()
         elapsed = max(1e-9, time.monotonic() - (COUNTERS.first_mini_batch or time.monotonic()))
         documents, tokens = COUNTERS.documents, COUNTERS.tokens
         shards = self._shards_before + COUNTERS.shards
@@ -70,6 +83,27 @@ class Progress:
         parts.append("time left unknown yet" if left is None else f"{duration(left)} left")
         return ", ".join(parts)
 
+    def _read_receipts(self) -> None:
+        """Counts what workers elsewhere have committed since the last look."""
+        new = set(self._folder.names(layout.RECEIPTS)) - self._seen
+        self._seen |= new
+        for receipt in finish.read_all(self._folder, sorted(new)):
+            dead = sum(receipt.dead_letters.values())
+            if COUNTERS.first_mini_batch is None:
+                COUNTERS.first_mini_batch = self._started
+            COUNTERS.add(documents=receipt.documents, dead_letters=dead, tokens=receipt.tokens or 0, shards=1)
+
+    def _waits(self) -> str | None:
+        """What to look at when a cluster has not begun with any shard after a minute."""
+        waited = time.monotonic() - self._started
+        idle = not self._near and not COUNTERS.shards and waited > _IDLE_SECONDS
+        if not idle or self._folder.names(layout.ATTEMPTS):
+            return None
+        return (
+            f"no worker has begun a shard for {duration(waited)}: look at the cluster for free slots, and at "
+            "the logs of its workers"
+        )
+
     def _seconds_left(self) -> float | None:
         """From the mean time of a committed shard; shards are of like size."""
         done = COUNTERS.shards + COUNTERS.failed_shards
@@ -84,7 +118,7 @@ class Progress:
             self._run_live()
             return
         while not self._stop.wait(_PLAIN_SECONDS):
-            print(f"embedbeam: {self.line()}", file=sys.stderr, flush=True)
+            print(f"embedbeam: {self._waits() or self.line()}", file=sys.stderr, flush=True)
 
     def _run_live(self) -> None:
         from rich.console import Console
@@ -94,6 +128,6 @@ class Progress:
         spinner = Spinner("dots", text=self.line())
         console: Any = Console(stderr=True)
         with Live(spinner, console=console, transient=True, refresh_per_second=4) as live:
-            while not self._stop.wait(_LIVE_SECONDS):
-                spinner.update(text=self.line())
+            while not self._stop.wait(_LIVE_SECONDS if self._near else _FAR_SECONDS):
+                spinner.update(text=self._waits() or self.line())
                 live.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fcntl
 import time
 
@@ -9,6 +10,7 @@ from pipeline import finish
 from pipeline.job import parse_plan
 from pipeline.output import read_run
 from pipeline.progress import duration
+from transforms import attempts
 from transforms.errors import UsageError
 from transforms.write import layout
 from transforms.write.folder import Folder
@@ -39,6 +41,7 @@ def print_status(output: str) -> int:
     print(f"job         {state}")
     print(f"model       {job.model} ({job.dim} {job.vector_dtype}, digest {job.model_digest[:16]})")
     print(f"shards      {len(receipts)} of {len(shards)} committed, {len(failures)} failed")
+    print_attempts(folder, {r.shard_id for r in receipts})
     print(f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})")
     print(f"documents   {documents:,} committed")
     dead = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
@@ -54,6 +57,22 @@ def print_status(output: str) -> int:
     for failure in failures[:20]:
         print(f"bad file    {finish.failure_text(failure)}")
     return 0
+
+
+def print_attempts(folder: Folder, committed: set[str]) -> None:
+    """Prints who is, or was when it died, at work on which shards, and which ones were begun again."""
+    names = [name.removesuffix(".json") for name in sorted(folder.names(layout.ATTEMPTS))]
+    found = {shard_id: attempts.read(folder, shard_id) for shard_id in names if shard_id not in committed}
+    begun = {shard_id: attempt for shard_id, attempt in found.items() if attempt is not None}
+    if not begun:
+        return
+    hosts = collections.Counter(f"{attempt.host} (process {attempt.pid})" for attempt in begun.values())
+    where = ", ".join(f"{n} on {host}" for host, n in hosts.most_common(8))
+    print(f"begun       {len(begun)} shards: {where}")
+    worst, attempt = max(begun.items(), key=lambda item: item[1].number)
+    if attempt.number > 1:
+        again = sum(a.number > 1 for a in begun.values())
+        print(f"again       {again} of them were begun before; {worst} is in attempt {attempt.number}")
 
 
 def state_of(folder: Folder) -> str:

@@ -31,8 +31,9 @@ def print_summary(manifest: Manifest) -> None:
         rates = f"{COUNTERS.documents / seconds:,.1f} documents/s"
         if COUNTERS.tokens:
             rates += f", {COUNTERS.tokens / seconds:,.0f} tokens/s"
-        share = min(1.0, COUNTERS.model_seconds / seconds)
-        print(f"this run: {duration(manifest.wall_seconds)}, {rates}, {share:.0%} of the time in the model")
+        if COUNTERS.model_seconds:  # unknown of workers elsewhere
+            rates += f", {min(1.0, COUNTERS.model_seconds / seconds):.0%} of the time in the model"
+        print(f"this run: {duration(manifest.wall_seconds)}, {rates}")
     else:
         print("nothing was left to do: everything is committed")
     if dead:

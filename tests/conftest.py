@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import jobs
 import psutil
@@ -10,13 +11,28 @@ import pytest
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by whichever test is first
 
 
+pytest_plugins = ["cluster_fixtures"]
+
+
 @pytest.fixture(autouse=True)
-def no_process_left():
-    """Every test ends the processes that it started."""
+def no_process_left(request):
+    """Every test ends the processes that it started; clusters that tests share end with the session."""
+    names = {"flink_cluster", "spark_cluster"} & set(request.fixturenames)
+    clusters = [request.getfixturevalue(name) for name in names]
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
+    shared = [psutil.Process(pid) for cluster in clusters for pid in cluster.processes.pids()]
+    before |= {child.pid for one in shared for child in (one, *one.children(recursive=True))}
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child.cmdline() for child in left if child.is_running()] == []
+
+
+@pytest.fixture
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

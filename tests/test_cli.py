@@ -91,7 +91,7 @@ def test_help_of_commands(cli, command, words):
         (["embed", "--input=a", "--output=b", "--shard-bytes=1T"], "'1T': expected bytes"),
         (["embed", "--input=a", "--output=b", "--input-format=x"], "--input-format: invalid choice: 'x'"),
         (["embed", "--input=a", "--output=b", "--max-dead-letters", "-1"], "--max-dead-letters -1: expected"),
-        (["embed", "--input=a", "--output=b", "--direct_num_workers=4"], "no file"),
+        (["embed", "--input=a", "--output=b", "--job_name=x"], "no file"),
         (["status"], "required: OUTPUT"),
         (["status", "x", "--limt=2"], "unknown option --limt"),
         (["status", "/nowhere/x"], "/nowhere/x: no job here"),

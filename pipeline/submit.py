@@ -1,0 +1,99 @@
+"""One submission of the job: the pipeline built, sent to its runner, and watched to its end."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import apache_beam as beam
+
+from pipeline import finish, remote, runners
+from pipeline.build import PipelineConfig, build_pipeline
+from pipeline.job import Job, row_schema
+from pipeline.options import Options
+from pipeline.plan import read_options
+from transforms.chunk import ChunkConfig
+from transforms.encoder.shared import SharedEncoder
+from transforms.errors import EmbedbeamError, ModelError
+from transforms.files import absolute_path, is_local
+from transforms.read.shards import ReadConfig
+from transforms.write.commit import WriteConfig
+
+_LOG = logging.getLogger(__name__)
+
+
+def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
+    """What each step of the pipeline is told."""
+    schema = row_schema(job)
+    # Workers run in folders of their own.
+    output = absolute_path(options.output) if is_local(options.output) else options.output
+    return PipelineConfig(
+        read=ReadConfig(read_options(options), schema.kept, options.skip_bad_files, output),
+        chunk=ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
+        encoder=encoder,
+        write=WriteConfig(
+            output=output,
+            format=job.output_format,
+            schema=schema,
+            metadata={
+                "embedbeam.version": job.embedbeam,
+                "embedbeam.model": job.model,
+                "embedbeam.model_digest": job.model_digest,
+                "embedbeam.dim": str(job.dim),
+                "embedbeam.dtype": job.vector_dtype,
+            },
+            gzip=job.tfrecord_gzip,
+        ),
+        window_chunks=job.window_chunks,
+    )
+
+
+def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | None = None) -> str | None:
+    """Runs the pipeline to its end; on a runner that nobody waits for, sends it off.
+
+    Returns:
+      The id of a job that goes on without this process; None where the job has ended.
+
+    Raises:
+      EmbedbeamError: with the first error's own words, however deep in Beam it happened.
+    """
+    beam_options = runners.beam_options(options, slots=slots)
+    runner = runners.make_runner(options)
+    with remote.loopback(beam_options), remote.as_current(remote.RemoteJob(options)) as current:
+        current.adopt_server(runner)
+        try:
+            pipeline = beam.Pipeline(runner=runner, options=beam_options)
+            build_pipeline(pipeline, pipeline_config(options, job, encoder))
+            current.result = pipeline.run()
+            if not runners.policy(options.runner).waits:
+                # A launcher that makes a template has no job.
+                return current.result.job_id() if current.result.has_job else "(a template, which makes jobs)"
+            state = current.result.wait_until_finish()
+        except EmbedbeamError as e:
+            e.args = (_STEP.sub("", str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
+            raise
+        except Exception as e:
+            _LOG.info("the pipeline failed", exc_info=True)
+            raise plain_error(e) from e
+    if state not in ("DONE", None):
+        raise finish.JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
+    return None
+
+
+_STEP = re.compile(r" \[while running '.*", re.DOTALL)
+_OWN_ERROR = re.compile(r"transforms\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
+
+
+def plain_error(error: Exception) -> EmbedbeamError:
+    """The error behind one that Beam raises: our own words if we raised it, else its last line."""
+    text = str(error)
+    own = _OWN_ERROR.findall(text)
+    if own:
+        kind, message = own[-1]
+        return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = _STEP.sub("", lines[-1] if lines else type(error).__name__)
+    advice = "run with --verbose for the traceback"
+    if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
+        advice = "what is committed is kept: mend this, then run the same command again"
+    return finish.JobFailed(f"{last} ({advice})")

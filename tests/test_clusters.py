@@ -1,0 +1,226 @@
+"""The real job with the default model on real Flink and Spark clusters and on Prism, killed in the middle."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import jobs
+import pytest
+import remote
+
+pytestmark = pytest.mark.runners
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return remote.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def local(corpus, tmp_path_factory):
+    """The output of a run on one machine."""
+    output = tmp_path_factory.mktemp("local") / "out"
+    done = jobs.run(*remote.command(corpus, output))
+    assert done.returncode == 0, done.stderr
+    assert len(jobs.files(output)) == 20
+    return output
+
+
+@pytest.fixture(autouse=True)
+def no_sdk_worker_left():
+    yield
+    end = time.monotonic() + 30
+    while remote.sdk_workers() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert remote.sdk_workers() == []
+
+
+def flags_of(cluster, *flags):
+    return [*cluster.options(), *remote.PROCESS, *flags]
+
+
+def processes_of(output):
+    """How many shards each process did."""
+    return {
+        (r["host"], r["pid"]): sum(s["pid"] == r["pid"] for s in jobs.receipts(output))
+        for r in jobs.receipts(output)
+    }
+
+
+def finish(process):
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def test_flink_runner_starts_its_job_server(flink_cluster, corpus, local, tmp_path, cli):
+    """--runner=FlinkRunner: Beam starts the job server, and both TaskManagers do their part."""
+    from fetch import fetch_flink
+
+    jar = f"--flink_job_server_jar={fetch_flink() / 'job-server.jar'}"
+    flags = ["--runner=FlinkRunner", f"--flink_master={flink_cluster.master}", jar, *remote.PROCESS]
+    done = jobs.run(*remote.command(corpus, tmp_path / "out", *flags))
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    remote.check_finished(tmp_path / "out", local, cli)
+    assert sorted(processes_of(tmp_path / "out").values()) == [10, 10]
+    assert {r["attempt"] for r in jobs.receipts(tmp_path / "out")} == {1}
+
+
+def test_flink_goes_on_when_an_sdk_worker_is_killed(flink_cluster, corpus, local, tmp_path, cli):
+    output = tmp_path / "out"
+    with jobs.start(*remote.command(corpus, output, *flags_of(flink_cluster, "--parallelism=4"))) as process:
+        before = remote.wait_for_receipts(output, process)
+        dead = remote.kill_sdk_worker(output)
+        finish(process)
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+    again = [r for r in jobs.receipts(output) if r["attempt"] > 1]
+    assert again
+    assert dead not in {r["pid"] for r in again}
+
+
+def test_flink_goes_on_when_a_task_manager_is_killed(flink_cluster, corpus, local, tmp_path, cli):
+    output = tmp_path / "out"
+    with jobs.start(*remote.command(corpus, output, *flags_of(flink_cluster, "--parallelism=4"))) as process:
+        before = remote.wait_for_receipts(output, process)
+        flink_cluster.kill_task_manager(0)
+        flink_cluster.start_task_manager()
+        finish(process)
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def test_ctrl_c_on_flink_then_resumed_on_spark(flink_cluster, spark_cluster, corpus, local, tmp_path, cli):
+    output = tmp_path / "out"
+    flags = flags_of(flink_cluster, "--parallelism=4")
+    with jobs.start(*remote.command(corpus, output, *flags), start_new_session=True) as process:
+        before = remote.wait_for_receipts(output, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (name,) = {job["name"] for job in flink_cluster.jobs() if job["name"] in err}
+    assert [j["state"] for j in flink_cluster.jobs() if j["name"] == name] == ["CANCELED"]
+    done = len(jobs.receipts(output))
+    assert f"embedbeam: stopping: job {name} is being cancelled\n" in err
+    assert f"embedbeam: stopped; {done} of 20 shards are committed in {output}. To go on:\n" in err
+    assert shlex.split(err.splitlines()[-1])[:2] == [sys.executable, "-m"]
+    assert "Traceback" not in err
+    finish(jobs.start(*remote.command(corpus, output, *flags_of(spark_cluster))))
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def test_spark_goes_on_when_an_sdk_worker_is_killed(spark_cluster, corpus, local, tmp_path, cli):
+    output = tmp_path / "out"
+    with jobs.start(*remote.command(corpus, output, *flags_of(spark_cluster))) as process:
+        before = remote.wait_for_receipts(output, process, workers=2)  # one for each executor
+        remote.kill_sdk_worker(output)
+        finish(process)
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def test_spark_runner_goes_on_when_an_executor_is_killed(spark_cluster, corpus, local, tmp_path, cli):
+    """--runner=SparkRunner: Beam starts the job server."""
+    from fetch import fetch_spark
+
+    output = tmp_path / "out"
+    jar = f"--spark_job_server_jar={fetch_spark() / 'job-server.jar'}"
+    flags = ["--runner=SparkRunner", f"--spark_master_url={spark_cluster.master}", jar, *remote.PROCESS]
+    with jobs.start(*remote.command(corpus, output, *flags)) as process:
+        before = remote.wait_for_receipts(output, process)
+        spark_cluster.kill_worker_executor(0)
+        finish(process)
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def test_sigterm_on_spark_then_resumed_here(spark_cluster, corpus, local, tmp_path, cli):
+    output = tmp_path / "out"
+    command = remote.command(corpus, output, *flags_of(spark_cluster))
+    with jobs.start(*command, start_new_session=True) as process:
+        before = remote.wait_for_receipts(output, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "is being cancelled" in err
+    jobs.wait_for(lambda: not any(a["state"] == "RUNNING" for a in spark_cluster.applications()), alive(), 30)
+    finish(jobs.start(*remote.command(corpus, output)))
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def alive():
+    class Alive:
+        def poll(self):
+            return None
+
+    return Alive()
+
+
+def test_a_worker_pool_and_no_restart_strategy(corpus, local, tmp_path, cli, free_port):
+    """EXTERNAL: a pool beside the TaskManager. A killed worker ends the job, and one resume finishes it."""
+    from flink import FlinkCluster
+
+    output = tmp_path / "out"
+    pool = [jobs.PYTHON, "-m", "pipeline.worker_pool", f"--port={free_port}"]
+    with (
+        FlinkCluster(tmp_path / "flink", task_managers=1, restart=False) as cluster,
+        jobs.start(*pool) as pool_process,
+    ):
+        external = ["--environment_type=EXTERNAL", f"--environment_config=localhost:{free_port}"]
+        flags = [*cluster.options(), "--shared-filesystem", *external, "--parallelism=2"]
+        try:
+            assert (
+                pool_process.stderr.readline()
+                == f"embedbeam-worker-pool: listening on 127.0.0.1:{free_port}\n"
+            )
+            with jobs.start(*remote.command(corpus, output, *flags)) as process:
+                before = remote.wait_for_receipts(output, process)
+                remote.kill_sdk_worker(output)
+                killed = time.monotonic()
+                out, err = process.communicate(timeout=120)
+            assert time.monotonic() - killed < 60
+            assert (process.returncode, out) == (1, "")
+            lines = [
+                line for line in err.splitlines() if "documents/s" not in line and "0 documents" not in line
+            ]
+            assert len(lines) == 1
+            assert lines[0].startswith("embedbeam: error: ")
+            assert not (output / "_SUCCESS").exists()
+            finish(jobs.start(*remote.command(corpus, output, *flags)))
+        finally:
+            pool_process.terminate()
+            assert pool_process.wait(30) == 0
+    remote.check_finished(output, local, cli)
+    remote.check_not_again(before, output)
+
+
+def test_prism(corpus, local, tmp_path, cli):
+    from fetch import fetch_prism
+
+    flags = ["--runner=PrismRunner", f"--prism_location={fetch_prism()}"]
+    done = jobs.run(*remote.command(corpus, tmp_path / "out", *flags))
+    assert done.returncode == 0, done.stderr
+    remote.check_finished(tmp_path / "out", local, cli)
+
+
+def test_two_runs_on_one_folder(flink_cluster, slow_model, corpus, tmp_path):
+    """A launcher that dies leaves its job behind: the same command waits for nobody and doubles nothing."""
+    output = tmp_path / "out"
+    slow = [f"--model={slow_model}", "--batch-tokens=40", "--parallelism=4"]
+    command = remote.command(corpus, output, *flags_of(flink_cluster, *slow))
+    with jobs.start(*command) as process:
+        remote.wait_for_receipts(output, process, count=1)
+        process.kill()
+    again = jobs.run(*command)
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"embedbeam: error: --output {output}: job embedbeam-out-")
+    assert (
+        "of an earlier run is still at work on it; wait for it and run the same command again" in again.stderr
+    )
+    jobs.wait_for(lambda: not any(j["state"] == "RUNNING" for j in flink_cluster.jobs()), alive())
+    done = subprocess.run(command, env=jobs.environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "nothing was left to do" in done.stdout) == (0, True), done.stderr
