@@ -6,15 +6,14 @@ import argparse
 import difflib
 import logging
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pipeline.job import embedbeam_version
 from pipeline.options import Options, add_embed_arguments
+from pipeline.signals import on_signals
 from transforms.errors import EmbedbeamError, UsageError
 from transforms.files import is_local, use_options
 
@@ -81,7 +80,12 @@ def embed_file(arguments: Sequence[str]) -> int:
     given = ["embed", *arguments]
 
     def call() -> int:
-        parsed, unknown = make_parser().parse_known_args(given)
+        parser = make_parser()
+        parsed, unknown = parser.parse_known_args(given)
+        try:
+            _check_unknown(unknown, parser)
+        except UsageError as e:  # schedulers add options of their own
+            print(f"embedbeam: {e} (ignored)", file=sys.stderr)
         return _embed(parsed, unknown, [sys.executable, sys.argv[0], *arguments])
 
     return _guarded(call, given)
@@ -117,7 +121,7 @@ def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -
         from pipeline.dry_run import print_plan
 
         return print_plan(options)
-    _on_signals(options, command)
+    on_signals(options.output, command)
     from pipeline.launch import run
     from pipeline.summary import print_summary
 
@@ -167,7 +171,7 @@ def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser, command:
     beam_names = set(known_beam_options())
     endpoints = [argument.partition("=")[2] for argument in unknown if argument.startswith("--job_endpoint=")]
     if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
-        from pipeline.preflight import probe_job_server
+        from pipeline.probe import probe_job_server
 
         beam_names |= probe_job_server(endpoints[-1])
     for name in names:
@@ -220,43 +224,6 @@ def os_error_text(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     advice = "what is committed is kept: mend this, then run the same command again"
     return f"{where}{error.strerror or error}; {advice}"
-
-
-def _on_signals(options: Options, command: list[str]) -> None:
-    """Ctrl-C and SIGTERM say what is committed and how to go on, then end the process at once.
-
-    Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe. A
-    job on a cluster is cancelled first.
-    """
-    from pipeline.summary import stopped_text
-    from transforms.write.folder import Folder
-
-    screen = os.dup(2)  # standard error itself is muted while TensorFlow's libraries load
-
-    def tell(text: str) -> None:  # not print: the signal may have come in the middle of one
-        os.write(screen, text.encode("utf-8", "backslashreplace"))
-
-    def stop(number: int, _frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        threading.excepthook = lambda _: None  # threads that listen to a cluster lose their connections now
-        remote = sys.modules.get("pipeline.remote")
-        job = remote.current() if remote else None
-        try:
-            if job is not None and job.remote:
-                tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
-                if not job.cancel():
-                    tell(
-                        f"embedbeam: job {job.name} may still run: the cluster does not say that it is gone\n"
-                    )
-            tell(stopped_text(options.output, command))
-            Folder(options.output).sweep(own=True)
-        finally:
-            if job is not None:
-                job.stop_servers()
-            os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
 
 
 def quiet_libraries() -> None:

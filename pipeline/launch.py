@@ -15,7 +15,8 @@ from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
 from pipeline.output import check_empty, clear, output_lock, read_run, write_run
 from pipeline.plan import Plan, find_files, make_plan
-from pipeline.preflight import check_options, probe
+from pipeline.preflight import check_options
+from pipeline.probe import probe
 from pipeline.progress import Progress
 from transforms.counters import COUNTERS
 from transforms.elements import Shard
@@ -173,7 +174,7 @@ def finish_job(output: str, max_dead_letters: str) -> finish.Manifest:
 def sent_text(options: Options, job_id: str) -> str:
     """What to do about a job that nobody waits for."""
     return (
-        f"job {job_id} was sent to {options.runner} and goes on without this process. How far it is: "
+        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it is: "
         f"`embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
         "balances it and writes _SUCCESS"
     )

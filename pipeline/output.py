@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from pipeline.finish import JobFailed
 from transforms.errors import UsageError
 from transforms.write import layout
 from transforms.write.folder import Folder
@@ -34,7 +35,7 @@ def output_lock(folder: Folder) -> Iterator[None]:
         raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
     try:
         if not _locked(lock):
-            raise UsageError(
+            raise JobFailed(  # no mistake: a retry helps
                 f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
             )
         try:

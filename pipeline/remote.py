@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import runners
 from pipeline.finish import JobFailed
 from pipeline.options import Options
-from pipeline.preflight import flink_get
+from pipeline.probe import flink_get
 
 _LOG = logging.getLogger(__name__)
 _CANCEL_SECONDS = 20.0

@@ -22,6 +22,13 @@ PORTABLE = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 RUNNERS = (*LOCAL, *PORTABLE, "DataflowRunner")
 
 
+# The pipeline's functions are in modules. Beam's workers log all options when they start: not into our logs.
+_EVERYWHERE = {
+    "save_main_session": False,
+    "sdk_harness_log_level_overrides": '{"apache_beam.runners.worker.sdk_worker_main": "WARNING"}',
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """What a runner is told unless the user says otherwise.
@@ -54,15 +61,18 @@ def policy(
       image: whether the user names a container image, which then holds this package.
       setup_file: travels to the workers where there is no image.
 
-    >>> policy("FlinkRunner", near=True, slots=4).options
-    {'environment_type': 'LOOPBACK', 'sdk_worker_parallelism': 1, 'parallelism': 4}
+    >>> policy("DirectRunner")
+    Policy(options={}, waits=True)
     """
+    if runner in LOCAL:
+        return Policy({})
     package = {} if image or setup_file is None else {"setup_file": setup_file}
     if runner == "DataflowRunner":
         # One process a machine shares one loaded model; its second thread reads while the first one's
         # mini-batches are in the model.
         return Policy(
             {
+                **_EVERYWHERE,
                 "number_of_worker_harness_threads": 2,
                 "experiments": "no_use_multiple_sdk_containers",
                 **({"sdk_location": "container"} if image else package),
@@ -70,13 +80,11 @@ def policy(
             waits=False,
         )
     if runner == "PrismRunner":
-        return Policy({"environment_type": "LOOPBACK"})
-    if runner in PORTABLE:
-        # One SDK process for each GPU, else one for each TaskManager or executor: a thread for each slot.
-        environment = {"environment_type": "LOOPBACK"} if near else {"environment_type": "DOCKER", **package}
-        parallel = {"parallelism": slots} if runner == "FlinkRunner" and slots else {}
-        return Policy({**environment, "sdk_worker_parallelism": max(1, gpus), **parallel})
-    return Policy({})
+        return Policy({**_EVERYWHERE, "environment_type": "LOOPBACK"})
+    # One SDK process for each GPU, else one for each TaskManager or executor, with a thread for each slot.
+    environment = {"environment_type": "LOOPBACK"} if near else {"environment_type": "DOCKER", **package}
+    parallel = {"parallelism": slots} if runner == "FlinkRunner" and slots else {}
+    return Policy({**_EVERYWHERE, **environment, "sdk_worker_parallelism": max(1, gpus), **parallel})
 
 
 def environment_config(environment_type: str, *, boot: str, gpus: int = 0) -> str | None:
@@ -163,7 +171,11 @@ def beam_options(options: Options, *, slots: int | None = None) -> Any:
     if not given.get("environment_options"):
         config = environment_config(environment, boot=boot_command(), gpus=gpus)
         wanted |= {"environment_config": config} if config else {}
-    extra = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
+    extra = [
+        f"--no_{name}" if value is False else f"--{name}={value}"
+        for name, value in wanted.items()
+        if name not in given
+    ]
     if "experiments" in wanted and "experiments" in given:  # a list: both hold
         extra.append(f"--experiments={wanted['experiments']}")
     return parse(options, extra)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import apache_beam as beam
 
 from pipeline import finish, remote, runners
 from pipeline.build import PipelineConfig, build_pipeline
+from pipeline.failures import plain_error, without_step
 from pipeline.job import Job, row_schema
 from pipeline.options import Options
 from pipeline.plan import read_options
 from transforms.chunk import ChunkConfig
 from transforms.encoder.shared import SharedEncoder
-from transforms.errors import EmbedbeamError, ModelError
+from transforms.errors import EmbedbeamError
 from transforms.files import absolute_path, is_local
 from transforms.read.shards import ReadConfig
 from transforms.write.commit import WriteConfig
@@ -70,7 +70,7 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
                 return current.result.job_id() if current.result.has_job else "(a template, which makes jobs)"
             state = current.result.wait_until_finish()
         except EmbedbeamError as e:
-            e.args = (_STEP.sub("", str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
+            e.args = (without_step(str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
             raise
         except Exception as e:
             _LOG.info("the pipeline failed", exc_info=True)
@@ -78,22 +78,3 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
     if state not in ("DONE", None):
         raise finish.JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
     return None
-
-
-_STEP = re.compile(r" \[while running '.*", re.DOTALL)
-_OWN_ERROR = re.compile(r"transforms\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
-
-
-def plain_error(error: Exception) -> EmbedbeamError:
-    """The error behind one that Beam raises: our own words if we raised it, else its last line."""
-    text = str(error)
-    own = _OWN_ERROR.findall(text)
-    if own:
-        kind, message = own[-1]
-        return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = _STEP.sub("", lines[-1] if lines else type(error).__name__)
-    advice = "run with --verbose for the traceback"
-    if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
-        advice = "what is committed is kept: mend this, then run the same command again"
-    return finish.JobFailed(f"{last} ({advice})")

@@ -9,6 +9,7 @@ import jobs
 import pytest
 
 from pipeline import embed
+from pipeline.finish import JobFailed
 from transforms.errors import UsageError
 
 OPTIONS = {"id_field": "id", "shard_bytes": 2000, "max_dead_letters": "10%"}
@@ -154,7 +155,7 @@ def test_a_second_job_at_the_same_time_is_refused(job, tmp_path):
     )
     with process:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match="another embedbeam is writing to it"):
+        with pytest.raises(JobFailed, match="another embedbeam is writing to it"):
             embed(**job)
         process.stdin.close()
     assert embed(**job).rows == 120

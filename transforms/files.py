@@ -1,30 +1,21 @@
-"""Opening input files: plain local paths need nothing, URLs go through Beam's FileSystems."""
+"""Opening files: local paths need nothing, S3 and GCS their clients, all else Beam's FileSystems."""
 
 from __future__ import annotations
 
 import datetime
 import os
-import random
 import re
 import shutil
-import time
 import urllib.parse
-from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple
 
+from transforms import buckets
 from transforms.elements import Slice
 from transforms.errors import BadFileError
+from transforms.retries import retried
 
 _BUFFER = 1 << 20
 WILDCARD = re.compile(r"[*?[]")
-# Seconds between tries of a remote operation: half a minute in all, beside what the stores' clients retry.
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
-# Broken connections, as the standard library, urllib3, requests, botocore and Google's client call them.
-_BROKEN = {
-    "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPClientError", "ProtocolError",
-    "TransportError", "IncompleteRead", "ChunkedEncodingError", "RetryError", "ResponseStreamingError",
-}  # fmt: skip
-_T = TypeVar("_T")
 
 
 class FoundFile(NamedTuple):
@@ -59,6 +50,8 @@ def open_read(path: str) -> BinaryIO:
     """
     if is_local(path):
         return open(local_path(path), "rb", buffering=_BUFFER)
+    if buckets.is_object(path):
+        return buckets.open_object(path)
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
@@ -74,46 +67,6 @@ def copy_here(path: str, target: str) -> None:
             shutil.copyfileobj(remote, local, _BUFFER)
 
     retried(copy)
-
-
-def retried(operation: Callable[[], _T]) -> _T:
-    """Runs an operation that may be repeated, until it neither meets a busy server nor a broken connection.
-
-    Raises:
-      Exception: what the last try raised, or at once what no further try would mend.
-    """
-    for wait in WAITS:
-        try:
-            return operation()
-        except Exception as e:
-            if not passing(e):
-                raise
-        time.sleep(
-            wait * random.uniform(0.75, 1.25)
-        )  # workers that failed together do not come back together
-    return operation()
-
-
-def passing(error: BaseException) -> bool:
-    """Whether an error of a store is one that another try may mend."""
-    inner = getattr(error, "exception_details", None)  # Beam's file systems wrap what they catch
-    if isinstance(inner, dict) and inner:
-        return any(passing(e) for e in inner.values() if isinstance(e, BaseException))
-    code = getattr(error, "code", None)
-    if isinstance(code, int):
-        return code >= 500 or code in (408, 429)
-    if type(error).__name__ == "S3ClientError":  # without a status: no answer came, or no request was sent
-        return "credentials" not in str(getattr(error, "message", "")).lower()
-    return any(cls.__name__ in _BROKEN for cls in type(error).__mro__)
-
-
-def reason_of(error: BaseException) -> str:
-    """The innermost reason of a store's error, as one line."""
-    inner = getattr(error, "exception_details", None)
-    if isinstance(inner, dict) and inner:
-        return reason_of(next(e for e in inner.values()))
-    text = str(getattr(error, "message", None) or error) or type(error).__name__
-    return " ".join(text.split())
 
 
 def file_state(path: str) -> tuple[int, float | None]:
@@ -153,8 +106,25 @@ def check_unchanged(slice: Slice) -> None:
         raise BadFileError(slice.source, None, reason)
 
 
-def match_remote(pattern: str) -> list[FoundFile]:
-    """Asks Beam's file system of the pattern's scheme; FoundFile.source is left empty."""
+def list_remote(prefix: str) -> list[FoundFile]:
+    """The remote files whose path begins so; FoundFile.source is left empty."""
+    if buckets.is_object(prefix):
+        return [FoundFile(path, "", size, mtime) for path, size, mtime in buckets.list_objects(prefix)]
+    return [file for file in _match(_loosened(prefix) + "**") if file.path.startswith(prefix)]
+
+
+def exact_remote(path: str) -> list[FoundFile]:
+    """The remote file of this very path, if there is one; FoundFile.source is left empty."""
+    if not buckets.is_object(path):
+        return [file for file in _match(_loosened(path)) if file.path == path]
+    try:
+        return [FoundFile(path, "", *buckets.object_state(path))]
+    except FileNotFoundError:
+        return []
+
+
+def _match(pattern: str) -> list[FoundFile]:
+    """Asks Beam's file system of the pattern's scheme."""
     from apache_beam.io.filesystems import FileSystems
 
     try:
@@ -167,11 +137,7 @@ def match_remote(pattern: str) -> list[FoundFile]:
     ]
 
 
-def exact_remote(path: str) -> list[FoundFile]:
-    return [file for file in match_remote(loosened(path)) if file.path == path]
-
-
-def loosened(path: str) -> str:
+def _loosened(path: str) -> str:
     """A glob that matches this path among few others: Beam's globs cannot quote a bracket."""
     return WILDCARD.sub("?", path)
 

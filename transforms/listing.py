@@ -15,9 +15,8 @@ from transforms.files import (
     absolute_path,
     exact_remote,
     is_local,
+    list_remote,
     local_path,
-    loosened,
-    match_remote,
 )
 
 
@@ -145,12 +144,12 @@ def _list_remote(pattern: str, exclude: str | None) -> tuple[str, list[FoundFile
     def below(root: str, parts: tuple[str, ...], prefix: str) -> list[FoundFile]:
         matches = _Pattern(parts).matches
         listed = []
-        for file in match_remote(loosened(prefix) + "**"):
+        for file in list_remote(prefix):
             source = file.path.removeprefix(root.rstrip("/") + "/")
             hidden = any(name[:1] in (".", "_") for name in source.split("/"))
             # Object stores keep empty markers 'folder/' for folders.
             marker = file.path.endswith("/")
-            skipped = hidden or marker or _starts(file.path, excluded) or not _starts(file.path, prefix)
+            skipped = hidden or marker or _starts(file.path, excluded)
             if not skipped and matches(source):
                 listed.append(file._replace(source=source))
         return sorted(listed)

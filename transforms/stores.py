@@ -8,8 +8,10 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from transforms.buckets import s3_client
 from transforms.errors import UsageError
-from transforms.files import is_local, reason_of
+from transforms.files import is_local
+from transforms.retries import reason_of
 
 _SECONDS = 10.0
 _EXTRAS = {"s3": ("boto3", "aws"), "gs": ("google.cloud.storage", "gcp")}
@@ -48,8 +50,6 @@ def _installed(module: str) -> bool:
 
 
 def _ask_s3(bucket: str, beam_options: Any) -> tuple[str, str | None]:
-    import boto3
-    import botocore.config
     import botocore.exceptions
     from apache_beam.options.pipeline_options import S3Options
 
@@ -59,19 +59,7 @@ def _ask_s3(bucket: str, beam_options: Any) -> tuple[str, str | None]:
     if problem := _unreachable(given.s3_endpoint_url):
         return where, problem
     try:
-        client = boto3.session.Session().client(
-            "s3",
-            region_name=given.s3_region_name,
-            use_ssl=not given.s3_disable_ssl,
-            verify=given.s3_verify,
-            endpoint_url=given.s3_endpoint_url,
-            aws_access_key_id=given.s3_access_key_id,
-            aws_secret_access_key=given.s3_secret_access_key,
-            aws_session_token=given.s3_session_token,
-            config=botocore.config.Config(
-                connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"total_max_attempts": 3}
-            ),
-        )
+        client = s3_client(beam_options)
         client.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
         return where, f"no credentials found; {missing}"

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from transforms.encoder.archive import MAX_BYTES, MAX_MEMBERS, ArchiveError
-from transforms.files import FoundFile, copy_here, exact_remote, match_remote, retried
+from transforms.files import FoundFile, copy_here, exact_remote, list_remote
+from transforms.retries import retried
 
 _CHUNK = 1 << 20
 _SECONDS = 60.0  # without a byte
@@ -87,9 +88,7 @@ def url_folder(url: str, cache: Path) -> Path:
 def find_stored(handle: str) -> list[FoundFile]:
     """The files of a model in a store: of a folder, or the one archive."""
     path = handle.rstrip("/")
-    return exact_remote(path) or sorted(
-        file for file in match_remote(path + "/**") if not file.path.endswith("/")
-    )
+    return exact_remote(path) or sorted(f for f in list_remote(path + "/") if not f.path.endswith("/"))
 
 
 def state_folder(files: list[FoundFile], cache: Path) -> Path:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from transforms.encoder import archive, fetch
 from transforms.errors import UsageError
-from transforms.files import reason_of
+from transforms.retries import reason_of
 
 MINILM = "minilm"
 _STORES = ("gs", "s3", "hdfs")

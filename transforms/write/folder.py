@@ -11,7 +11,9 @@ import tempfile
 import uuid
 from typing import Any, BinaryIO
 
-from transforms.files import is_local, local_path, open_read, retried
+from transforms import buckets
+from transforms.files import is_local, list_remote, local_path, open_read
+from transforms.retries import retried
 from transforms.write import layout
 
 
@@ -80,6 +82,8 @@ class Folder:
                     return f.read()
             except FileNotFoundError:
                 return None
+        if buckets.is_object(self.path):
+            return buckets.read_object(self.join(name))
         return retried(lambda: self._read_remote(self.join(name)))
 
     def _read_remote(self, path: str) -> bytes | None:
@@ -96,29 +100,21 @@ class Folder:
                 return {e.name: e.stat().st_size for e in os.scandir(base) if e.is_file()}
             except FileNotFoundError:
                 return {}
-        found = retried(lambda: _filesystems().match([f"{base}/*"]))[0].metadata_list
-        return {
-            m.path.rsplit("/", 1)[1]: m.size_in_bytes for m in found if "/" not in m.path[len(base) + 1 :]
-        }
+        below = [(file.path[len(base) + 1 :], file.size) for file in list_remote(f"{base}/")]
+        return {name: size for name, size in below if name and "/" not in name}
 
     def delete(self, name: str) -> None:
         """Deletes a file; one that is not there is no error."""
         if self.local:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.join(name))
+        elif buckets.is_object(self.path):
+            buckets.delete_object(self.join(name))
         else:
             retried(lambda: self._delete_remote(self.join(name)))
 
     def _delete_remote(self, path: str) -> None:
-        if not _filesystems().exists(path):
-            return
-        if path.startswith(
-            "gs://"
-        ):  # Beam's delete sends a batch, more than one file needs and emulators know
-            from apache_beam.io.gcp.gcsio import GcsIO
-
-            GcsIO(pipeline_options=_filesystems().get_filesystem(path)._pipeline_options).delete(path)
-        else:
+        if _filesystems().exists(path):
             _filesystems().delete([path])
 
     def sweep(self, *, own: bool = False) -> int:
@@ -143,7 +139,10 @@ class PendingFile:
         """Syncs or uploads, closes, and gives the file its final name."""
         if self._temporary is None:
             with self._raw:
-                retried(lambda: _upload(self._raw, self._final))
+                if buckets.is_object(self._final):
+                    buckets.upload_object(self._raw, self._final)
+                else:
+                    retried(lambda: _upload(self._raw, self._final))
             return
         self._raw.flush()
         os.fsync(self._raw.fileno())
@@ -175,11 +174,7 @@ def _upload(local: BinaryIO, path: str) -> None:
     """Uploads a whole file under its final name; a repetition overwrites it with the same bytes."""
     from apache_beam.io.filesystem import CompressionTypes
 
-    empty = local.seek(0, os.SEEK_END) == 0
     local.seek(0)
-    if empty and path.startswith("s3://"):
-        _put_empty(path)
-        return
     # As it is: Beam would compress a .gz once more.
     upload = _filesystems().create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
     try:
@@ -188,15 +183,6 @@ def _upload(local: BinaryIO, path: str) -> None:
     except BaseException:
         _never_close(upload)
         raise
-
-
-def _put_empty(path: str) -> None:
-    """Beam uploads to S3 by parts, and S3 refuses an upload of none."""
-    from apache_beam.io.aws.s3io import S3IO, parse_s3_path
-
-    bucket, key = parse_s3_path(path)
-    beams = S3IO(options=_filesystems().get_filesystem(path)._options).client
-    beams.client.put_object(Bucket=bucket, Key=key, Body=b"")
 
 
 def _never_close(upload: Any) -> None:

@@ -1,0 +1,87 @@
+"""Patience with busy servers and broken connections, and an end to it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 60.0  # seconds that an operation, or all operations of a process without one success, may fail
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 8.0
+# Broken connections, as the standard library, urllib3, requests, botocore and Google's client call them.
+_BROKEN = {
+    "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPClientError", "ProtocolError",
+    "TransportError", "IncompleteRead", "IncompleteReadError", "ChunkedEncodingError", "RetryError",
+    "ResponseStreamingError",
+}  # fmt: skip
+_T = TypeVar("_T")
+_failing_since: float | None = None  # when this process's operations began to fail, one and all
+
+
+def retried(operation: Callable[[], _T]) -> _T:
+    """Runs an operation that may be repeated, until it neither meets a busy server nor a broken connection.
+
+    A server that is lost is lost for all: operations that begin in the middle of an outage do not wait as
+    long as the first one did, so that a job ends soon after.
+
+    Raises:
+      Exception: what the last try raised, or at once what no further try would mend.
+    """
+    global _failing_since
+    begun: float | None = None
+    wait = _FIRST_WAIT
+    while True:
+        try:
+            result = operation()
+        except Exception as e:
+            if not passing(e):
+                raise
+            now = time.monotonic()
+            begun = now if begun is None else begun
+            outage = _failing_since = now if _failing_since is None else _failing_since
+            if now + wait - min(begun, outage) > PATIENCE:
+                raise
+        else:
+            _failing_since = None
+            return result
+        # Workers that failed together do not come back together.
+        time.sleep(wait * random.uniform(0.75, 1.25))
+        wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error of a store is one that another try may mend."""
+    inner = getattr(error, "exception_details", None)  # Beam's file systems wrap what they catch
+    if isinstance(inner, dict) and inner:
+        return any(passing(e) for e in inner.values() if isinstance(e, BaseException))
+    status = status_of(error)
+    if status is not None:
+        # An upload whose end was answered by nobody may be gone: it begins anew.
+        return status >= 500 or status in (408, 429) or s3_code(error) == "NoSuchUpload"
+    return any(cls.__name__ in _BROKEN for cls in type(error).__mro__)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a store answered; None where no answer came."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
+
+
+def s3_code(error: BaseException) -> str | None:
+    """S3's own word for an error; None where the error is not S3's."""
+    response = getattr(error, "response", None)
+    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost reason of a store's error, as one line."""
+    inner = getattr(error, "exception_details", None)
+    if isinstance(inner, dict) and inner:
+        return reason_of(next(e for e in inner.values()))
+    text = str(getattr(error, "message", None) or error) or type(error).__name__
+    return " ".join(text.split())
