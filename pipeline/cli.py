@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -228,6 +229,7 @@ def os_error_text(error: OSError) -> str:
 
 def quiet_libraries() -> None:
     """Keeps warnings that a user can do nothing about off the screen."""
+    threading.excepthook = lambda _: None  # Beam's threads; the main thread has the error, too
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore")

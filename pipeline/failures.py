@@ -45,6 +45,9 @@ _CLUSTER = (
 def plain_error(error: Exception) -> EmbedbeamError:
     """The error behind one that Beam raises: our own words if we raised it, else its last line."""
     text = str(error)
+    code = getattr(error, "code", None)
+    if callable(code) and callable(getattr(error, "details", None)):  # grpc's, of the job server
+        return _of_job_server(str(code()), error.details() or "")  # type: ignore[attr-defined]
     own = _OWN_ERROR.findall(text)
     if own:
         kind, message = own[-1]
@@ -61,6 +64,22 @@ def plain_error(error: Exception) -> EmbedbeamError:
     if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
         advice = _GO_ON
     return finish.JobFailed(f"{last} ({advice})")
+
+
+def _of_job_server(code: str, details: str) -> EmbedbeamError:
+    own = _OWN_ERROR.findall(details)
+    if own:
+        return finish.JobFailed(own[-1][1])
+    reason = _JAVA.sub("", details.strip().splitlines()[0] if details.strip() else code)[:300]
+    if "UNAVAILABLE" in code:
+        return finish.JobFailed(
+            f"the connection to the job server was lost ({reason}); the job may go on without it: "
+            "`embedbeam status` tells, and the same command goes on when it has ended"
+        )
+    return finish.JobFailed(
+        f"the job server refused the job: {reason}; it should be of this Beam version, "
+        f"{finish.installed('apache-beam')}"
+    )
 
 
 def without_step(message: str) -> str:

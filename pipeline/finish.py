@@ -72,8 +72,12 @@ def read_receipts(folder: Folder) -> list[ShardReceipt]:
 
 def read_all(folder: Folder, names: Sequence[str]) -> list[ShardReceipt]:
     """The receipts of these names, in their order."""
-    with ThreadPoolExecutor(16 if folder.local else 64) as threads:
-        return list(threads.map(lambda name: read_receipt(folder, name), names))
+    count = 16 if folder.local else 64
+    size = 1 + len(names) // (4 * count)  # handing a single name to a thread costs more than a local read
+    blocks = [names[i : i + size] for i in range(0, len(names), size)]
+    with ThreadPoolExecutor(count) as threads:
+        read = threads.map(lambda block: [read_receipt(folder, name) for name in block], blocks)
+        return [receipt for block in read for receipt in block]
 
 
 def read_receipt(folder: Folder, name: str) -> ShardReceipt:
@@ -193,12 +197,13 @@ def make_manifest(
         device=device,
         host=socket.gethostname(),
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in names},
+        versions={"python": platform.python_version()} | {name: installed(name) for name in names},
         feature_spec=spec,
     )
 
 
-def _version(name: str) -> str:
+def installed(name: str) -> str:
+    """Version of an installed package."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -91,7 +91,7 @@ def run(options: Options) -> finish.Manifest | None:
                 slots = look_at_cluster(options)
                 encoder = load_encoder(options, job.model_digest)
             device = getattr(encoder.acquire().encoder, "device_name", "unknown")
-            write_run(folder, device)
+            write_run(folder, device, options.runner)
             from pipeline.submit import submit
 
             with Progress(len(shards), folder, quiet=options.quiet, near=in_process(options)):
@@ -174,8 +174,8 @@ def finish_job(output: str, max_dead_letters: str) -> finish.Manifest:
 def sent_text(options: Options, job_id: str) -> str:
     """What to do about a job that nobody waits for."""
     return (
-        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it is: "
-        f"`embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
+        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it "
+        f"is: `embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
         "balances it and writes _SUCCESS"
     )
 

@@ -93,9 +93,10 @@ def check_empty(folder: Folder) -> None:
         )
 
 
-def write_run(folder: Folder, device: str) -> None:
+def write_run(folder: Folder, device: str, runner: str) -> None:
     """Notes who is at work, for `status` and the manifest."""
     record = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), "device": device}
+    record["runner"] = runner
     folder.write(layout.RUN, json.dumps(record).encode())
 
 

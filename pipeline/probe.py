@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import socket
+import sys
 import urllib.error
 import urllib.request
 import zipfile
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline import runners
+from pipeline import finish, runners
 from pipeline.options import Options
 from transforms.encoder.handle import redact
 from transforms.errors import UsageError
@@ -150,6 +151,24 @@ def _check_java(options: Options, given: dict[str, Any]) -> None:
     if jar and is_local(jar) and not zipfile.is_zipfile(jar.removeprefix("file://")):
         found = "is no jar" if os.path.exists(jar) else "no such file"
         raise UsageError(f"--{flag} {jar}: {found}; expected Beam's job server for this runner")
+    version = _beam_version(jar) if jar and is_local(jar) else None
+    if version and version != finish.installed("apache-beam") and not options.quiet:
+        print(
+            f"embedbeam: --{flag} is of Beam {version}, and this is {finish.installed('apache-beam')}: if "
+            "the job does not start, take the jar of the same version",
+            file=sys.stderr,
+        )
+
+
+def _beam_version(jar: str) -> str | None:
+    """Version of Beam's Java SDK in a jar, if it says."""
+    with zipfile.ZipFile(jar.removeprefix("file://")) as opened:
+        try:
+            properties = opened.read("org/apache/beam/sdk/sdk.properties").decode("latin-1")
+        except KeyError:
+            return None
+    found = re.search(r"^version\s*=\s*(\S+)", properties, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _check_environment(given: dict[str, Any]) -> None:

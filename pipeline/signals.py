@@ -31,7 +31,6 @@ def on_signals(output: str, command: Sequence[str]) -> None:
 
     def stop(number: int, _frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
-        threading.excepthook = lambda _: None  # threads that listen to a cluster lose their connections now
         remote = sys.modules.get("pipeline.remote")
         job = remote.current() if remote else None
         try:

@@ -10,6 +10,7 @@ from pipeline import finish
 from pipeline.job import parse_plan
 from pipeline.output import read_run
 from pipeline.progress import duration
+from pipeline.runners import LOCAL
 from transforms import attempts
 from transforms.errors import UsageError
 from transforms.write import layout
@@ -81,8 +82,14 @@ def state_of(folder: Folder) -> str:
         return "finished"
     run = read_run(folder)
     since = f", started {duration(time.time() - run['time'])} ago" if run else ""
+    runner = run.get("runner", LOCAL[0])
+    away = (
+        f"; workers of {runner} may be at work, whether its launcher runs or not"
+        if runner not in LOCAL
+        else ""
+    )
     if not folder.local:
-        return f"not finished{since}"
+        return f"not finished{since}{away}"
     try:
         with open(folder.join(layout.LOCK)) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -90,6 +97,8 @@ def state_of(folder: Folder) -> str:
         return f"running: process {run.get('pid', '?')} on {run.get('host', '?')}{since}"
     except FileNotFoundError:
         pass
+    if away:
+        return f"not finished{since}{away}"
     return "stopped before its end; run the same command again to go on"
 
 

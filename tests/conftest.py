@@ -1,6 +1,7 @@
 """What the end-to-end tests share: tiny models saved once, finished outputs, and no process left behind."""
 
 import os
+import shutil
 import signal
 import socket
 
@@ -12,6 +13,18 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by w
 
 
 pytest_plugins = ["cluster_fixtures"]
+
+
+NEEDS = {"runners": ("java", "mvn", "go"), "stores": ("go",)}
+
+
+def pytest_collection_modifyitems(items):
+    """Without Java, Maven or Go the tests are left out that fetch clusters and servers with them."""
+    for item in items:
+        for marker, programs in NEEDS.items():
+            missing = [program for program in programs if not shutil.which(program)]
+            if missing and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +116,5 @@ def finished(tmp_path_factory, corpus, model):
 @pytest.fixture
 def copy_of(finished, tmp_path):
     """A copy of `finished` that a test may damage."""
-    import shutil
-
     shutil.copytree(finished, tmp_path / "out")
     return tmp_path / "out"

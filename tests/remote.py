@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import signal
 from pathlib import Path
@@ -55,9 +56,15 @@ def kill_sdk_worker(output):
 
 
 def sdk_workers():
-    """SDK workers of this machine that run."""
-    names = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
-    return [line for line in names if any("sdk_worker_main" in word or word == BOOT for word in line)]
+    """SDK workers that run, whoever their parent is now; those of another test process are not counted."""
+    mine = os.environ.get("PYTEST_XDIST_WORKER")
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        with contextlib.suppress(psutil.Error):
+            if any("sdk_worker_main" in word or word == BOOT for word in line):
+                found += [line] if process.environ().get("PYTEST_XDIST_WORKER") == mine else []
+    return found
 
 
 def check_finished(output, local, cli):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import socket
 import socketserver
@@ -45,6 +46,12 @@ class Store:
         return (
             {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port or self.port}"} if self.scheme == "gs" else {}
         )
+
+    def written(self, data: bytes) -> str | None:
+        """The name in out/ that a client's bytes begin to write, if they do."""
+        pattern = rb"(?:PUT|POST) /bucket/out/([^ ?]+)" if self.scheme == "s3" else rb'"name": ?"out/([^"]+)"'
+        found = re.search(pattern, data)
+        return found[1].decode() if found else None
 
     def objects(self) -> dict[str, bytes]:
         """Everything in the bucket, asked of the server without Beam."""
@@ -115,7 +122,7 @@ def s3_server() -> Iterator[Store]:
 def gcs_binary() -> Path:
     """fake-gcs-server in the cache, put there by the project's script where it is missing."""
     cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
-    binary = cache / "clusters" / "bin" / "fake-gcs-server"
+    binary = cache / "clusters" / "fake-gcs-server" / "fake-gcs-server"
     if not binary.exists():
         subprocess.run([sys.executable, str(ROOT / "deploy/local/fetch.py"), "fake-gcs-server"], check=True)
     return binary
@@ -126,7 +133,6 @@ def gcs_server(binary: Path) -> Iterator[Store]:
     port = free_port()
     address = f"127.0.0.1:{port}"
     flags = ["-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}", "-log-level=error"]
-    # Uploads are answered by an address: the one that the client used, so that a proxy stays in the way.
     command = [str(binary), *flags, "-external-url=", f"-public-host={address}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -143,14 +149,16 @@ def gcs_server(binary: Path) -> Iterator[Store]:
 
 
 class Proxy:
-    """Passes connections on to a port, or does to them what `trouble` says of their first bytes.
+    """Passes connections on to a port, or does to them what `trouble` says of the bytes that a client sends.
 
-    `trouble` gets a request's first line and returns None, "503" or "reset" (in the middle of the request).
+    `trouble` gets the bytes as they come, a request's head or some of its body, and returns None, "503" or
+    "reset" (the connection is cut).
     """
 
     def __init__(self, port: int, trouble: Callable[[bytes], str | None]):
         self.made: list[str] = []
         proxy = self
+        self._place = f"Location: http://127.0.0.1:{port}/".encode()
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
@@ -174,10 +182,11 @@ class Proxy:
                     return
                 if not data:
                     return
-                line = data.partition(b"\r\n")[0]
-                kind = trouble(line) if source is client and b" HTTP/1.1" in line else None
+                kind = trouble(data) if source is client else None
                 if kind is None:
-                    (server if source is client else client).sendall(data)
+                    # Where to send an upload's blocks is an answer of the server: here again.
+                    here = f"Location: http://127.0.0.1:{self.port}/".encode()
+                    (server if source is client else client).sendall(data.replace(self._place, here))
                     continue
                 self.made.append(kind)
                 if kind == "503":

@@ -26,6 +26,8 @@ KUBERNETES = ("1.31", "1.37")  # podFailurePolicy is stable since 1.31; 1.37 is 
 
 @pytest.fixture(scope="session")
 def kustomize():
+    if not shutil.which("go"):
+        pytest.skip("needs go, which builds kustomize")
     """The program, built once into the cache; half a minute."""
     cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
     program = cache / "tools" / f"kustomize-{KUSTOMIZE}"

@@ -2,9 +2,13 @@
 
 import io
 import itertools
+import random
+import re
 import shutil
 import signal
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import jobs
@@ -13,7 +17,10 @@ import stores
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from transforms.errors import UsageError
+from transforms.files import open_read, use_options
+from transforms.listing import list_files
 from transforms.stores import check_store
+from transforms.write.folder import Folder
 
 pytestmark = pytest.mark.stores
 
@@ -57,7 +64,8 @@ def store(server, local, model, tmp_path, monkeypatch):
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(model, arcname="model")
     server.put("m.tar.gz", packed.getvalue())
-    return server
+    yield server
+    use_options(PipelineOptions([]))
 
 
 def command(store, port=None, model="m"):
@@ -83,100 +91,158 @@ def fetched_rows(store, tmp_path):
     return jobs.rows(folder)
 
 
-def test_a_job_resumed_in_a_store(store, local, tmp_path, monkeypatch):
-    asked = []
-    with stores.Proxy(store.port, lambda line: asked.append(line)) as proxy:
-        for name, value in store.environment(proxy.port).items():
-            monkeypatch.setenv(name, value)
-        done = jobs.run(*command(store, proxy.port))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert fetched_rows(store, tmp_path) == jobs.rows(local / "out")
-    first = outputs(store)
-    assert "_SUCCESS" in first
-    ids = [name[len("part-") : -len(".parquet")] for name in parts(first)]
-    assert len(ids) >= 3
-    writes = [line for line in asked if line.startswith((b"PUT", b"POST"))]
-    for shard in ids:
-        last_of_part = max(i for i, line in enumerate(writes) if f"part-{shard}".encode() in line)
-        receipt = min(
-            i for i, line in enumerate(writes) if f"{shard}.json".encode() in line and b"receipts" in line
-        )
-        assert last_of_part < receipt
-
-    for name, value in store.environment().items():
+def reach(store, monkeypatch, port=None):
+    """Lets children ask the store, through a proxy's port if one is given."""
+    for name, value in store.environment(port).items():
         monkeypatch.setenv(name, value)
-    for name in ("_SUCCESS", f"_embedbeam/receipts/{ids[0]}.json", f"part-{ids[0]}.parquet"):
-        delete(store, f"out/{name}")
-    done = jobs.run(*command(store, model="m.tar.gz"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert parts(outputs(store)) == parts(first)
-    assert set(outputs(store)) == set(first)
 
+
+def is_request(data):
+    return data.startswith((b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")) and b" HTTP/1.1\r\n" in data
+
+
+def test_killed_in_an_upload_then_resumed_over_a_bad_network(store, local, tmp_path, monkeypatch):
+    process, cut = None, None
+    written, requests = [], itertools.count()
+
+    def kill_at_second_part(data):
+        nonlocal cut
+        name = store.written(data)
+        if name is None:
+            return "reset" if cut else None
+        if name.startswith("part-") and any("receipts/" in other for other in written):
+            cut = name
+            process.send_signal(signal.SIGKILL)
+            return "reset"
+        written.append(name)
+        return None
+
+    def stumble(data):
+        if name := store.written(data):
+            written.append(name)
+        number = next(requests) if is_request(data) else None
+        return {3: "503", 7: "reset"}.get(number % 10) if number is not None and number < 60 else None
+
+    with stores.Proxy(store.port, kill_at_second_part) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        process = jobs.start(*command(store, proxy.port))
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    before = outputs(store)
+    assert cut is not None
+    assert cut not in before
+    assert parts(before)
+
+    with stores.Proxy(store.port, stumble) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        done = jobs.run(*command(store, proxy.port, model="m.tar.gz"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"503", "reset"} == set(proxy.made)
+    after = outputs(store)
+    assert parts(before).items() <= parts(after).items()
+    assert fetched_rows(store, tmp_path) == jobs.rows(local / "out")
+    ids = [name[len("part-") : -len(".parquet")] for name in parts(after)]
+    assert len(ids) == 4
+    receipts = [f"_embedbeam/receipts/{shard}.json" for shard in ids]
+    assert {name for name in after if not name.startswith("part-")} == {
+        "_SUCCESS", "_embedbeam/plan.jsonl", "_embedbeam/manifest.json", "_embedbeam/run.json", *receipts,
+    }  # fmt: skip
+    for shard, receipt in zip(ids, receipts, strict=True):  # the part before its receipt
+        assert written.index(f"part-{shard}.parquet") < written.index(receipt)
+        last = len(written) - 1 - written[::-1].index(f"part-{shard}.parquet")
+        assert last < written.index(receipt)
+    assert written[-1] == "_SUCCESS"
+
+    reach(store, monkeypatch)
     look = [jobs.PYTHON, "-m", "pipeline"]
     verified = jobs.run(*look, "verify", store.url("out"), *store.flags())
     assert verified.returncode == 0, verified.stdout + verified.stderr
     status = jobs.run(*look, "status", store.url("out"), *store.flags())
     assert status.returncode == 0, status.stderr
-    assert f"{len(ids)}/{len(ids)}" in status.stdout
-    everything = [done.stdout, done.stderr, verified.stdout, status.stdout]
-    everything += [data.decode("latin-1") for data in outputs(store).values()]
+    assert "4 of 4 committed" in status.stdout
+    everything = [errors, done.stdout, done.stderr, verified.stdout, status.stdout]
+    everything += [data.decode("latin-1") for data in after.values()]
     assert not any(stores.SECRET in text for text in everything)
 
 
-def delete(store, key):
-    if store.scheme == "s3":
-        store.client().delete_object(Bucket="bucket", Key=key)
-    else:
-        store.client().bucket("bucket").blob(key).delete()
+IMPATIENT = """
+import sys
+from transforms import retries
+retries.PATIENCE = 3.0
+from pipeline.cli import main
+sys.exit(main())
+"""
 
 
-def test_killed_in_the_middle_of_an_upload(store, local, tmp_path, monkeypatch):
-    process = None
-    seen = []
+def test_a_store_lost_in_the_middle_of_a_job(store, monkeypatch):
+    lost = threading.Event()
 
-    def kill_at_second_part(line):
-        if line.startswith((b"PUT", b"POST")) and b"part-" in line and b"receipts" not in line:
-            seen.append(line)
-            if len({name_in(line) for line in seen}) == 2 and (b"PUT" in line or b"upload_id" in line):
-                process.send_signal(signal.SIGKILL)
-                return "reset"
+    def lose(data):
+        if "receipts/" in (store.written(data) or ""):
+            lost.set()
+        return "reset" if lost.is_set() else None
+
+    with stores.Proxy(store.port, lose) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        arguments = command(store, proxy.port)[len(jobs.EMBED) :]
+        began = time.monotonic()
+        done = jobs.run(jobs.PYTHON, "-c", IMPATIENT, "embed", *arguments)
+    assert lost.is_set()
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(
+        rf"embedbeam: error: {store.url('out/')}\S+: the store fails \(.*\); what is committed is kept: "
+        r"mend this, then run the same command again\n",
+        done.stderr,
+    )
+    assert stores.SECRET not in done.stdout + done.stderr
+    assert time.monotonic() - began < 40
+    assert "_SUCCESS" not in outputs(store)
+
+
+def test_a_large_part_is_uploaded_block_by_block(store, monkeypatch):
+    """Each block may break; nothing is seen before the last one; and a reader gets any piece of it."""
+    data = random.Random(7).randbytes(20 << 20)
+    seen, passed = [], 0
+
+    def cut_once(chunk):
+        nonlocal passed
+        passed += len(chunk)
+        if passed > 12 << 20 and not seen:
+            seen.append(sorted(outputs(store)))
+            return "reset"
         return None
 
-    def name_in(line):
-        return line[line.index(b"part-") :][:21]
+    with stores.Proxy(store.port, cut_once) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        use_options(PipelineOptions(store.flags(proxy.port)))
+        folder = Folder(store.url("out"))
+        with_nothing = folder.read("part-1"), folder.names(), folder.delete("part-1")
+        assert with_nothing == (None, {}, None)
+        pending = folder.create("part-1")
+        pending.file.write(data)
+        pending.commit()
+        folder.write("_SUCCESS", b"")
+        assert seen == [[]]
+        assert outputs(store) == {"part-1": data, "_SUCCESS": b""}
+        with open_read(folder.join("part-1")) as f:
+            assert (f.seek(-5, 2), f.read()) == (len(data) - 5, data[-5:])
+            assert (f.seek(1 << 20), f.read(9 << 20)) == (1 << 20, data[1 << 20 : 10 << 20])
+        with open_read(folder.join("part-1")) as f:
+            assert f.read() == data
+        assert folder.read("_SUCCESS") == b""
+        assert folder.names() == {"part-1": len(data), "_SUCCESS": 0}
 
-    with stores.Proxy(store.port, kill_at_second_part) as proxy:
-        for name, value in store.environment(proxy.port).items():
-            monkeypatch.setenv(name, value)
-        process = jobs.start(*command(store, proxy.port))
-        process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL
-    before = outputs(store)
-    assert len(parts(before)) == 1
-    assert sum("receipts/" in name for name in before) == 1
-    for name, value in store.environment().items():
-        monkeypatch.setenv(name, value)
-    done = jobs.run(*command(store))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert parts(before).items() <= parts(outputs(store)).items()
-    assert fetched_rows(store, tmp_path) == jobs.rows(local / "out")
 
-
-def test_a_store_that_stumbles(store, local, tmp_path, monkeypatch):
-    numbers = itertools.count()
-
-    def trouble(line):
-        number = next(numbers)
-        return {3: "503", 7: "reset"}.get(number % 10) if number < 100 else None
-
-    with stores.Proxy(store.port, trouble) as proxy:
-        for name, value in store.environment(proxy.port).items():
-            monkeypatch.setenv(name, value)
-        done = jobs.run(*command(store, proxy.port))
-        made = proxy.made
-    assert done.returncode == 0, done.stderr
-    assert {"503", "reset"} == set(made)
-    assert fetched_rows(store, tmp_path) == jobs.rows(local / "out")
+def test_names_with_glob_characters(store, monkeypatch):
+    reach(store, monkeypatch)
+    use_options(PipelineOptions(store.flags()))
+    for name in ("g/a[1].txt", "g/a1.txt", "g/sub/b*.txt", "g/_hidden.txt", "gg/c.txt"):
+        store.put(name, name.encode())
+    root, found = list_files(store.url("g"))
+    assert (root, [file.source for file in found]) == (store.url("g"), ["a1.txt", "a[1].txt", "sub/b*.txt"])
+    assert [file.source for file in list_files(store.url("g/a[1].txt"))[1]] == ["a1.txt"]
+    assert [file.source for file in list_files(store.url("g/**/b[*].txt"))[1]] == ["sub/b*.txt"]
+    assert [file.size for file in list_files(store.url("g/a1.txt"))[1]] == [8]
 
 
 # Mistakes, found before a job starts

@@ -24,10 +24,6 @@ _KIND = "application/octet-stream"
 _T = TypeVar("_T")
 
 
-class StoreError(EmbedbeamError):
-    """A store that is lost or refuses; not an OSError, which a reader takes for one bad file."""
-
-
 class S3:
     """What is asked of S3."""
 
@@ -43,7 +39,7 @@ class S3:
         head = self.client.head_object(Bucket=bucket, Key=key)
         return head["ContentLength"], head["LastModified"].timestamp()
 
-    def read(self, bucket: str, key: str, begin: int = 0, end: int | None = None) -> bytes:
+    def read(self, bucket: str, key: str, begin: int | None = None, end: int | None = None) -> bytes:
         span = {} if end is None else {"Range": f"bytes={begin}-{end - 1}"}
         return self.client.get_object(Bucket=bucket, Key=key, **span)["Body"].read()
 
@@ -67,7 +63,7 @@ class GCS:
         from apache_beam.io.gcp.gcsio import create_storage_client
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        self.client = create_storage_client(options)
+        self.client = create_storage_client(options, use_credentials=wants_credentials(options))
         self._often: dict[str, Any] = {
             "retry": DEFAULT_RETRY.with_timeout(2.0 * _TRIES),
             "timeout": (CONNECT_SECONDS, READ_SECONDS),
@@ -82,7 +78,7 @@ class GCS:
         blob.reload(**self._often)
         return blob.size, blob.updated.timestamp()
 
-    def read(self, bucket: str, key: str, begin: int = 0, end: int | None = None) -> bytes:
+    def read(self, bucket: str, key: str, begin: int | None = None, end: int | None = None) -> bytes:
         blob = self.client.bucket(bucket).blob(key)
         last = None if end is None else end - 1
         # Raw: a file that the store would unpack on its way has another size than it says.
@@ -121,6 +117,13 @@ def s3_client(options: Any) -> Any:
     )
 
 
+def wants_credentials(options: Any) -> bool:
+    """Whether Google's store asks who comes; Beam itself looks for credentials even with --no_auth."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    return not (options.view_as(GoogleCloudOptions).no_auth or os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
 _stores: dict[str, tuple[Any, S3 | GCS]] = {}  # by scheme: the options they were made with, and they
 _lock = threading.Lock()
 
@@ -148,7 +151,8 @@ def _ask(path: str, operation: Callable[[S3 | GCS, str, str], _T]) -> _T:
 
     Raises:
       FileNotFoundError, PermissionError: the store says so.
-      StoreError: it says something else, or nothing for a long time.
+      EmbedbeamError: it says something else, or nothing for a long time. Not an OSError, which a reader
+        takes for one bad file.
     """
     scheme, _, rest = path.partition("://")
     bucket, _, key = rest.partition("/")
@@ -160,7 +164,7 @@ def _ask(path: str, operation: Callable[[S3 | GCS, str, str], _T]) -> _T:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from e
         if status in (401, 403):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from e
-        raise StoreError(
+        raise EmbedbeamError(
             f"{path}: the store fails ({reason_of(e)}); what is committed is kept: mend this, then run the "
             "same command again"
         ) from e

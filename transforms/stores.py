@@ -8,7 +8,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from transforms.buckets import s3_client
+from transforms.buckets import s3_client, wants_credentials
 from transforms.errors import UsageError
 from transforms.files import is_local
 from transforms.retries import reason_of
@@ -84,7 +84,9 @@ def _ask_gcs(bucket: str, beam_options: Any) -> tuple[str, str | None]:
         return where, problem
     retry = Retry(initial=0.5, maximum=2, timeout=_SECONDS)  # a busy server gets a few chances
     try:
-        client = create_storage_client(beam_options)
+        client = create_storage_client(
+            beam_options, use_credentials=wants_credentials(beam_options) and _google_knows_us()
+        )
         next(iter(client.list_blobs(bucket, max_results=1, retry=retry, timeout=_SECONDS)), None)
     except google.api_core.exceptions.GoogleAPICallError as e:
         return where, _problem(e.code, bucket, missing)
@@ -93,6 +95,18 @@ def _ask_gcs(bucket: str, beam_options: Any) -> tuple[str, str | None]:
     except (google.api_core.exceptions.RetryError, requests.RequestException) as e:
         return where, f"cannot be asked: {reason_of(e)}"
     return where, None
+
+
+def _google_knows_us() -> bool:
+    """Asked once, since Beam tries for 20 seconds; a public bucket needs nobody's credentials."""
+    import google.auth
+    import google.auth.exceptions
+
+    try:
+        google.auth.default()
+    except google.auth.exceptions.DefaultCredentialsError:
+        return False
+    return True
 
 
 def _problem(status: int | None, bucket: str, missing: str) -> str | None:
