@@ -121,7 +121,7 @@ def test_killed_in_an_upload_then_resumed_over_a_bad_network(store, local, tmp_p
         if name := store.written(data):
             written.append(name)
         number = next(requests) if is_request(data) else None
-        return {3: "503", 7: "reset"}.get(number % 10) if number is not None and number < 60 else None
+        return {3: "503", 7: "reset"}.get(number % 10) if number is not None and number < 40 else None
 
     with stores.Proxy(store.port, kill_at_second_part) as proxy:
         reach(store, monkeypatch, proxy.port)
@@ -280,6 +280,32 @@ def test_no_credentials(store, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     message = mistake(store.url("in"), [f for f in store.flags() if "key" not in f])
     assert message.startswith(f"--input {store.url('in')}: no credentials found; give AWS_ACCESS_KEY_ID and")
+
+
+def test_mistakes_on_the_command_line(store, cli, monkeypatch, tmp_path):
+    """One line, exit code 2, and no waiting."""
+    reach(store, monkeypatch)
+    good = dict(zip(["input", "output", "model"], map(store.url, ["in/*.jsonl", "out", "m"]), strict=True))
+
+    def told(flags, *leading, **paths):
+        began = time.monotonic()
+        given = [f"--{name}={path}" for name, path in {**good, **paths}.items()]
+        code, out, err = cli(*(leading or ["embed", *given, "--id-field=id"]), *flags)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert time.monotonic() - began < 10
+        return err
+
+    nowhere = store.url("x").replace("bucket", "nowhere")
+    for name in good:
+        problem = f"--{name} {nowhere}: there is no bucket nowhere; make it, or check its name ("
+        assert told(store.flags(), **{name: nowhere}).startswith(f"embedbeam: error: {problem}")
+    for command in ("status", "verify", "finish"):
+        line = told(store.flags(), command, nowhere)
+        assert line.startswith(f"embedbeam: error: OUTPUT {nowhere}: there is no bucket nowhere; ")
+    port = stores.free_port()
+    reach(store, monkeypatch, port)
+    assert "no server answers there (Connection refused)" in told(store.flags(port))
+    assert outputs(store) == {}
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "aws"), ("gs", "gcp")])

@@ -19,7 +19,6 @@ from transforms.retries import reason_of, retried, s3_code, status_of
 SCHEMES = ("s3", "gs")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0  # for an answer; a large upload gives one for every block
 _BLOCK = 8 << 20  # bytes of a request: what an open file or an upload holds in memory
-_TRIES = 3  # of a client itself, beside ours
 _KIND = "application/octet-stream"
 _T = TypeVar("_T")
 
@@ -64,32 +63,33 @@ class GCS:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         self.client = create_storage_client(options, use_credentials=wants_credentials(options))
-        self._often: dict[str, Any] = {
-            "retry": DEFAULT_RETRY.with_timeout(2.0 * _TRIES),
-            "timeout": (CONNECT_SECONDS, READ_SECONDS),
-        }
+        self._once: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+        self._block_again = DEFAULT_RETRY.with_timeout(10.0)
 
     def list(self, bucket: str, prefix: str) -> list[tuple[str, int, float]]:
-        found = self.client.list_blobs(bucket, prefix=prefix, **self._often)
+        found = self.client.list_blobs(bucket, prefix=prefix, **self._once)
         return [(blob.name, blob.size, blob.updated.timestamp()) for blob in found]
 
     def state(self, bucket: str, key: str) -> tuple[int, float]:
         blob = self.client.bucket(bucket).blob(key)
-        blob.reload(**self._often)
+        blob.reload(**self._once)
         return blob.size, blob.updated.timestamp()
 
     def read(self, bucket: str, key: str, begin: int | None = None, end: int | None = None) -> bytes:
         blob = self.client.bucket(bucket).blob(key)
         last = None if end is None else end - 1
         # Raw: a file that the store would unpack on its way has another size than it says.
-        return blob.download_as_bytes(start=begin, end=last, raw_download=True, **self._often)
+        return blob.download_as_bytes(start=begin, end=last, raw_download=True, **self._once)
 
     def upload(self, bucket: str, key: str, file: BinaryIO, size: int) -> None:
         blob = self.client.bucket(bucket).blob(key, chunk_size=_BLOCK)
-        blob.upload_from_file(file, size=size, content_type=_KIND, **self._often)
+        again = (
+            {"retry": self._block_again} if size > _BLOCK else {}
+        )  # a block rather than all of a large file
+        blob.upload_from_file(file, size=size, content_type=_KIND, **{**self._once, **again})
 
     def delete(self, bucket: str, key: str) -> None:
-        self.client.bucket(bucket).blob(key).delete(**self._often)
+        self.client.bucket(bucket).blob(key).delete(**self._once)
 
 
 def s3_client(options: Any) -> Any:
@@ -112,7 +112,7 @@ def s3_client(options: Any) -> Any:
         config=botocore.config.Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            retries={"total_max_attempts": _TRIES},
+            retries={"total_max_attempts": 3},  # a block again, rather than all of a large file
         ),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 60.0  # seconds that an operation, or all operations of a process without one success, may fail
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 8.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0
 # Broken connections, as the standard library, urllib3, requests, botocore and Google's client call them.
 _BROKEN = {
     "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPClientError", "ProtocolError",
