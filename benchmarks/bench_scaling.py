@@ -5,6 +5,7 @@ Waiting needs no core, so the machine's cores are no limit, and what is seen is 
 
 from __future__ import annotations
 
+import collections
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import ROOT, WORK, show
 
@@ -63,8 +65,16 @@ def first_begun(output: Path, process: subprocess.Popen) -> float:
     raise RuntimeError(f"the job ended with {process.returncode} before a shard was begun")
 
 
-def run(cluster, model: Path, shard_bytes: int, slots: int) -> tuple[float, float]:
-    """Returns the seconds in which shards were worked on, and those of the whole command."""
+def rate(receipts: list[dict[str, Any]]) -> float:
+    """Shards a second once each worker has begun: the sum of the workers' own rates."""
+    workers = collections.defaultdict(list)
+    for receipt in receipts:
+        workers[receipt["pid"]].append(receipt["finished"])
+    return sum((len(ends) - 1) / (max(ends) - min(ends)) for ends in workers.values())
+
+
+def run(cluster: Any, model: Path, shard_bytes: int, slots: int) -> tuple[float, float, float]:
+    """Returns the seconds in which shards were worked on, those of the whole command, and the rate."""
     output = HERE / f"out-{slots}"
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-m", "pipeline", "embed", "--quiet"]
@@ -90,7 +100,7 @@ def run(cluster, model: Path, shard_bytes: int, slots: int) -> tuple[float, floa
     assert sum(r["rows"] for r in receipts) == SHARDS * DOCUMENTS
     assert len(receipts) == SHARDS
     assert len({r["pid"] for r in receipts}) == slots, "a slot did nothing"
-    return max(r["finished"] for r in receipts) - begun, time.time() - started
+    return max(r["finished"] for r in receipts) - begun, time.time() - started, rate(receipts)
 
 
 def main() -> None:
@@ -106,9 +116,10 @@ def main() -> None:
     # A slot has a TaskManager, and so an SDK process, of its own: slots of one TaskManager share its model.
     with FlinkCluster(HERE / "flink", task_managers=SLOTS, slots=1) as cluster:
         saving.join()
-        work_1, wall_1 = run(cluster, model, shard_bytes, 1)
-        work_n, wall_n = run(cluster, model, shard_bytes, SLOTS)
+        work_1, wall_1, rate_1 = run(cluster, model, shard_bytes, 1)
+        work_n, wall_n, rate_n = run(cluster, model, shard_bytes, SLOTS)
     show(f"work on shards with 1 slot / with {SLOTS}", [work_1], [work_n], ">= 3.4")
+    show(f"rate with {SLOTS} slots, once each has begun / with 1", [rate_n], [rate_1], ">= 3.4")
     show(f"whole command with 1 slot / with {SLOTS}", [wall_1], [wall_n], "none")
     waits = SHARDS * DOCUMENTS * SECONDS
     show("work on shards with 1 slot / the model's waits alone", [work_1], [waits], "<= 1.1")

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         info = _provision(parsed.id, parsed.provision_endpoint)
     except Exception as e:
-        sys.exit(f"embedbeam-boot: worker {parsed.id}: no answer from {parsed.provision_endpoint}: {e}")
+        reason = e.details() if hasattr(e, "details") else e  # grpc's own text has many lines
+        sys.exit(f"embedbeam-boot: worker {parsed.id}: no answer from {parsed.provision_endpoint}: {reason}")
     os.environ.update(environment(parsed, info, os.environ))
     if staged_packages(info):
         print(

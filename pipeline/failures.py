@@ -21,8 +21,9 @@ _CLUSTER = (
     ),
     (
         r"finishConnect|Connection refused|UNAVAILABLE: io exception|Host unreachable",
-        "workers or their pool cannot be reached: with --environment_type=EXTERNAL an embedbeam-worker-pool "
-        "must run beside every TaskManager or executor, at the address of --environment_config",
+        "workers cannot be reached: with --environment_type=EXTERNAL an embedbeam-worker-pool must run "
+        "beside every TaskManager or executor, at the address of --environment_config; with LOOPBACK workers "
+        "are in this process, which the cluster must be able to reach",
     ),
     (
         r"Process died with exit code|error=2, No such file|Cannot run program",

@@ -80,15 +80,18 @@ def run(options: Options) -> finish.Manifest | None:
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
             return manifest
-        if options.runner in runners.LOCAL:
+        if (
+            options.runner in runners.LOCAL
+            and read_run(folder).get("runner", options.runner) in runners.LOCAL
+        ):
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
-        done = len(folder.names(layout.RECEIPTS))
-        if done < len(shards):
+        if encoder is None and len(folder.names(layout.RECEIPTS)) < len(shards):
+            slots = look_at_cluster(options)
+        if len(folder.names(layout.RECEIPTS)) < len(shards):
             if encoder is None:
-                slots = look_at_cluster(options)
                 encoder = load_encoder(options, job.model_digest)
             device = getattr(encoder.acquire().encoder, "device_name", "unknown")
             write_run(folder, device, options.runner)
@@ -133,10 +136,10 @@ def complete(
 
 
 def look_at_cluster(options: Options) -> int | None:
-    """Is it there, and free of an earlier run's job? Returns its slots, if it tells."""
+    """Is it there, and has an earlier run's job ended? Returns its slots, if it tells."""
     slots = probe(options)
     if options.runner not in runners.LOCAL:
-        remote.RemoteJob(options).refuse_twin(options.output)
+        remote.RemoteJob(options).wait_for_twin(options.output)
     return slots
 
 

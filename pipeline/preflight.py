@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pipeline import runners
@@ -58,6 +59,7 @@ def check_options(options: Options) -> None:
         )
     _check_shared(options, given)
     _check_secrets(options, given)
+    _check_environment_config(given)
     if options.runner == "DataflowRunner" and runners.worker_gpus(options, parsed) > 1:
         raise UsageError(
             "--dataflow_service_options: several GPUs for a worker; one SDK process works on one GPU, so ask "
@@ -85,6 +87,23 @@ def _check_shared(options: Options, given: dict[str, Any]) -> None:
                 "disks; give a URL (gs://, s3://, hdfs://), or --shared-filesystem if it is mounted on every "
                 "machine under this name"
             )
+
+
+def _check_environment_config(given: dict[str, Any]) -> None:
+    """Beam's own parser raises far from the command line."""
+    kind, config = given.get("environment_type"), given.get("environment_config") or ""
+    key = {"PROCESS": "command", "EXTERNAL": "url"}.get(kind or "")
+    if key is None or (kind == "EXTERNAL" and not config.startswith("{")) or not config:
+        return
+    try:
+        found = json.loads(config)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.get(key):
+        raise UsageError(
+            f"--environment_config {config}: expected JSON for --environment_type {kind}, like "
+            f'{{"{key}": ...}}'
+        )
 
 
 def _check_secrets(options: Options, given: dict[str, Any]) -> None:

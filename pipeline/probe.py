@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -50,7 +51,13 @@ def probe(options: Options) -> int | None:
                 f"--prism_location {location}: no program there; `go install` puts one in ~/go/bin"
             )
     if runners.is_near(runners.endpoint_of(parsed, options.runner)):
-        _check_environment(given)
+        try:
+            _check_environment(given)
+        except UsageError as e:
+            if not given["job_endpoint"]:
+                raise
+            # Its workers may be elsewhere: the job server's address may be the near end of a tunnel.
+            print(f"embedbeam: note: {e}", file=sys.stderr)
     return slots
 
 
@@ -117,7 +124,7 @@ def _probe_flink(given: dict[str, Any]) -> int | None:
             f"--flink_version {given['flink_version']}: the cluster runs Flink {overview['flink-version']}; "
             f"give --flink_version={version}"
         )
-    return int(overview["slots-total"])
+    return int(overview.get("slots-available") or overview["slots-total"])
 
 
 def flink_get(url: str, path: str) -> Any:
@@ -125,7 +132,7 @@ def flink_get(url: str, path: str) -> Any:
     try:
         with urllib.request.urlopen(url.rstrip("/") + path, timeout=_SECONDS) as answer:
             return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
         return None
 
 

@@ -9,7 +9,9 @@ import time
 from typing import Any
 
 from pipeline import finish
+from transforms import attempts
 from transforms.counters import COUNTERS
+from transforms.errors import EmbedbeamError
 from transforms.write import layout
 from transforms.write.folder import Folder
 
@@ -45,12 +47,13 @@ class Progress:
         self._seen = set(folder.names(layout.RECEIPTS))
         self._shards_before, self._shards = len(self._seen), shards
         self._folder, self._quiet, self._near = folder, quiet, near
+        self._look_seconds = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
 
     def __enter__(self) -> Progress:
         COUNTERS.reset()
-        self._started = time.monotonic()
+        self._started, self._since = time.monotonic(), time.time()
         if not self._quiet:
             self._thread.start()
         return self
@@ -85,6 +88,7 @@ class Progress:
 
     def _read_receipts(self) -> None:
         """Counts what workers elsewhere have committed since the last look."""
+        began = time.monotonic()
         new = set(self._folder.names(layout.RECEIPTS)) - self._seen
         self._seen |= new
         for receipt in finish.read_all(self._folder, sorted(new)):
@@ -92,17 +96,24 @@ class Progress:
             if COUNTERS.first_mini_batch is None:
                 COUNTERS.first_mini_batch = self._started
             COUNTERS.add(documents=receipt.documents, dead_letters=dead, tokens=receipt.tokens or 0, shards=1)
+        self._look_seconds = time.monotonic() - began
 
     def _waits(self) -> str | None:
         """What to look at when a cluster has not begun with any shard after a minute."""
         waited = time.monotonic() - self._started
         idle = not self._near and not COUNTERS.shards and waited > _IDLE_SECONDS
-        if not idle or self._folder.names(layout.ATTEMPTS):
+        if not idle or self._begun():
             return None
         return (
             f"no worker has begun a shard for {duration(waited)}: look at the cluster for free slots, and at "
             "the logs of its workers"
         )
+
+    def _begun(self) -> bool:
+        """Whether a worker has begun a shard in this run; dead ones of earlier runs leave their notes."""
+        ids = [name.removesuffix(".json") for name in self._folder.names(layout.ATTEMPTS)]
+        notes = [attempts.read(self._folder, shard_id) for shard_id in ids]
+        return any(note is not None and note.started >= self._since for note in notes)
 
     def _seconds_left(self) -> float | None:
         """From the mean time of a committed shard; shards are of like size."""
@@ -118,7 +129,12 @@ class Progress:
             self._run_live()
             return
         while not self._stop.wait(_PLAIN_SECONDS):
-            print(f"embedbeam: {self._waits() or self.line()}", file=sys.stderr, flush=True)
+            with contextlib.suppress(EmbedbeamError, OSError):  # a store that stumbles stops no progress
+                print(f"embedbeam: {self._waits() or self.line()}", file=sys.stderr, flush=True)
+
+    def _pause(self) -> float:
+        """Looks at a large job's receipts take a while: a tenth of the time at most goes into them."""
+        return _LIVE_SECONDS if self._near else max(_FAR_SECONDS, 10 * self._look_seconds)
 
     def _run_live(self) -> None:
         from rich.console import Console
@@ -128,6 +144,7 @@ class Progress:
         spinner = Spinner("dots", text=self.line())
         console: Any = Console(stderr=True)
         with Live(spinner, console=console, transient=True, refresh_per_second=4) as live:
-            while not self._stop.wait(_LIVE_SECONDS if self._near else _FAR_SECONDS):
-                spinner.update(text=self._waits() or self.line())
+            while not self._stop.wait(self._pause()):
+                with contextlib.suppress(EmbedbeamError, OSError):
+                    spinner.update(text=self._waits() or self.line())
                 live.refresh()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
+import sys
+import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import runners
-from pipeline.finish import JobFailed
 from pipeline.options import Options
 from pipeline.probe import flink_get
 
 _LOG = logging.getLogger(__name__)
 _CANCEL_SECONDS = 20.0
+_ARRIVAL_SECONDS = 8.0
+_TWIN_SECONDS = 5.0
 _ENDED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "FINISHED", "CANCELED", "UPDATED", "STOPPED")
 
 
@@ -40,40 +43,66 @@ class RemoteJob:
         self._endpoint = endpoint if endpoint != "embed" else None
         own = options.runner == "FlinkRunner" and not endpoint and _is_flink(master)
         self._rest = _url(master) if own else None
+        self._at_flink = False
 
     def running(self) -> list[str]:
-        """Ids of jobs of this name that the cluster has and that have not ended."""
+        """Ids of jobs of this name that the cluster has and that have not ended.
+
+        Raises:
+          OSError: the cluster does not answer, so nobody knows.
+        """
         found = []
         if self._endpoint:
-            with _job_service(self._endpoint) as (service, api):
-                mine = [
-                    j
-                    for j in service.GetJobs(api.GetJobsRequest(), timeout=10).job_info
-                    if self._is_mine(j.job_id)
-                ]
-            found = [j.job_id for j in mine if api.JobState.Enum.Name(j.state) not in _ENDED]
-            # A job server takes a batch job for cancelled that goes on at Flink: so Flink is asked, too.
-            masters = [j.pipeline_options.fields["beam:option:flink_master:v1"].string_value for j in mine]
-            self._rest = next((_url(master) for master in masters if _is_flink(master)), None)
+            found = self._of_job_server(self._endpoint)
         if self._rest:
-            jobs = (flink_get(self._rest, "/jobs/overview") or {}).get("jobs", [])
-            found += [j["jid"] for j in jobs if self._is_mine(j["name"]) and j["state"] not in _ENDED]
+            overview = flink_get(self._rest, "/jobs/overview")
+            if overview is None:
+                raise OSError(f"Flink at {self._rest} does not answer")
+            mine = [job for job in overview["jobs"] if self._is_mine(job["name"])]
+            self._at_flink = self._at_flink or bool(mine)
+            found += [job["jid"] for job in mine if job["state"] not in _ENDED]
         return found
+
+    def _of_job_server(self, endpoint: str) -> list[str]:
+        import grpc
+
+        try:
+            with _job_service(endpoint) as (service, api):
+                jobs = service.GetJobs(api.GetJobsRequest(), timeout=10).job_info
+        except grpc.RpcError as e:
+            raise OSError(f"the job server at {endpoint} does not answer") from e
+        mine = [job for job in jobs if self._is_mine(job.job_id)]
+        # A job server takes a batch job for cancelled that goes on at Flink: so Flink is asked, too.
+        masters = [job.pipeline_options.fields["beam:option:flink_master:v1"].string_value for job in mine]
+        self._rest = next((_url(master) for master in masters if _is_flink(master)), None)
+        return [job.job_id for job in mine if api.JobState.Enum.Name(job.state) not in _ENDED]
 
     def _is_mine(self, name: str) -> bool:
         return name == self.name or name.startswith(f"{self.name}_")  # job servers add an id of their own
 
-    def refuse_twin(self, output: str) -> None:
-        """Raises JobFailed if an earlier run's job still works on the same folder.
+    def wait_for_twin(self, output: str) -> None:
+        """Waits until no earlier run's job works on the same folder.
 
         A launcher that died leaves its job behind: a second one beside it would embed everything twice.
         """
-        found = self.running()
-        if found:
-            raise JobFailed(
-                f"--output {output}: job {found[0]} of an earlier run is still at work on it; wait for it and"
-                " run the same command again, or cancel it at the cluster"
-            )
+        told = False
+        while True:
+            try:
+                found = self.running()
+            except OSError:  # where Flink's REST service is out of reach, its job server has answered
+                _LOG.info("is an earlier job still at work?", exc_info=True)
+                return
+            if not found:
+                return
+            if not told:
+                told = True
+                print(
+                    f"embedbeam: job {found[0]} of an earlier run is still at work on {output}; waiting for "
+                    "its end (cancel it at the cluster, if you don't want it)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            time.sleep(_TWIN_SECONDS)
 
     def adopt_server(self, runner: Any) -> None:
         """Remembers the job server that a runner starts, to end it with the job."""
@@ -99,39 +128,52 @@ class RemoteJob:
         runner.default_job_server = remembered
 
     def cancel(self) -> bool:
-        """Cancels the job and waits until it is gone. Returns whether it is."""
+        """Cancels the job and waits until it is gone. Returns whether it is, as far as the cluster tells."""
         deadline = time.monotonic() + _CANCEL_SECONDS
         if self.result is not None:
-            with contextlib.suppress(Exception):  # the job server may have died of the same Ctrl-C
-                self.result.cancel()
+            # The job server may have died of the same Ctrl-C, or may not answer at all.
+            asking = threading.Thread(target=_quietly(self.result.cancel), daemon=True)
+            asking.start()
+            asking.join(_CANCEL_SECONDS / 2)
+        began = time.monotonic()
         while True:
             try:
                 found = self.running()
-            except Exception:
+                # A job server that is just sending its jars makes a job of them a moment later.
+                on_its_way = self._rest and not self._at_flink and time.monotonic() < began + _ARRIVAL_SECONDS
+                if not found and not on_its_way:
+                    return True
+                for job_id in found:
+                    _quietly(functools.partial(self._cancel_id, job_id))()
+            except OSError:
                 _LOG.info("the cluster does not tell whether job %s runs", self.name, exc_info=True)
-                found = [self.name] if time.monotonic() < deadline else []
-            if not found:
-                return True
-            for job_id in found:
-                with contextlib.suppress(Exception):
-                    self._cancel_id(job_id)
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
 
     def _cancel_id(self, job_id: str) -> None:
-        if self._rest:
-            request = urllib.request.Request(f"{self._rest}/jobs/{job_id}?mode=cancel", method="PATCH")
-            urllib.request.urlopen(request, timeout=10).close()
-        if self._endpoint and job_id.startswith(f"{self.name}_"):
+        if job_id.startswith(f"{self.name}_") and self._endpoint:
             with _job_service(self._endpoint) as (service, api):
                 service.Cancel(api.CancelJobRequest(job_id=job_id), timeout=10)
+        elif self._rest:
+            request = urllib.request.Request(f"{self._rest}/jobs/{job_id}?mode=cancel", method="PATCH")
+            urllib.request.urlopen(request, timeout=10).close()
 
     def stop_servers(self) -> None:
         """Ends the job servers that Beam started for this job."""
         for server in self._servers:
-            with contextlib.suppress(Exception):
-                server.stop()
+            # The server inside Beam's wrapper: the wrapper's lock is held while the server starts.
+            _quietly(getattr(server, "_job_server", server).stop)()
+
+
+def _quietly(call: Callable[[], object]) -> Callable[[], None]:
+    """The call without its errors: what it does is tried, and then looked at."""
+
+    def tried() -> None:
+        with contextlib.suppress(Exception):
+            call()
+
+    return tried
 
 
 def _is_flink(master: str) -> bool:

@@ -116,7 +116,7 @@ def is_near(endpoint: str | None) -> bool:
     (True, True, False)
     """
     host = re.sub(r"^\w+://", "", endpoint or "").partition("/")[0]
-    host = re.sub(r":\d+$", "", host).strip("[]")
+    host = re.sub(r":\d+$", "", host.rpartition("@")[2]).strip("[]")
     if host in ("localhost", "auto", "local", "embed") or re.fullmatch(r"local(\[.*)?", host):
         return True
     try:
@@ -168,17 +168,15 @@ def beam_options(options: Options, *, slots: int | None = None) -> Any:
     )
     wanted = {"job_name": job_name(options.output), **chosen.options}
     environment = given.get("environment_type") or wanted.get("environment_type", "")
+    if options.runner in PORTABLE and environment != "DOCKER":
+        wanted.pop("setup_file", None)  # the workers' machines have the package
     if not given.get("environment_options"):
         config = environment_config(environment, boot=boot_command(), gpus=gpus)
         wanted |= {"environment_config": config} if config else {}
-    extra = [
-        f"--no_{name}" if value is False else f"--{name}={value}"
-        for name, value in wanted.items()
-        if name not in given
-    ]
-    if "experiments" in wanted and "experiments" in given:  # a list: both hold
-        extra.append(f"--experiments={wanted['experiments']}")
-    return parse(options, extra)
+    return parse(
+        options,
+        [f"--no_{name}" if value is False else f"--{name}={value}" for name, value in wanted.items()],
+    )
 
 
 def job_name(output: str) -> str:
@@ -197,14 +195,15 @@ def job_name(output: str) -> str:
 
 
 def parse(options: Options, extra: list[str] | None = None) -> Any:
-    """The user's Beam options as an object, with more behind them.
+    """The user's Beam options as an object, with others that they win over.
 
     Raises:
       UsageError: Beam does not take them.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    arguments = [*options.beam_args, *(extra or [])]
+    # The last one of a name wins, even where it says what is Beam's default; of lists and dicts both hold.
+    arguments = [*(extra or []), *options.beam_args]
     if options.runner not in LOCAL:
         arguments.append(f"--runner={options.runner}")
     try:

@@ -30,7 +30,8 @@ def on_signals(output: str, command: Sequence[str]) -> None:
         os.write(screen, text.encode("utf-8", "backslashreplace"))
 
     def stop(number: int, _frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)
+        for other in (signal.SIGINT, signal.SIGTERM):  # who asks twice does not want to wait
+            signal.signal(other, lambda again, _: os._exit(128 + again))
         remote = sys.modules.get("pipeline.remote")
         job = remote.current() if remote else None
         try:

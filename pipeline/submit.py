@@ -66,8 +66,9 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
             build_pipeline(pipeline, pipeline_config(options, job, encoder))
             current.result = pipeline.run()
             if not runners.policy(options.runner).waits:
-                # A launcher that makes a template has no job.
-                return current.result.job_id() if current.result.has_job else "(a template, which makes jobs)"
+                # A launcher that makes a template has no job, and neither has a dry run.
+                sent = getattr(current.result, "has_job", False)
+                return current.result.job_id() if sent else "(a template, which makes jobs)"
             state = current.result.wait_until_finish()
         except EmbedbeamError as e:
             e.args = (without_step(str(e.args[0])), *e.args[1:])  # Beam adds the step to the message

@@ -189,6 +189,11 @@ def read_object(path: str) -> bytes | None:
         return None
 
 
+def read_head(path: str, size: int) -> bytes:
+    """The first bytes of an object that is not empty."""
+    return _ask(path, lambda store, bucket, key: store.read(bucket, key, 0, size))
+
+
 def delete_object(path: str) -> None:
     """Deletes an object; one that is not there is no error."""
     try:

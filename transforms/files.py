@@ -59,6 +59,14 @@ def open_read(path: str) -> BinaryIO:
     return retried(lambda: FileSystems.open(path, kind, CompressionTypes.UNCOMPRESSED))
 
 
+def read_head(path: str, size: int) -> bytes:
+    """The first bytes of a file that is not empty; of an object no more than these are asked for."""
+    if buckets.is_object(path):
+        return buckets.read_head(path, size)
+    with open_read(path) as stream:
+        return stream.read(size)
+
+
 def copy_here(path: str, target: str) -> None:
     """Copies a remote file to this machine, beginning anew where the connection breaks."""
 

@@ -8,6 +8,7 @@ Each goes below the cache folder ($EMBEDBEAM_CACHE, or ~/.cache/embedbeam), once
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -139,7 +140,10 @@ def copy_jars(pom: str, folder: Path) -> None:
     goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
     require_java()
     command = ["mvn", "-q", "-B", "-f", str(HERE / pom), goal, f"-DoutputDirectory={folder}"]
-    call([*command, "-DincludeScope=runtime"], what=pom)
+    CLUSTERS.mkdir(parents=True, exist_ok=True)
+    with open(CLUSTERS / "maven.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two Mavens that fill one empty repository spoil its files
+        call([*command, "-DincludeScope=runtime"], what=pom)
 
 
 def go_install(name: str, module: str) -> Path:

@@ -63,8 +63,7 @@ def _parse(line: str) -> Any:
 
 
 def _starts_array(slice: Slice) -> bool:
-    with files.open_read(slice.path) as stream:
-        return stream.read(len(BOM) + 1).removeprefix(BOM).startswith(b"[")
+    return files.read_head(slice.path, len(BOM) + 1).removeprefix(BOM).startswith(b"[")
 
 
 def _lone_surrogate(fields: dict[str, Any], options: ReadOptions) -> str:

@@ -204,7 +204,9 @@ class _WriteFn(beam.DoFn):
         else:
             self._of(element.shard_id)
             self._give_up()
-            self._folder.write(layout.failure(element.shard_id), _to_json(element))
+            # Not over the commit of another attempt, which could read the file.
+            if self._folder.read(layout.receipt(element.shard_id)) is None:
+                self._folder.write(layout.failure(element.shard_id), _to_json(element))
             attempts.end(self._folder, element.shard_id)
             COUNTERS.add(failed_shards=1)
             yield element

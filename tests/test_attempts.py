@@ -1,0 +1,109 @@
+"""Notes of who is at work on a shard, and that a committed shard is nobody's work any more."""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import jobs
+import pytest
+
+from pipeline.job import parse_plan
+from transforms import attempts
+from transforms.read import ReadOptions
+from transforms.read.shards import ReadConfig, _ReadFn
+from transforms.write import layout
+from transforms.write.folder import Folder
+
+SHARD = "0123456789abcdef"
+KILL_AT = Path(__file__).parent / "kill_at.py"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(str(tmp_path / "out"))
+
+
+def test_attempts_are_counted(folder):
+    assert attempts.read(folder, SHARD) is None
+    before = time.time()
+    assert [attempts.begin(folder, SHARD) for _ in range(3)] == [1, 2, 3]
+    found = attempts.read(folder, SHARD)
+    assert (found.number, found.host, found.pid) == (3, socket.gethostname(), os.getpid())
+    assert before <= found.started <= time.time()
+    assert attempts.begin(folder, "f" * 16) == 1
+    attempts.end(folder, SHARD)
+    assert attempts.read(folder, SHARD) is None
+    assert attempts.begin(folder, SHARD) == 1
+
+
+def test_a_committed_shard_is_not_begun(folder):
+    folder.write(layout.receipt(SHARD), b"{}")
+    assert attempts.begin(folder, SHARD) is None
+    assert list(folder.names(layout.ATTEMPTS)) == []
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b"null", b"7", b'{"number": 2}', b"\xff\xfe"])
+def test_a_broken_note_is_none(note, folder):
+    folder.write(layout.attempt(SHARD), note)
+    assert attempts.read(folder, SHARD) is None
+    assert attempts.begin(folder, SHARD) == 1
+    assert attempts.read(folder, SHARD).number == 1
+
+
+def shards_of(output):
+    return parse_plan((output / "_embedbeam" / "plan.jsonl").read_bytes(), "plan")[1]
+
+
+def test_a_committed_shard_is_not_read_again(copy_of):
+    """A runner that repeats a bundle finds the receipts of what was committed in it."""
+    config = ReadConfig(ReadOptions(id_field="id"), (("n", "int64"),), output=str(copy_of))
+    first, second, *_ = shards_of(copy_of)
+    (copy_of / "_embedbeam" / "receipts" / f"{second.shard_id}.json").unlink()
+    read = _ReadFn(config)
+    assert list(read.process(first)) == []
+    assert len(list(read.process(second))) > 1
+    note = json.loads((copy_of / "_embedbeam" / "attempts" / f"{second.shard_id}.json").read_text())
+    assert (note["number"], note["pid"]) == (1, os.getpid())
+    assert [p.stem for p in (copy_of / "_embedbeam" / "attempts").iterdir()] == [second.shard_id]
+
+
+def test_status_tells_who_began_what(copy_of, cli):
+    (copy_of / "_SUCCESS").unlink()
+    folder = Folder(str(copy_of))
+    one, two, three = (shard.shard_id for shard in shards_of(copy_of)[:3])
+    for shard_id in (one, two):
+        folder.delete(layout.receipt(shard_id))
+    attempts.begin(folder, one)
+    attempts.begin(folder, two)
+    # A worker that died between the receipt and the note's end: the shard is committed all the same.
+    folder.write(layout.attempt(three), b'{"number": 9, "host": "h", "pid": 1, "started": 0}')
+    here = f"{socket.gethostname()} (process {os.getpid()})"
+    lines = cli("status", copy_of)[1].splitlines()
+    assert lines[3] == f"begun       2 shards: 2 on {here}"
+    assert not any(line.startswith("again") for line in lines)
+    attempts.begin(folder, two)
+    lines = cli("status", copy_of)[1].splitlines()
+    assert lines[3:5] == [
+        f"begun       2 shards: 2 on {here}",
+        f"again       1 of them were begun before; {two} is in attempt 2",
+    ]
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+def test_receipts_tell_the_attempt(corpus, model, finished, tmp_path, cli):
+    output = tmp_path / "out"
+    command = ["embed", f"--input={corpus}", f"--output={output}", f"--model={model}", *jobs.FLAGS]
+    killed = jobs.run(jobs.PYTHON, KILL_AT, "rename receipt", 3, *command)
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    committed = {receipt["shard_id"] for receipt in jobs.receipts(output)}
+    begun = {path.stem for path in (output / "_embedbeam" / "attempts").iterdir()}
+    assert begun - committed
+    assert cli(*command)[0] == 0
+    found = {receipt["shard_id"]: receipt["attempt"] for receipt in jobs.receipts(output)}
+    assert found == {shard: 2 if shard in begun - committed else 1 for shard in found}
+    assert list((output / "_embedbeam" / "attempts").iterdir()) == []
+    assert jobs.files(output) == jobs.files(finished)
