@@ -109,6 +109,5 @@ def rate_of(folder: Folder, receipts: list[finish.ShardReceipt]) -> tuple[float,
     if not recent:
         return None
     seconds = max(r.finished for r in recent) - min(r.started for r in recent)
-    # One shard, or a second, tells too little.
-    enough = seconds >= 1 and len(recent) > 1
+    enough = seconds > 0 and len(recent) > 1  # one shard tells too little
     return (sum(r.documents for r in recent) / seconds, seconds) if enough else None

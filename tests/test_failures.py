@@ -7,7 +7,7 @@ from pipeline.failures import plain_error, without_step
 from pipeline.finish import JobFailed, installed
 from transforms.errors import ModelError
 
-POOL = "workers or their pool cannot be reached: with --environment_type=EXTERNAL"
+POOL = "workers cannot be reached: with --environment_type=EXTERNAL"
 DOCKER = "the workers' containers cannot be started: check the image's name"
 BOOT = "the boot command of --environment_config does not start a worker"
 DIED = "a worker died: the cluster's log says why"

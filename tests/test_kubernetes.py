@@ -206,6 +206,7 @@ def test_ways_in(rendered, name):
         *((server, master, port) for port in (6124, 8081)),
         *((flink, workers, port) for port in (6121, 6122)),
         *((("embedbeam-job",), server, port) for port in (8099, 8098)),
+        (("embedbeam-job",), master, 8081),
     }
 
 
