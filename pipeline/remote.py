@@ -18,8 +18,8 @@ from pipeline.options import Options
 from pipeline.probe import flink_get
 
 _LOG = logging.getLogger(__name__)
-_CANCEL_SECONDS = 20.0
-_ARRIVAL_SECONDS = 8.0
+_CANCEL_SECONDS = 45.0
+_ARRIVAL_SECONDS = 30.0
 _TWIN_SECONDS = 5.0
 _ENDED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "FINISHED", "CANCELED", "UPDATED", "STOPPED")
 
@@ -43,7 +43,8 @@ class RemoteJob:
         self._endpoint = endpoint if endpoint != "embed" else None
         own = options.runner == "FlinkRunner" and not endpoint and _is_flink(master)
         self._rest = _url(master) if own else None
-        self._at_flink = False
+        self._seen: set[str] = set()  # jobs of this name that Flink has had
+        self._earlier: set[str] = set()  # those of earlier runs
 
     def running(self) -> list[str]:
         """Ids of jobs of this name that the cluster has and that have not ended.
@@ -59,7 +60,7 @@ class RemoteJob:
             if overview is None:
                 raise OSError(f"Flink at {self._rest} does not answer")
             mine = [job for job in overview["jobs"] if self._is_mine(job["name"])]
-            self._at_flink = self._at_flink or bool(mine)
+            self._seen |= {job["jid"] for job in mine}
             found += [job["jid"] for job in mine if job["state"] not in _ENDED]
         return found
 
@@ -104,6 +105,12 @@ class RemoteJob:
                 )
             time.sleep(_TWIN_SECONDS)
 
+    def before_submit(self) -> None:
+        """Takes down which jobs of this name are there already, none of them at work."""
+        with contextlib.suppress(OSError):
+            self.running()
+        self._earlier = set(self._seen)
+
     def adopt_server(self, runner: Any) -> None:
         """Remembers the job server that a runner starts, to end it with the job."""
         make = getattr(runner, "default_job_server", None)
@@ -134,13 +141,15 @@ class RemoteJob:
             # The job server may have died of the same Ctrl-C, or may not answer at all.
             asking = threading.Thread(target=_quietly(self.result.cancel), daemon=True)
             asking.start()
-            asking.join(_CANCEL_SECONDS / 2)
-        began = time.monotonic()
+            asking.join(10)
+        self.stop_servers()
+        # A job server that is just sending its jars makes a job of them a moment later, unless it is our own.
+        waited = time.monotonic() + (3 if self._servers else _ARRIVAL_SECONDS)
         while True:
             try:
                 found = self.running()
-                # A job server that is just sending its jars makes a job of them a moment later.
-                on_its_way = self._rest and not self._at_flink and time.monotonic() < began + _ARRIVAL_SECONDS
+                arrived = self._seen > self._earlier or time.monotonic() > waited
+                on_its_way = self._rest and not arrived
                 if not found and not on_its_way:
                     return True
                 for job_id in found:

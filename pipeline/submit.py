@@ -64,12 +64,17 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
             build_pipeline(pipeline, pipeline_config(options, job, encoder))
+            current.before_submit()
             current.result = pipeline.run()
             if not runners.policy(options.runner).waits:
                 # A launcher that makes a template has no job, and neither has a dry run.
                 sent = getattr(current.result, "has_job", False)
                 return current.result.job_id() if sent else "(a template, which makes jobs)"
             state = current.result.wait_until_finish()
+        except KeyboardInterrupt:  # in somebody's own program; the command line has a handler
+            if current.remote:
+                current.cancel()
+            raise
         except EmbedbeamError as e:
             e.args = (without_step(str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
             raise

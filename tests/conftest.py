@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def no_process_left(request):
     """Every test ends the processes that it started; clusters that tests share end with the session."""
-    names = {"flink_cluster", "spark_cluster"} & set(request.fixturenames)
+    names = {"flink_cluster", "spark_cluster", "no_restarts"} & set(request.fixturenames)
     clusters = [request.getfixturevalue(name) for name in names]
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield

@@ -43,8 +43,13 @@ def begun(output):
 
 
 def wait_for_receipts(output, process, count=3, workers=1):
-    """Waits until the job is in the middle, in so many processes. Returns the receipts by shard."""
-    jobs.wait_for(lambda: len(jobs.receipts(output)) >= count and len(set(begun(output))) >= workers, process)
+    """Waits until the job is in the middle, and so many processes did some of it. Returns receipts by shard."""
+
+    def there():
+        receipts = jobs.receipts(output)
+        return len(receipts) >= count and len({r["pid"] for r in receipts}) >= workers and begun(output)
+
+    jobs.wait_for(there, process)
     return {receipt["shard_id"]: receipt for receipt in jobs.receipts(output)}
 
 

@@ -240,7 +240,8 @@ def test_plain_file_from_anywhere(tmp_path, model):
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = "embedbeam: unknown option --unknown_to_all; see `embedbeam embed --help` (ignored)\n"
+    assert (done.returncode, done.stderr) == (0, said)
     assert len(jobs.rows(tmp_path / "out")) == 3
 
 
