@@ -43,7 +43,7 @@ def begun(output):
 
 
 def wait_for_receipts(output, process, count=3, workers=1):
-    """Waits until the job is in the middle, and so many processes did some of it. Returns receipts by shard."""
+    """Waits until the job is in the middle, with work of so many processes. Returns receipts by shard."""
 
     def there():
         receipts = jobs.receipts(output)
