@@ -7,11 +7,13 @@ import collections
 from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
 from pipeline.plan import make_plan
+from pipeline.preflight import prepare
 from transforms.read import can_split
 
 
 def print_plan(options: Options) -> int:
     """Prints what a job would read. Returns the exit code."""
+    prepare(options)
     plan = make_plan(options)
     sample = take_sample(plan, options)
     kept = kept_types(plan, sample, options)

@@ -15,15 +15,14 @@ from pipeline.kept import kept_types, take_sample
 from pipeline.options import Options
 from pipeline.output import check_empty, clear, output_lock, read_run, write_run
 from pipeline.plan import Plan, find_files, make_plan
-from pipeline.preflight import check_options
+from pipeline.preflight import prepare
 from pipeline.probe import probe
 from pipeline.progress import Progress
 from transforms.counters import COUNTERS
 from transforms.elements import Shard
 from transforms.encoder.handle import MINILM, digest, resolve
 from transforms.errors import UsageError
-from transforms.files import absolute_path, is_local, use_options
-from transforms.stores import check_store
+from transforms.files import absolute_path, is_local
 from transforms.write import layout
 from transforms.write.folder import Folder
 
@@ -47,18 +46,10 @@ def run(options: Options) -> finish.Manifest | None:
     if options.dry_run:
         raise UsageError("--dry-run prints a plan and makes no manifest; use it on the command line")
     COUNTERS.reset()
-    paths = [("--output", options.output), ("--model", options.model)]
-    paths += [("--input", pattern) for pattern in options.input]
-    far = [(flag, path) for flag, path in paths if not is_local(path)]
-    if far or options.beam_args or options.runner not in runners.LOCAL:  # a finished local job needs no Beam
-        check_options(options)
-        beam_options = runners.parse(options)
-        use_options(beam_options)
-        for flag, path in far:
-            check_store(flag, path, beam_options)
-        if beam_options.get_all_options().get("dry_run"):
-            build_only(options)
-            return None
+    beam_options = prepare(options)
+    if beam_options is not None and beam_options.get_all_options().get("dry_run"):
+        build_only(options)
+        return None
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"--output {options.output}: is a file; expected a folder")

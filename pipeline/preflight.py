@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import runners
 from pipeline.options import Options
 from transforms.errors import UsageError
-from transforms.files import is_local
+from transforms.files import is_local, use_options
+from transforms.stores import check_store
 
 # Options of one family of runners: given to another, they are a mistake.
 _FAMILIES = {
@@ -25,6 +26,28 @@ _SECRETS = {
     "s3_session_token": "AWS_SESSION_TOKEN",
     "azure_connection_string": "AZURE_STORAGE_CONNECTION_STRING",
 }
+
+
+def prepare(options: Options) -> Any:
+    """Checks the options and the stores that they name.
+
+    Returns:
+      Beam's options; None where Beam is not needed.
+
+    Raises:
+      UsageError: the options contradict each other, or a store cannot be used.
+    """
+    paths = [("--output", options.output), ("--model", options.model)]
+    paths += [("--input", pattern) for pattern in options.input]
+    far = [(flag, path) for flag, path in paths if not is_local(path)]
+    if not far and not options.beam_args and options.runner in runners.LOCAL:
+        return None  # a finished local job is recognised without Beam
+    check_options(options)
+    beam_options = runners.parse(options)
+    use_options(beam_options)
+    for flag, path in far:
+        check_store(flag, path, beam_options)
+    return beam_options
 
 
 def check_options(options: Options) -> None:

@@ -7,9 +7,12 @@ import signal
 import sys
 import time
 
+import grpc
 import jobs
 import pytest
 import remote
+
+from pipeline.runners import job_name
 
 pytestmark = pytest.mark.runners
 
@@ -112,6 +115,30 @@ def test_ctrl_c_on_flink_then_resumed_on_spark(flink_cluster, spark_cluster, cor
     finish(jobs.start(*remote.command(corpus, output, *flags_of(spark_cluster))))
     remote.check_finished(output, local, cli)
     remote.check_not_again(before, output)
+
+
+def known_to_job_server(cluster, name):
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+    from apache_beam.portability.api import beam_job_api_pb2_grpc as services
+
+    with grpc.insecure_channel(cluster.job_endpoint) as channel:
+        found = services.JobServiceStub(channel).GetJobs(api.GetJobsRequest(), timeout=10).job_info
+    return any(job.job_id.startswith(name) for job in found)
+
+
+def test_ctrl_c_while_the_job_is_on_its_way(flink_cluster, model, corpus, tmp_path):
+    """The job server says at once that it has cancelled the job, and sends it to Flink all the same."""
+    output = tmp_path / "out"
+    name = job_name(str(output))
+    flags = flags_of(flink_cluster, "--parallelism=4", f"--model={model}")
+    with jobs.start(*remote.command(corpus, output, *flags), start_new_session=True) as process:
+        jobs.wait_for(lambda: known_to_job_server(flink_cluster, name), process)
+        assert name not in {job["name"] for job in flink_cluster.jobs()}
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "embedbeam: stopped; 0 of 20 shards are committed" in err
+    assert {job["state"] for job in flink_cluster.jobs() if job["name"] == name} <= {"CANCELED"}
 
 
 def test_spark_goes_on_when_an_sdk_worker_is_killed(spark_cluster, corpus, local, tmp_path, cli):
