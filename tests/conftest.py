@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 
 import jobs
 import psutil
@@ -42,10 +41,10 @@ def no_process_left(request):
 
 @pytest.fixture
 def free_port():
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that nobody listens on."""
+    from processes import free_ports
+
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="session")

@@ -100,9 +100,9 @@ class Store:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    from processes import free_ports
+
+    return free_ports(1)[0]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+PORTS = (11_000, 32_000)
 STOP_SECONDS = 8  # from TERM to KILL
 
 
@@ -21,15 +23,18 @@ class StartError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports that nothing on 127.0.0.1 listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """`count` ports that nothing listens on.
+
+    Below those that the system gives to outgoing connections: one of these could take a port again before the
+    process that it is meant for has started.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*PORTS)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("", port))
+            found += [port] if port not in found else []
+    return found
 
 
 def listens(port: int) -> bool:
