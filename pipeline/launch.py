@@ -22,7 +22,7 @@ from transforms.counters import COUNTERS
 from transforms.elements import Shard
 from transforms.encoder.handle import MINILM, digest, resolve
 from transforms.errors import UsageError
-from transforms.files import absolute_path, is_local
+from transforms.files import full_path
 from transforms.write import layout
 from transforms.write.folder import Folder
 
@@ -185,8 +185,9 @@ def build_only(options: Options) -> None:
 
 def in_process(options: Options) -> bool:
     """Whether the documents are embedded in this process, so that its counters tell how far the job is."""
-    given = runners.beam_options(options).get_all_options()
-    return options.runner in runners.LOCAL or given["environment_type"] == "LOOPBACK"
+    if options.runner in runners.LOCAL:
+        return True
+    return runners.beam_options(options).get_all_options()["environment_type"] == "LOOPBACK"
 
 
 def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> finish.Manifest | None:
@@ -233,8 +234,7 @@ def load_encoder(options: Options, model_digest: str | None = None) -> SharedEnc
     from transforms.encoder.shared import SharedEncoder
 
     # Workers run in folders of their own.
-    handle = options.model
-    handle = absolute_path(handle) if is_local(handle) and handle != MINILM else handle
+    handle = options.model if options.model == MINILM else full_path(options.model)
     encoder = SharedEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
     loaded: Any = encoder.keep()
     # Workers on other machines must have the very same model.

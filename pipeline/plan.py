@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.files import FoundFile, absolute_path, is_local
+from transforms.files import FoundFile, full_path, is_local
 from transforms.listing import list_files
 from transforms.read import EXTENSIONS, ReadOptions, can_split, format_of, read_slice
 
@@ -99,8 +99,7 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
                 "and the output folder are never read)"
             )
         # The root of a folder is the folder; that of a glob or a file lies above it.
-        plain = absolute_path(pattern) if is_local(pattern) else pattern
-        folder = root.rstrip("/") == plain.rstrip("/")
+        folder = root.rstrip("/") == full_path(pattern).rstrip("/")
         for file in files:
             kind = _format(file.path, options.input_format, folder=folder)
             if kind is not None:

@@ -104,9 +104,9 @@ def probe_job_server(endpoint: str) -> set[str]:
 
 def _probe_flink(given: dict[str, Any]) -> int | None:
     master = given["flink_master"]
-    if master.strip("[]") in ("auto", "local"):
+    url = flink_url(master)
+    if url is None:
         return None
-    url = master if "://" in master else f"http://{master}"
     _connect("--flink_master", urlsplit(url).netloc.rpartition("@")[2] or master, "Flink JobManager")
     overview = flink_get(url, "/overview")
     if not isinstance(overview, dict) or "slots-total" not in overview:
@@ -127,10 +127,17 @@ def _probe_flink(given: dict[str, Any]) -> int | None:
     return int(overview.get("slots-available") or overview["slots-total"])
 
 
+def flink_url(master: str) -> str | None:
+    """The REST address of a --flink_master; None where Beam starts a Flink of its own, or for none."""
+    if not master or master.strip("[]") in ("auto", "local"):
+        return None
+    return (master if "://" in master else f"http://{master}").rstrip("/")
+
+
 def flink_get(url: str, path: str) -> Any:
     """What Flink's REST service says; None if it is no JSON."""
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=_SECONDS) as answer:
+        with urllib.request.urlopen(url + path, timeout=_SECONDS) as answer:
             return json.load(answer)
     except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
         return None

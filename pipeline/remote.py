@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import runners
 from pipeline.options import Options
-from pipeline.probe import flink_get
+from pipeline.probe import flink_get, flink_url
 
 _LOG = logging.getLogger(__name__)
 _CANCEL_SECONDS = 45.0
@@ -41,8 +41,7 @@ class RemoteJob:
         self._servers: list[Any] = []
         endpoint, master = given["job_endpoint"], given["flink_master"]
         self._endpoint = endpoint if endpoint != "embed" else None
-        own = options.runner == "FlinkRunner" and not endpoint and _is_flink(master)
-        self._rest = _url(master) if own else None
+        self._rest = flink_url(master) if options.runner == "FlinkRunner" and not endpoint else None
         self._seen: set[str] = set()  # jobs of this name that Flink has had
         self._earlier: set[str] = set()  # those of earlier runs
 
@@ -75,7 +74,7 @@ class RemoteJob:
         mine = [job for job in jobs if self._is_mine(job.job_id)]
         # A job server takes a batch job for cancelled that goes on at Flink: so Flink is asked, too.
         masters = [job.pipeline_options.fields["beam:option:flink_master:v1"].string_value for job in mine]
-        self._rest = next((_url(master) for master in masters if _is_flink(master)), None)
+        self._rest = next(filter(None, map(flink_url, masters)), None)
         return [job.job_id for job in mine if api.JobState.Enum.Name(job.state) not in _ENDED]
 
     def _is_mine(self, name: str) -> bool:
@@ -183,14 +182,6 @@ def _quietly(call: Callable[[], object]) -> Callable[[], None]:
             call()
 
     return tried
-
-
-def _is_flink(master: str) -> bool:
-    return bool(master) and master.strip("[]") not in ("auto", "local")
-
-
-def _url(master: str) -> str:
-    return (master if "://" in master else f"http://{master}").rstrip("/")
 
 
 @contextlib.contextmanager

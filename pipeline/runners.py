@@ -187,9 +187,9 @@ def job_name(output: str) -> str:
     """
     import hashlib
 
-    from transforms.files import absolute_path, is_local
+    from transforms.files import full_path
 
-    path = (absolute_path(output) if is_local(output) else output).rstrip("/")
+    path = full_path(output).rstrip("/")
     word = re.sub(r"[^a-z0-9]+", "-", path.rpartition("/")[2].lower()).strip("-")[:24] or "out"
     return f"embedbeam-{word}-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 

@@ -15,7 +15,7 @@ from pipeline.plan import read_options
 from transforms.chunk import ChunkConfig
 from transforms.encoder.shared import SharedEncoder
 from transforms.errors import EmbedbeamError
-from transforms.files import absolute_path, is_local
+from transforms.files import full_path
 from transforms.read.shards import ReadConfig
 from transforms.write.commit import WriteConfig
 
@@ -26,7 +26,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
     """What each step of the pipeline is told."""
     schema = row_schema(job)
     # Workers run in folders of their own.
-    output = absolute_path(options.output) if is_local(options.output) else options.output
+    output = full_path(options.output)
     return PipelineConfig(
         read=ReadConfig(read_options(options), schema.kept, options.skip_bad_files, output),
         chunk=ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),

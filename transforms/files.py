@@ -42,6 +42,11 @@ def absolute_path(path: str) -> str:
     return os.path.abspath(os.path.expanduser(local_path(path)))
 
 
+def full_path(path: str) -> str:
+    """A local path made absolute; a URL as it is."""
+    return absolute_path(path) if is_local(path) else path
+
+
 def open_read(path: str) -> BinaryIO:
     """Opens a local or remote file as bytes, as they lie there.
 
