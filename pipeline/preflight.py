@@ -45,7 +45,10 @@ def prepare(options: Options) -> Any:
     check_options(options)
     beam_options = runners.parse(options)
     use_options(beam_options)
+    buckets: dict[str, tuple[str, str]] = {}  # each is asked once, by the first option that names it
     for flag, path in far:
+        buckets.setdefault("/".join(path.split("/", 3)[:3]), (flag, path))
+    for flag, path in buckets.values():
         check_store(flag, path, beam_options)
     return beam_options
 
