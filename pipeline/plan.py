@@ -76,6 +76,8 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
             "choose a larger size"
         )
     parquet = [file for file, kind in files if kind == "parquet"]
+    if parquet:
+        import pyarrow.parquet  # noqa: F401  here and not in a thread that ends: see the pin in pyproject.toml
     with ThreadPoolExecutor(16) as threads:  # their footers, one small read each
         cut = threads.map(lambda file: cut_file(file, "parquet", target), parquet)
         row_groups = {file.path: slices for file, slices in zip(parquet, cut, strict=True)}
