@@ -32,7 +32,7 @@ class HubModelHandler(ModelHandler[str, PredictionResult, Any]):
         self._path = path
 
     def load_model(self) -> Any:
-        from transforms.encoder.encoder import import_tensorflow
+        from transforms.encoder.hub import import_tensorflow
 
         tf = import_tensorflow()
         import tensorflow_hub as hub
@@ -73,7 +73,7 @@ def run_beam(source: Path, model: str) -> None:
 def main() -> None:
     source, output = corpus(DOCUMENTS), WORK / "chain"
     child("bench_model", "prepare", source)
-    from transforms.encoder.handle import resolve
+    from transforms.encoder.model.handle import resolve
 
     def ours() -> float:
         shutil.rmtree(output, ignore_errors=True)

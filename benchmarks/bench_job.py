@@ -26,8 +26,8 @@ def run_job(source: Path, output: Path) -> None:
 
 def run_raw(source: Path) -> None:
     """Child: the model alone on the same mini-batches, one after the other, with all cores for each."""
-    from transforms.encoder.encoder import import_tensorflow
-    from transforms.encoder.handle import resolve
+    from transforms.encoder.hub import import_tensorflow
+    from transforms.encoder.model.handle import resolve
 
     tf = import_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(0)

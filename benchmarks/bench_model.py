@@ -16,8 +16,8 @@ DOCUMENTS = 1500
 
 def run_model(batches_path: Path, model_path: str, *, in_flight: int) -> None:
     """Child: documents/s and floating point operations/s of a model, mini-batches in flight as in the job."""
-    from transforms.encoder.encoder import import_tensorflow
-    from transforms.encoder.handle import resolve
+    from transforms.encoder.hub import import_tensorflow
+    from transforms.encoder.model.handle import resolve
 
     tf = import_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // in_flight))
@@ -36,7 +36,7 @@ def run_model(batches_path: Path, model_path: str, *, in_flight: int) -> None:
 
 def run_gemm() -> None:
     """Child: the best fp32 rate that matrix products of BERT's shapes and of large squares reach here."""
-    from transforms.encoder.encoder import import_tensorflow
+    from transforms.encoder.hub import import_tensorflow
 
     tf = import_tensorflow()
     best = 0.0
@@ -58,7 +58,7 @@ def work_of(batches: list[list[str]]) -> float:
 
     A token needs 2 (4 h^2 + 2 h i) a layer in the dense parts, and 4 h l in attention to l tokens.
     """
-    from transforms.encoder.encoder import HubEncoder, ModelConfig
+    from transforms.encoder.hub import HubEncoder, ModelConfig
 
     encoder = HubEncoder(ModelConfig("minilm"))
     hidden, inner, layers = 384, 1536, 6

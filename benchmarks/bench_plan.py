@@ -47,12 +47,12 @@ def make(shards: int) -> None:
     from apache_beam import coders
 
     from pipeline.job import new_job, plan_file
-    from pipeline.launch import load_encoder
-    from pipeline.options import Options
-    from pipeline.plan import make_plan
+    from pipeline.options.options import Options
+    from pipeline.plan.plan import make_plan
+    from pipeline.run.launch import load_encoder
     from transforms.elements import Shard
-    from transforms.write import layout
-    from transforms.write.folder import Folder
+    from transforms.output import layout
+    from transforms.output.folder import Folder
 
     given = arguments(shards)
     options = Options(**given | {"input": (given["input"],)})
@@ -75,8 +75,8 @@ def make(shards: int) -> None:
 def write_receipt(folder: Any, shard_id: str) -> None:
     """What a commit leaves of a shard of one document, without its syncs and renames."""
     from transforms.elements import ShardReceipt
-    from transforms.write import layout
-    from transforms.write.commit import _to_json
+    from transforms.output import layout
+    from transforms.steps.write import _to_json
 
     part, digest = layout.part(shard_id, ".parquet"), "0" * 64
     receipt = ShardReceipt(
@@ -99,10 +99,10 @@ def resume(shards: int) -> None:
 
 def pieces(shards: int) -> None:
     """Child: what a resume and `status` consist of, one by one."""
-    from pipeline import finish
     from pipeline.job import parse_plan
-    from transforms.write import layout
-    from transforms.write.folder import Folder
+    from pipeline.run import finish
+    from transforms.output import layout
+    from transforms.output.folder import Folder
 
     folder = Folder(arguments(shards)["output"])
     found: dict[str, float] = {}

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.elements import Document, Embedding
-from transforms.write.parquet import ROW_GROUP_BYTES, ParquetSink
-from transforms.write.schema import RowSchema, arrow_schema, columns
-from transforms.write.tfrecord import TFRecordSink
+from transforms.output.schema import RowSchema, arrow_schema, columns
+from transforms.output.sinks.parquet import ROW_GROUP_BYTES, ParquetSink
+from transforms.output.sinks.tfrecord import TFRecordSink
 
 DIM = 384
 ROWS_PER_WRITE = 256

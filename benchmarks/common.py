@@ -89,13 +89,13 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    from pipeline.options import Options
-    from pipeline.plan import make_plan, read_options
-    from transforms.batch import BatchByTokens, OrderByLength
-    from transforms.chunk import ChunkConfig, ChunkDocuments
-    from transforms.encoder.encoder import ModelConfig
-    from transforms.encoder.shared import SharedEncoder
-    from transforms.read.shards import ReadConfig, ReadShards
+    from pipeline.options.options import Options
+    from pipeline.plan.plan import make_plan, read_options
+    from transforms.encoder.hub import ModelConfig
+    from transforms.steps.batch import BatchByTokens, OrderByLength
+    from transforms.steps.chunk import ChunkConfig, ChunkDocuments
+    from transforms.steps.read import ReadConfig, ReadShards
+    from transforms.steps.shared import SharedEncoder
 
     options = Options(input=(str(path),), output=str(WORK / "none"))
     shards = list(make_plan(options).shards)

@@ -10,8 +10,8 @@ from pipeline.embed import embed
 
 if TYPE_CHECKING:
     from pipeline.build import build_pipeline
-    from pipeline.finish import Manifest
-    from pipeline.options import Options
+    from pipeline.options.options import Options
+    from pipeline.run.finish import Manifest
 
 __all__ = ["Manifest", "Options", "build_pipeline", "embed", "feature_spec"]
 
@@ -22,9 +22,9 @@ def feature_spec(output: str) -> dict[str, Any]:
     Raises:
       ValueError: the folder holds no finished TFRecord job.
     """
-    from pipeline.finish import read_manifest
-    from transforms.write.folder import Folder
-    from transforms.write.tfrecord import to_tf
+    from pipeline.run.finish import read_manifest
+    from transforms.output.folder import Folder
+    from transforms.output.sinks.tfrecord import to_tf
 
     manifest = read_manifest(Folder(output))
     if manifest is None or manifest.feature_spec is None:
@@ -34,7 +34,7 @@ def feature_spec(output: str) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """Loads the rest only when it is asked for: Beam takes seconds to import."""
-    modules = {"build_pipeline": "build", "Manifest": "finish", "Options": "options"}
+    modules = {"build_pipeline": "build", "Manifest": "run.finish", "Options": "options.options"}
     if name in modules:
         import importlib
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import apache_beam as beam
 
-from transforms.batch import BatchByTokens, OrderByLength
-from transforms.chunk import ChunkConfig, ChunkDocuments
-from transforms.embed import EmbedMiniBatches
-from transforms.encoder.shared import SharedEncoder
-from transforms.merge import MergeChunks
-from transforms.read.shards import OpenShards, ReadConfig, ReadShards
-from transforms.write.commit import WriteConfig, WriteShards
+from transforms.steps.batch import BatchByTokens, OrderByLength
+from transforms.steps.chunk import ChunkConfig, ChunkDocuments
+from transforms.steps.embed import EmbedMiniBatches
+from transforms.steps.merge import MergeChunks
+from transforms.steps.read import OpenShards, ReadConfig, ReadShards
+from transforms.steps.shared import SharedEncoder
+from transforms.steps.write import WriteConfig, WriteShards
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipeline.job import embedbeam_version
-from pipeline.options import Options, add_embed_arguments
-from pipeline.signals import on_signals
+from pipeline.options.options import Options, add_embed_arguments
+from pipeline.run.signals import on_signals
 from transforms.errors import EmbedbeamError, UsageError
-from transforms.files import is_local, use_options
+from transforms.storage.files import is_local, use_options
 
 _EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
 any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
@@ -110,7 +110,7 @@ def _dispatch(given: list[str]) -> int:
 
         print(f"wrote {export(parsed.checkpoint, parsed.model, precision=parsed.precision)}")
         return 0
-    from pipeline.model_card import print_model
+    from pipeline.commands.inspect import print_model
 
     return print_model(parsed.model, signature=parsed.signature, model_output=parsed.model_output)
 
@@ -119,12 +119,12 @@ def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -
     values = {k: v for k, v in vars(parsed).items() if k != "command"}
     options = Options(**values, beam_args=tuple(unknown))
     if options.dry_run:
-        from pipeline.dry_run import print_plan
+        from pipeline.commands.dry_run import print_plan
 
         return print_plan(options)
     on_signals(options.output, command)
-    from pipeline.launch import run
-    from pipeline.summary import print_summary
+    from pipeline.run.launch import run
+    from pipeline.run.summary import print_summary
 
     manifest = run(options)
     if manifest is not None and not options.quiet:
@@ -139,21 +139,21 @@ def _look(parsed: argparse.Namespace, unknown: list[str], parser: argparse.Argum
     if unknown or not is_local(parsed.output):
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        from transforms.stores import check_store
+        from transforms.storage.stores import check_store
 
         beam_options = PipelineOptions(unknown)
         use_options(beam_options)
         check_store("OUTPUT", parsed.output, beam_options)
     if parsed.command == "status":
-        from pipeline.status import print_status
+        from pipeline.commands.status import print_status
 
         return print_status(parsed.output)
     if parsed.command == "verify":
-        from pipeline.verify import print_defects
+        from pipeline.commands.verify import print_defects
 
         return print_defects(parsed.output)
-    from pipeline.launch import finish_job
-    from pipeline.summary import print_summary
+    from pipeline.run.launch import finish_job
+    from pipeline.run.summary import print_summary
 
     print_summary(finish_job(parsed.output, parsed.max_dead_letters))
     return 0
@@ -167,12 +167,12 @@ def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser, command:
         raise UsageError(f"unexpected argument {stray[0]!r}; see `embedbeam {command} --help`")
     if not names:
         return
-    from pipeline.runners import known_beam_options
+    from pipeline.cluster.runners import known_beam_options
 
     beam_names = set(known_beam_options())
     endpoints = [argument.partition("=")[2] for argument in unknown if argument.startswith("--job_endpoint=")]
     if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
-        from pipeline.probe import probe_job_server
+        from pipeline.cluster.probe import probe_job_server
 
         beam_names |= probe_job_server(endpoints[-1])
     for name in names:

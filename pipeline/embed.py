@@ -17,10 +17,10 @@ if __name__ == "__main__":
     # stand in for others of the same name.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from pipeline.options import Options, OptionsDict
+from pipeline.options.options import Options, OptionsDict
 
 if TYPE_CHECKING:
-    from pipeline.finish import Manifest
+    from pipeline.run.finish import Manifest
 
 
 def embed(
@@ -43,7 +43,7 @@ def embed(
       UsageError: a mistake found before anything started.
       EmbedbeamError: the job ran and something is wrong.
     """
-    from pipeline.launch import run
+    from pipeline.run.launch import run
 
     return run(Options(input=input, output=output, **options))  # type: ignore[arg-type]  # Options normalises
 

@@ -8,14 +8,14 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.options import Options
-from pipeline.plan import Plan
+from pipeline.options.options import Options
+from pipeline.plan.plan import Plan
 from transforms.elements import Shard
 from transforms.encoder import policy
-from transforms.encoder.handle import redact
+from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
-from transforms.files import is_local
-from transforms.write.schema import RowSchema
+from transforms.output.schema import RowSchema
+from transforms.storage.files import is_local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _absolute(path: str) -> str:
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
     """The record of a new job, with everything that was left open chosen."""
-    from transforms.batch import WINDOW_CHUNKS
+    from transforms.steps.batch import WINDOW_CHUNKS
 
     if options.worker_gpus:  # the workers', of a memory that is not known here
         budget = policy.default_batch_tokens("GPU")

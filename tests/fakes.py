@@ -10,8 +10,8 @@ import numpy as np
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.elements import Chunk, Document
-from transforms.encoder.encoder import ModelConfig
-from transforms.encoder.shared import SharedEncoder
+from transforms.encoder.hub import ModelConfig
+from transforms.steps.shared import SharedEncoder
 
 DIM = 3
 

@@ -11,11 +11,10 @@ import jobs
 import pytest
 
 from pipeline.job import parse_plan
-from transforms import attempts
-from transforms.read import ReadOptions
-from transforms.read.shards import ReadConfig, _ReadFn
-from transforms.write import layout
-from transforms.write.folder import Folder
+from transforms.formats import ReadOptions
+from transforms.output import attempts, layout
+from transforms.output.folder import Folder
+from transforms.steps.read import ReadConfig, _ReadFn
 
 SHARD = "0123456789abcdef"
 KILL_AT = Path(__file__).parent / "kill_at.py"

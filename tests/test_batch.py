@@ -9,8 +9,8 @@ from fakes import chunk, document, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.batch import BatchByTokens, OrderByLength, _OrderFn, cost_of, ordered
 from transforms.elements import Chunk, DeadLetter, EndOfShard, ShardFailed
+from transforms.steps.batch import BatchByTokens, OrderByLength, _OrderFn, cost_of, ordered
 
 _SEEN: list[Any] = []
 
@@ -122,7 +122,7 @@ def test_order_keeps_the_order_of_equal_costs() -> None:
 
 
 def test_a_window_is_bounded_in_characters_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.batch.WINDOW_CHARACTERS", 10)
+    monkeypatch.setattr("transforms.steps.batch.WINDOW_CHARACTERS", 10)
     chunks = [chunk(document(i, "x" * 5), cost=i + 1) for i in range(3)]
     assert through(OrderByLength(), chunks) == [chunks[1], chunks[0], chunks[2]]
 

@@ -20,7 +20,7 @@ from apache_beam.portability.api import (
     endpoints_pb2,
 )
 
-from pipeline import boot, worker_pool
+from pipeline.cluster import boot, worker_pool
 
 OPTIONS = {"beam:option:job_name:v1": "job", "beam:option:experiments:v1": ["a"]}
 
@@ -168,7 +168,7 @@ def test_nobody_provides(monkeypatch, free_port):
 
 
 def test_the_boot_command_is_beside_this_python():
-    from pipeline.runners import boot_command
+    from pipeline.cluster.runners import boot_command
 
     command = Path(boot_command())
     assert command == Path(sys.executable).parent / "embedbeam-boot"
@@ -177,7 +177,7 @@ def test_the_boot_command_is_beside_this_python():
 
 # The worker pool.
 
-POOL = [jobs.PYTHON, "-m", "pipeline.worker_pool"]
+POOL = [jobs.PYTHON, "-m", "pipeline.cluster.worker_pool"]
 
 
 def test_a_pool_ends_at_sigterm(free_port):

@@ -11,12 +11,12 @@ from fakes import FakeEncoder, bundle, count_words, document, finish, load_fake,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.chunk import ChunkConfig, _ChunkFn, estimate_tokens
 from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFailed
-from transforms.encoder.encoder import ModelConfig
-from transforms.encoder.shared import SharedEncoder
+from transforms.encoder.hub import ModelConfig
 from transforms.errors import ModelError
-from transforms.spans import window_spans
+from transforms.modality.spans import window_spans
+from transforms.steps.chunk import ChunkConfig, _ChunkFn, estimate_tokens
+from transforms.steps.shared import SharedEncoder
 
 TEN = " ".join(f"w{i}" for i in range(10))
 
@@ -229,7 +229,7 @@ def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) 
     def bug(*args, **kwargs):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("transforms.chunk.window_spans", bug)
+    monkeypatch.setattr("transforms.steps.chunk.window_spans", bug)
     with pytest.raises(AssertionError, match="a bug"):
         chunks_of(FakeEncoder(max_tokens=3), ChunkConfig(), LONG)
 
@@ -287,7 +287,7 @@ def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last(
 @given(text=st.text(alphabet="ab \n", max_size=300), block=st.integers(20, 120), overlap=st.integers(0, 3))
 def test_long_texts_are_cut_block_by_block(text: str, block: int, overlap: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("transforms.spans._BLOCK", block)
+        patch.setattr("transforms.modality.spans._BLOCK", block)
         (spans,) = window_spans([text], window=6, overlap=overlap, count=count_words)
     assert all(count_words([text[a:b]])[0] == n <= 6 for a, b, n in spans)
     covered = {i for a, b, _ in spans for i in range(a, b)}

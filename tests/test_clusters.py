@@ -12,7 +12,7 @@ import jobs
 import pytest
 import remote
 
-from pipeline.runners import job_name
+from pipeline.cluster.runners import job_name
 
 pytestmark = pytest.mark.runners
 
@@ -237,7 +237,7 @@ def test_workers_that_cannot_start(no_restarts, model, corpus, tmp_path, free_po
 def test_a_worker_pool_and_no_restart_strategy(no_restarts, corpus, local, tmp_path, cli, free_port):
     """EXTERNAL: a pool beside the TaskManager. What is killed ends the job, and one resume finishes it."""
     cluster, output = no_restarts, tmp_path / "out"
-    pool = [jobs.PYTHON, "-m", "pipeline.worker_pool", f"--port={free_port}"]
+    pool = [jobs.PYTHON, "-m", "pipeline.cluster.worker_pool", f"--port={free_port}"]
     with jobs.start(*pool) as pool_process:
         external = ["--environment_type=EXTERNAL", f"--environment_config=localhost:{free_port}"]
         flags = [*cluster.options(), "--shared-filesystem", *external, "--parallelism=2"]

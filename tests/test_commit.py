@@ -9,19 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import run
 
-from transforms.elements import (
-    DeadLetter,
-    Document,
-    Embedding,
-    EndOfShard,
-    ShardFailed,
-    ShardReceipt,
-)
+from transforms.elements import DeadLetter, Document, Embedding, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
-from transforms.write import layout
-from transforms.write.commit import ShardWriter, WriteConfig, _WriteFn, kind_of, letter_line
-from transforms.write.folder import Folder
-from transforms.write.schema import RowSchema
+from transforms.output import layout
+from transforms.output.folder import Folder
+from transforms.output.schema import RowSchema
+from transforms.steps.write import ShardWriter, WriteConfig, _WriteFn, kind_of, letter_line
 
 SHARD = "a1"
 PART, LETTERS = "part-a1.parquet", "_dead_letters/part-a1.jsonl"

@@ -8,8 +8,9 @@ import pytest
 from apache_beam.runners.dataflow.internal import apiclient
 
 from pipeline import cli as command_line
-from pipeline import runners, submit
-from pipeline.options import Options
+from pipeline.cluster import runners
+from pipeline.options.options import Options
+from pipeline.run import submit
 
 SECRET = "TOPSECRET-of-the-test"
 IMAGE = "europe-docker.pkg.dev/project-x/images/embedbeam:1"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.options import Options, add_embed_arguments
+from pipeline.options.options import Options, add_embed_arguments
 
 FOLDER = Path(__file__).parent.parent / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
@@ -116,7 +116,7 @@ def test_patterns(name, good, bad):
 
 
 def test_shard_bytes_pattern_takes_what_the_option_takes():
-    from pipeline.options import size
+    from pipeline.options.options import size
 
     (regex,) = PARAMETERS["shard_bytes"]["regexes"]
     for text in ("123", "10k", "10kb", "64MiB", "64 MiB", "1g", "1GiB"):

@@ -7,7 +7,7 @@ import jobs
 import pytest
 
 from pipeline import embed
-from pipeline.finish import JobFailed
+from pipeline.run.finish import JobFailed
 from transforms.errors import UsageError
 
 
@@ -86,7 +86,7 @@ def test_mixed_types_are_named(tmp_path, model, cli):
 
 
 def test_a_type_that_changes_beyond_the_sample(tmp_path, model, monkeypatch):
-    monkeypatch.setattr("pipeline.kept._SMALL_INPUT", 0)
+    monkeypatch.setattr("pipeline.plan.kept._SMALL_INPUT", 0)
     records = [{"text": f"a {i}", "n": i} for i in range(200)]
     records[150]["n"] = "x150"
     jobs.write_jsonl(tmp_path / "in" / "a.jsonl", records)
@@ -123,7 +123,7 @@ def test_too_many_dead_letters(tmp_path, model, cli, monkeypatch):
     assert not (out / "_SUCCESS").exists()
     kept = jobs.files(out)
     assert len(jobs.rows(out)) == 50
-    from pipeline import launch
+    from pipeline.run import launch
 
     def refuse(*_):
         raise AssertionError("the model was loaded")

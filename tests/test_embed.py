@@ -8,16 +8,16 @@ from apache_beam.transforms.window import IntervalWindow
 from fakes import FakeEncoder, bundle, chunk, document, finish, run, shared, vector_of
 
 from transforms.elements import DeadLetter, EmbeddedBatch, EndOfShard
-from transforms.embed import _EmbedFn, embed_mini_batch
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
+from transforms.steps.embed import _EmbedFn, embed_mini_batch
 
 WAIT = 30  # seconds before a test that would hang fails
 
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.embed.available_cores", lambda: 2)
+    monkeypatch.setattr("transforms.steps.embed.available_cores", lambda: 2)
 
 
 def plain(elements: list[Any]) -> list[Any]:

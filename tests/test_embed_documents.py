@@ -12,9 +12,9 @@ from models import save_hash_model
 
 import transforms
 from transforms import DeadLetter, Document, EmbedDocuments
-from transforms.encoder.encoder import HubEncoder, ModelConfig
-from transforms.encoder.shared import SharedEncoder
-from transforms.merge import merge_vectors
+from transforms.encoder.hub import HubEncoder, ModelConfig
+from transforms.steps.merge import merge_vectors
+from transforms.steps.shared import SharedEncoder
 
 _SEEN: dict[str, list[Any]] = {}
 

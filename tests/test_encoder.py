@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from models import DIM, save_hash_model
 
-from transforms.encoder.encoder import HubEncoder, ModelConfig, first_line
+from transforms.encoder.hub import HubEncoder, ModelConfig, first_line
 from transforms.errors import ModelError, UsageError
 
 STRINGS = tf.TensorSpec([None], tf.string, name="text")

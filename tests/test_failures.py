@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from pipeline.failures import plain_error, without_step
-from pipeline.finish import JobFailed, installed
+from pipeline.cluster.failures import plain_error, without_step
+from pipeline.run.finish import JobFailed, installed
 from transforms.errors import ModelError
 
 POOL = "workers cannot be reached: with --environment_type=EXTERNAL"

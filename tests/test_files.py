@@ -7,10 +7,10 @@ import time
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from transforms import files, listing
 from transforms.elements import Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.read import ReadOptions, check_slice, read_slice, row_groups
+from transforms.formats import ReadOptions, check_slice, read_slice, row_groups
+from transforms.storage import files, listing
 
 STORE: dict[str, bytes] = {}
 

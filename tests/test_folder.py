@@ -8,12 +8,8 @@ import pytest
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem, MatchResult
 from test_commit import ELEMENTS, FAILURE, LETTERS, PART, RECEIPT, SHARD, letter, row, tree, write
 
-from transforms.elements import (
-    EndOfShard,
-    ShardFailed,
-    ShardReceipt,
-)
-from transforms.write.folder import Folder
+from transforms.elements import EndOfShard, ShardFailed, ShardReceipt
+from transforms.output.folder import Folder
 
 
 def test_folder(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from models import save_hash_model
 from test_encoder import error, load
 
-from transforms.encoder import archive
-from transforms.encoder.handle import digest, redact, resolve
+from transforms.encoder.model import archive
+from transforms.encoder.model.handle import digest, redact, resolve
 from transforms.errors import ModelError
 
 

@@ -5,9 +5,9 @@ import json
 import jobs
 import pytest
 
-from pipeline.kept import kept_types, take_sample
-from pipeline.options import Options
-from pipeline.plan import make_plan
+from pipeline.options.options import Options
+from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.plan import make_plan
 from transforms.errors import UsageError
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from pipeline.cli import make_parser
-from pipeline.options import Options
-from pipeline.preflight import check_options
+from pipeline.cluster.preflight import check_options
+from pipeline.options.options import Options
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"

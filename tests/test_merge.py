@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from transforms.elements import Chunk, DeadLetter, EmbeddedBatch, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
-from transforms.merge import _MergeFn, merge_vectors, rows_of
+from transforms.steps.merge import _MergeFn, merge_vectors, rows_of
 
 floats = st.floats(-100, 100, width=32)
 

@@ -16,10 +16,10 @@ import stores
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from transforms.errors import UsageError
-from transforms.files import open_read, use_options
-from transforms.listing import list_files
-from transforms.stores import check_store
-from transforms.write.folder import Folder
+from transforms.output.folder import Folder
+from transforms.storage.files import open_read, use_options
+from transforms.storage.listing import list_files
+from transforms.storage.stores import check_store
 
 pytestmark = pytest.mark.stores
 
@@ -166,7 +166,7 @@ def test_killed_in_an_upload_then_resumed_over_a_bad_network(store, local, tmp_p
 
 IMPATIENT = """
 import sys
-from transforms import retries
+from transforms.storage import retries
 retries.PATIENCE = 3.0
 from pipeline.cli import main
 sys.exit(main())
@@ -308,6 +308,6 @@ def test_mistakes_on_the_command_line(store, cli, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("scheme", "extra"), [("s3", "aws"), ("gs", "gcp")])
 def test_packages_are_missing(monkeypatch, scheme, extra):
-    monkeypatch.setattr("transforms.stores._installed", lambda module: False)
+    monkeypatch.setattr("transforms.storage.stores._installed", lambda module: False)
     expected = f"--input {scheme}://b/x: {scheme}:// needs more packages: pip install 'embedbeam[{extra}]'"
     assert mistake(f"{scheme}://b/x", []) == expected

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from pipeline.options import Options, OptionsDict, add_embed_arguments, most_dead_letters, size
+from pipeline.options.options import Options, OptionsDict, add_embed_arguments, most_dead_letters, size
 from transforms.errors import UsageError
 
 

@@ -12,8 +12,6 @@ from apache_beam.internal.cloudpickle import cloudpickle
 from fakes import load_fake
 
 import transforms
-from transforms.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
-from transforms.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
 from transforms.elements import (
     Chunk,
     DeadLetter,
@@ -25,16 +23,18 @@ from transforms.elements import (
     ShardReceipt,
     Slice,
 )
-from transforms.embed import EmbedMiniBatches, _EmbedFn
 from transforms.embed_documents import EmbedDocuments, _SplitFn, _TagOriginFn
-from transforms.encoder.encoder import HubEncoder, ModelConfig
-from transforms.encoder.shared import SharedEncoder
+from transforms.encoder.hub import HubEncoder, ModelConfig
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
-from transforms.merge import MergeChunks, _MergeFn
-from transforms.read import ReadOptions
-from transforms.read.shards import OpenShards, ReadConfig, ReadShards, _OpenShardsFn, _ReadFn
-from transforms.write.commit import WriteConfig, WriteShards, _WriteFn
-from transforms.write.schema import RowSchema
+from transforms.formats import ReadOptions
+from transforms.output.schema import RowSchema
+from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
+from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
+from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
+from transforms.steps.merge import MergeChunks, _MergeFn
+from transforms.steps.read import OpenShards, ReadConfig, ReadShards, _OpenShardsFn, _ReadFn
+from transforms.steps.shared import SharedEncoder
+from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
 CHUNK = ChunkConfig("chunks", 3, 128, 500)

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.options import Options
-from pipeline.plan import KIB, MIB, default_shard_bytes, make_plan, pack, read_options
+from pipeline.options.options import Options
+from pipeline.plan.plan import KIB, MIB, default_shard_bytes, make_plan, pack, read_options
 from transforms.elements import Document, Shard, Slice
 from transforms.errors import UsageError
-from transforms.read import read_slice
+from transforms.formats import read_slice
 
 
 def plan_of(*patterns, output="/nowhere/out", **given):

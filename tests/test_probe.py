@@ -13,7 +13,7 @@ import jobs
 import psutil
 import pytest
 
-from pipeline import probe, worker_pool
+from pipeline.cluster import probe, worker_pool
 
 # Passes for a Java where none is needed to see what comes after it.
 ANY_JAVA = f"--job_server_java_launcher={sys.executable}"
@@ -132,8 +132,8 @@ def test_local_paths_that_workers_do_not_see(refused, tmp_path, free_port):
 
 def test_a_local_input_beside_a_remote_output():
     """Asked of the check itself: an output elsewhere is asked for first, and needs a store."""
-    from pipeline.options import Options
-    from pipeline.preflight import check_options
+    from pipeline.cluster.preflight import check_options
+    from pipeline.options.options import Options
     from transforms.errors import UsageError
 
     options = Options(
@@ -281,7 +281,7 @@ def test_flink_of_another_version(refused):
 
 
 def test_flinks_slots_are_told():
-    from pipeline.options import Options
+    from pipeline.options.options import Options
 
     with http_server({"slots-total": 6, "flink-version": "1.19.1"}) as address:
         beam_args = (f"--flink_master={address}", "--flink_version=1.19", ANY_JAVA)
@@ -327,8 +327,8 @@ def test_the_jar_of_the_job_server(runner, flag, refused, tmp_path):
 
 def test_a_jar_of_another_beam(tmp_path, capfd):
     """No mistake yet: older job servers do run newer SDKs; the user is told where to look."""
-    from pipeline.finish import installed
-    from pipeline.options import Options
+    from pipeline.options.options import Options
+    from pipeline.run.finish import installed
 
     with zipfile.ZipFile(tmp_path / "j.jar", "w") as jar:
         jar.writestr("org/apache/beam/sdk/sdk.properties", "version=2.1.0\n")

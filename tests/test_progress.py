@@ -8,8 +8,8 @@ import subprocess
 import jobs
 import pytest
 
-from pipeline import progress
-from pipeline.progress import duration
+from pipeline.run import progress
+from pipeline.run.progress import duration
 
 PLAIN = re.compile(
     r"embedbeam: ([\d,]+) documents(, [\d,.]+ documents/s)?(, [\d,]+ tokens/s)?, (\d+)/(\d+) shards, "

@@ -10,8 +10,8 @@ import pytest
 from test_read_text import read, short, whole
 
 from transforms.errors import BadFileError
-from transforms.read import EXTENSIONS, ReadOptions, can_split, check_slice, format_of, read_slice
-from transforms.read.compression import compression_of, open_decompressed
+from transforms.formats import EXTENSIONS, ReadOptions, can_split, check_slice, format_of, read_slice
+from transforms.formats.compression import compression_of, open_decompressed
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -156,6 +156,6 @@ def test_formats_by_name():
 def test_import_is_light():
     import subprocess
 
-    code = "import sys, transforms.read; print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, transforms.formats; print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"

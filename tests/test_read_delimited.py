@@ -7,7 +7,7 @@ import pytest
 from test_read_text import read, short
 
 from transforms.errors import BadFileError
-from transforms.read import ReadOptions
+from transforms.formats import ReadOptions
 
 
 def test_what_the_csv_module_writes(tmp_path):

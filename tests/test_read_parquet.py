@@ -10,8 +10,8 @@ from test_read_text import read, short, whole
 
 from transforms.elements import Document
 from transforms.errors import BadFileError
-from transforms.read import ReadOptions, check_slice, read_slice, row_groups
-from transforms.read.parquet import column_types
+from transforms.formats import ReadOptions, check_slice, read_slice, row_groups
+from transforms.formats.parquet import column_types
 
 
 def write(tmp_path, columns, **options):

@@ -5,18 +5,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from transforms.elements import (
-    DeadLetter,
-    Document,
-    EndOfShard,
-    Shard,
-    ShardFailed,
-    Slice,
-)
-from transforms.read import ReadOptions
-from transforms.read.shards import OpenShards, ReadConfig, read_shard
-from transforms.write import layout
-from transforms.write.folder import Folder
+from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed, Slice
+from transforms.formats import ReadOptions
+from transforms.output import layout
+from transforms.output.folder import Folder
+from transforms.steps.read import OpenShards, ReadConfig, read_shard
 
 SHARD = "a1"
 

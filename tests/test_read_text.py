@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transforms.elements import DeadLetter, Document, Slice
 from transforms.errors import BadFileError
-from transforms.read import ReadOptions, check_slice, read_slice
+from transforms.formats import ReadOptions, check_slice, read_slice
 
 BOM = b"\xef\xbb\xbf"
 
@@ -222,7 +222,7 @@ def test_io_errors_name_the_file(tmp_path, monkeypatch):
 
     path = tmp_path / "f"
     path.write_bytes(b"abc")
-    monkeypatch.setattr("transforms.files.open_read", refuse)
+    monkeypatch.setattr("transforms.storage.files.open_read", refuse)
     for format in ("lines", "txt", "jsonl", "csv", "tfrecord"):
         with pytest.raises(BadFileError, match=r"^f: cannot be read: Permission denied$"):
             list(read_slice(whole(path, format), ReadOptions()))

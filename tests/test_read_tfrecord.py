@@ -9,8 +9,8 @@ import pytest
 from test_read_text import read, short
 
 from transforms.errors import BadFileError
-from transforms.read import ReadOptions
-from transforms.read.example_message import example_class
+from transforms.formats import ReadOptions
+from transforms.formats.example_message import example_class
 
 
 def example(**features) -> bytes:

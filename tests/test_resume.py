@@ -9,7 +9,7 @@ import jobs
 import pytest
 
 from pipeline import embed
-from pipeline.finish import JobFailed
+from pipeline.run.finish import JobFailed
 from transforms.errors import UsageError
 
 OPTIONS = {"id_field": "id", "shard_bytes": 2000, "max_dead_letters": "10%"}
@@ -57,7 +57,7 @@ def plan_of(output, shard_id):
 
 
 def test_a_finished_job_reads_nothing(job, tmp_path, monkeypatch):
-    from pipeline import launch
+    from pipeline.run import launch
 
     shutil.rmtree(tmp_path / "in")
     monkeypatch.setattr(launch, "load_encoder", lambda *_: pytest.fail("the model was loaded"))

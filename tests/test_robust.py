@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import save_hash_model
 
-from transforms.encoder.encoder import HubEncoder, ModelConfig
+from transforms.encoder.hub import HubEncoder, ModelConfig
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
 

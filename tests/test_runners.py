@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from pipeline import runners
-from pipeline.options import Options
-from pipeline.runners import environment_config, is_near, job_name, known_beam_options, policy
+from pipeline.cluster import runners
+from pipeline.cluster.runners import environment_config, is_near, job_name, known_beam_options, policy
+from pipeline.options.options import Options
 from transforms.errors import UsageError
 
 EVERYWHERE = {

@@ -5,11 +5,12 @@ import sys
 import jobs
 import pytest
 
-from pipeline import embed, finish
-from pipeline.options import Options
-from pipeline.plan import make_plan
-from transforms.write import layout
-from transforms.write.folder import Folder
+from pipeline import embed
+from pipeline.options.options import Options
+from pipeline.plan.plan import make_plan
+from pipeline.run import finish
+from transforms.output import layout
+from transforms.output.folder import Folder
 
 SHARDS = 40
 OPENED = []

@@ -8,7 +8,7 @@ import threading
 import jobs
 import pytest
 
-from pipeline.summary import resume_command, stopped_text
+from pipeline.run.summary import resume_command, stopped_text
 
 
 @pytest.fixture

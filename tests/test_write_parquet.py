@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.elements import Document, Embedding
-from transforms.write.parquet import ParquetSink
-from transforms.write.schema import RowSchema, arrow_schema
+from transforms.output.schema import RowSchema, arrow_schema
+from transforms.output.sinks.parquet import ParquetSink
 
 FULL = RowSchema(
     4,

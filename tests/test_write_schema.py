@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from transforms.elements import Document, Embedding
-from transforms.write.kept import arrow_type, check_kept
-from transforms.write.schema import RESERVED, RowSchema, arrow_schema, columns, stack_vectors
+from transforms.output.kept import arrow_type, check_kept
+from transforms.output.schema import RESERVED, RowSchema, arrow_schema, columns, stack_vectors
 
 KEPT = (("year", "int64"), ("at", "timestamp[us, tz=Europe/Berlin]"), ("price", "decimal128(10, 2)"))
 

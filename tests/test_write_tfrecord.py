@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.elements import Document, Embedding
-from transforms.write.kept import check_kept
-from transforms.write.schema import RowSchema, columns
-from transforms.write.tfrecord import TFRecordSink, feature_spec, to_tf, varint
+from transforms.output.kept import check_kept
+from transforms.output.schema import RowSchema, columns
+from transforms.output.sinks.tfrecord import TFRecordSink, feature_spec, to_tf, varint
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -246,8 +246,8 @@ def test_needs_neither_tensorflow_nor_pyarrow() -> None:
     code = (
         "import sys, io, numpy as np\n"
         "from transforms.elements import Document, Embedding\n"
-        "from transforms.write.schema import RowSchema\n"
-        "from transforms.write.tfrecord import TFRecordSink, feature_spec\n"
+        "from transforms.output.schema import RowSchema\n"
+        "from transforms.output.sinks.tfrecord import TFRecordSink, feature_spec\n"
         "schema = RowSchema(1, kept=(('year', 'int64'),)); feature_spec(schema)\n"
         "sink = TFRecordSink(io.BytesIO(), schema, {})\n"
         "sink.write([Embedding(Document('a', ''), np.zeros(1, np.float32), 1, 0)]); sink.close()\n"

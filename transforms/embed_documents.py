@@ -8,15 +8,15 @@ from typing import Any
 
 import apache_beam as beam
 
-from transforms.batch import BatchByTokens, OrderByLength
-from transforms.chunk import ChunkConfig, ChunkDocuments, dead_letter
 from transforms.elements import DeadLetter, Document
-from transforms.embed import EmbedMiniBatches
 from transforms.encoder import policy
-from transforms.encoder.encoder import ModelConfig
-from transforms.encoder.shared import SharedEncoder
-from transforms.merge import MergeChunks
-from transforms.windowed import at_origin
+from transforms.encoder.hub import ModelConfig
+from transforms.steps.batch import BatchByTokens, OrderByLength
+from transforms.steps.chunk import ChunkConfig, ChunkDocuments, dead_letter
+from transforms.steps.embed import EmbedMiniBatches
+from transforms.steps.merge import MergeChunks
+from transforms.steps.shared import SharedEncoder
+from transforms.steps.windowed import at_origin
 
 DEAD_LETTERS = "dead_letters"
 

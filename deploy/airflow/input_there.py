@@ -2,7 +2,8 @@
 
     python deploy/airflow/input_there.py INPUT [OPTION OF BEAM ...]
 
-It looks as the job does (`transforms.listing`), so it finds just what the job would, locally and remotely.
+It looks as the job does (`transforms.storage.listing`), so it finds just what the job would, locally and
+remotely.
 """
 
 import sys
@@ -12,8 +13,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from transforms.errors import UsageError
-from transforms.files import is_local, use_options
-from transforms.listing import list_files
+from transforms.storage.files import is_local, use_options
+from transforms.storage.listing import list_files
 
 NOT_YET = 3
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline.options import Options
+from pipeline.options.options import Options
 
 _FLAGS = frozenset(name for name, kind in Options.__annotations__.items() if kind == "bool")
 _LISTS = frozenset(("input", "keep_field"))

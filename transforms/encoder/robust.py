@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transforms.encoder.encoder import Encoder, first_line
+from transforms.encoder.hub import Encoder, first_line
 from transforms.errors import ModelError
 
 _LOG = logging.getLogger(__name__)

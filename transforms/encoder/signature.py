@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transforms.encoder.handle import redact
+from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 
 if TYPE_CHECKING:
-    from transforms.encoder.encoder import ModelConfig
+    from transforms.encoder.hub import ModelConfig
 
 
 def pick_signature(tf: Any, loaded: Any, config: ModelConfig) -> tuple[str, Any]:

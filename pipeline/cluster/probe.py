@@ -1,0 +1,207 @@
+"""A look at a cluster before a job goes there: Beam's client waits minutes, silently, for what is missing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.cluster import runners
+from pipeline.options.options import Options
+from pipeline.run import finish
+from transforms.encoder.model.handle import redact
+from transforms.errors import UsageError
+from transforms.storage.files import is_local
+
+_SECONDS = 10.0
+
+
+def probe(options: Options) -> int | None:
+    """Asks what the job is about to be sent to whether it is there. Returns Flink's task slots, if it tells.
+
+    Raises:
+      UsageError: it is not, or it cannot work.
+    """
+    if options.runner in (*runners.LOCAL, "DataflowRunner"):
+        return None
+    parsed = runners.beam_options(options)
+    given = parsed.get_all_options()
+    slots = None
+    if given["job_endpoint"]:
+        if given["job_endpoint"] != "embed":
+            probe_job_server(given["job_endpoint"])
+    elif options.runner in ("FlinkRunner", "SparkRunner"):
+        if options.runner == "FlinkRunner":
+            slots = _probe_flink(given)
+        else:
+            _probe_spark(given)
+        _check_java(options, given)
+    elif options.runner == "PrismRunner":
+        location = given["prism_location"]
+        if location and is_local(location) and not os.access(location, os.X_OK):
+            raise UsageError(
+                f"--prism_location {location}: no program there; `go install` puts one in ~/go/bin"
+            )
+    if runners.is_near(runners.endpoint_of(parsed, options.runner)):
+        try:
+            _check_environment(given)
+        except UsageError as e:
+            if not given["job_endpoint"]:
+                raise
+            # Its workers may be elsewhere: the job server's address may be the near end of a tunnel.
+            print(f"embedbeam: note: {e}", file=sys.stderr)
+    return slots
+
+
+def _connect(flag: str, address: str, what: str) -> None:
+    """One TCP connection, within seconds."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or not host:
+        raise UsageError(f"{flag} {address}: expected HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
+    except OSError as e:
+        raise UsageError(
+            f"{flag} {address}: no {what} answers there ({e.strerror or e}); check the host, the port and "
+            "that it runs"
+        ) from e
+
+
+def probe_job_server(endpoint: str) -> set[str]:
+    """Returns the options that a job server knows beside Beam's, as they are typed.
+
+    Raises:
+      UsageError: no job server answers there.
+    """
+    import grpc
+    from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+    _connect("--job_endpoint", endpoint, "job server")
+    with grpc.insecure_channel(endpoint) as channel:
+        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        try:
+            answer = service.DescribePipelineOptions(
+                beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
+            )
+            return {f"--{option.name}" for option in answer.options}
+        except grpc.RpcError as e:
+            if e.code() == grpc.StatusCode.UNIMPLEMENTED:
+                reason = "another service, perhaps the job server's artifact or expansion port"
+            else:
+                reason = f"no answer of a job server within {_SECONDS:.0f} s ({e.code().name})"
+            raise UsageError(
+                f"--job_endpoint {endpoint}: {reason}; expected Beam's job service, by default on port 8099"
+            ) from e
+
+
+def _probe_flink(given: dict[str, Any]) -> int | None:
+    master = given["flink_master"]
+    url = flink_url(master)
+    if url is None:
+        return None
+    _connect("--flink_master", urlsplit(url).netloc.rpartition("@")[2] or master, "Flink JobManager")
+    overview = flink_get(url, "/overview")
+    if not isinstance(overview, dict) or "slots-total" not in overview:
+        raise UsageError(
+            f"--flink_master {redact(master)}: something else than Flink's REST service answers there; its "
+            "port is rest.port, by default 8081"
+        )
+    if not overview["slots-total"]:
+        raise UsageError(
+            f"--flink_master {redact(master)}: the cluster has no TaskManager; start one, or wait for it"
+        )
+    version = str(overview.get("flink-version", "")).rpartition(".")[0]
+    if version and not given["flink_job_server_jar"] and version != given["flink_version"]:
+        raise UsageError(
+            f"--flink_version {given['flink_version']}: the cluster runs Flink {overview['flink-version']}; "
+            f"give --flink_version={version}"
+        )
+    return int(overview.get("slots-available") or overview["slots-total"])
+
+
+def flink_url(master: str) -> str | None:
+    """The REST address of a --flink_master; None where Beam starts a Flink of its own, or for none."""
+    if not master or master.strip("[]") in ("auto", "local"):
+        return None
+    return (master if "://" in master else f"http://{master}").rstrip("/")
+
+
+def flink_get(url: str, path: str) -> Any:
+    """What Flink's REST service says; None if it is no JSON."""
+    try:
+        with urllib.request.urlopen(url + path, timeout=_SECONDS) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
+        return None
+
+
+def _probe_spark(given: dict[str, Any]) -> None:
+    master = given["spark_master_url"]
+    if re.match(r"local(\[.+\])?$", master) or master in ("yarn",) or master.startswith(("k8s:", "mesos:")):
+        return
+    if not master.startswith("spark://"):
+        raise UsageError(f"--spark_master_url {master}: expected spark://HOST:PORT")
+    _connect("--spark_master_url", master.removeprefix("spark://").split(",")[0], "Spark master")
+
+
+def _check_java(options: Options, given: dict[str, Any]) -> None:
+    """Beam starts the job server itself: it needs Java, and a jar that it finds or fetches."""
+    java = given["job_server_java_launcher"]
+    if not shutil.which(java):
+        raise UsageError(
+            f"--runner {options.runner}: no Java here ({java}), which Beam's job server needs; install Java "
+            "17, or give --job_endpoint of a job server that runs elsewhere"
+        )
+    flag = "flink_job_server_jar" if options.runner == "FlinkRunner" else "spark_job_server_jar"
+    jar = given[flag]
+    if jar and is_local(jar) and not zipfile.is_zipfile(jar.removeprefix("file://")):
+        found = "is no jar" if os.path.exists(jar) else "no such file"
+        raise UsageError(f"--{flag} {jar}: {found}; expected Beam's job server for this runner")
+    version = _beam_version(jar) if jar and is_local(jar) else None
+    if version and version != finish.installed("apache-beam") and not options.quiet:
+        print(
+            f"embedbeam: --{flag} is of Beam {version}, and this is {finish.installed('apache-beam')}: if "
+            "the job does not start, take the jar of the same version",
+            file=sys.stderr,
+        )
+
+
+def _beam_version(jar: str) -> str | None:
+    """Version of Beam's Java SDK in a jar, if it says."""
+    with zipfile.ZipFile(jar.removeprefix("file://")) as opened:
+        try:
+            properties = opened.read("org/apache/beam/sdk/sdk.properties").decode("latin-1")
+        except KeyError:
+            return None
+    found = re.search(r"^version\s*=\s*(\S+)", properties, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _check_environment(given: dict[str, Any]) -> None:
+    """What starts the SDK workers, as far as it is on this machine."""
+    kind, config = given["environment_type"], given["environment_config"] or ""
+    if kind == "EXTERNAL":
+        address = json.loads(config)["url"] if config.startswith("{") else config
+        if runners.is_near(address):
+            _connect("--environment_config", address, "worker pool")
+    elif kind == "PROCESS" and config.startswith("{"):
+        command = json.loads(config).get("command", "")
+        if not shutil.which(command):
+            raise UsageError(
+                f"--environment_config: no program {command}; expected the path of embedbeam-boot on every "
+                "worker"
+            )
+    elif kind == "DOCKER" and not shutil.which("docker"):
+        raise UsageError(
+            "--environment_type DOCKER: no docker on this machine; give --environment_type=PROCESS, which "
+            "starts workers without it"
+        )

@@ -1,0 +1,87 @@
+"""One submission of the job: the pipeline built, sent to its runner, and watched to its end."""
+
+from __future__ import annotations
+
+import logging
+
+import apache_beam as beam
+
+from pipeline.build import PipelineConfig, build_pipeline
+from pipeline.cluster import remote, runners
+from pipeline.cluster.failures import plain_error, without_step
+from pipeline.job import Job, row_schema
+from pipeline.options.options import Options
+from pipeline.plan.plan import read_options
+from pipeline.run import finish
+from transforms.errors import EmbedbeamError
+from transforms.steps.chunk import ChunkConfig
+from transforms.steps.read import ReadConfig
+from transforms.steps.shared import SharedEncoder
+from transforms.steps.write import WriteConfig
+from transforms.storage.files import full_path
+
+_LOG = logging.getLogger(__name__)
+
+
+def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
+    """What each step of the pipeline is told."""
+    schema = row_schema(job)
+    # Workers run in folders of their own.
+    output = full_path(options.output)
+    return PipelineConfig(
+        read=ReadConfig(read_options(options), schema.kept, options.skip_bad_files, output),
+        chunk=ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
+        encoder=encoder,
+        write=WriteConfig(
+            output=output,
+            format=job.output_format,
+            schema=schema,
+            metadata={
+                "embedbeam.version": job.embedbeam,
+                "embedbeam.model": job.model,
+                "embedbeam.model_digest": job.model_digest,
+                "embedbeam.dim": str(job.dim),
+                "embedbeam.dtype": job.vector_dtype,
+            },
+            gzip=job.tfrecord_gzip,
+        ),
+        window_chunks=job.window_chunks,
+    )
+
+
+def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | None = None) -> str | None:
+    """Runs the pipeline to its end; on a runner that nobody waits for, sends it off.
+
+    Returns:
+      The id of a job that goes on without this process; None where the job has ended.
+
+    Raises:
+      EmbedbeamError: with the first error's own words, however deep in Beam it happened.
+    """
+    beam_options = runners.beam_options(options, slots=slots)
+    runner = runners.make_runner(options)
+    with remote.loopback(beam_options), remote.as_current(remote.RemoteJob(options)) as current:
+        current.adopt_server(runner)
+        try:
+            pipeline = beam.Pipeline(runner=runner, options=beam_options)
+            build_pipeline(pipeline, pipeline_config(options, job, encoder))
+            current.before_submit()
+            current.result = pipeline.run()
+            if not runners.policy(options.runner).waits:
+                # A launcher that makes a template has no job, and neither has a dry run.
+                sent = getattr(current.result, "has_job", False)
+                return current.result.job_id() if sent else "(a template, which makes jobs)"
+            state = current.result.wait_until_finish()
+        except KeyboardInterrupt:  # in somebody's own program; the command line has a handler
+            if current.remote:
+                current.cancel()
+            raise
+        except EmbedbeamError as e:
+            e.args = (without_step(str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
+            raise
+        except Exception as e:
+            _LOG.info("the pipeline failed", exc_info=True)
+            raise plain_error(e) from e
+    if state not in ("DONE", None):
+        raise finish.JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
+    return None
