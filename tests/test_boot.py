@@ -122,7 +122,7 @@ kept = {{k: v for k, v in os.environ.items() if k == "WORKER_ID" or k.isupper() 
         or k in ("PIPELINE_OPTIONS", "RUNNER_CAPABILITIES", "CUDA_VISIBLE_DEVICES")}}
 print(json.dumps([sys.argv[1:], kept]))
 """
-BOOT = "import sys; from pipeline import boot; sys.executable = sys.argv.pop(1); boot.main()"
+BOOT = "import sys; from pipeline.cluster import boot; sys.executable = sys.argv.pop(1); boot.main()"
 
 
 def test_the_worker_gets_what_the_runner_provides(tmp_path):
