@@ -5,9 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Documents of a block; blocks are smaller where documents are large.
+BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
+# Dead letters of a block.
+LETTERS, LETTER_BYTES = 512, 1 << 20
+# A longer record is a dead letter of which only the head is kept.
+RECORD_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,28 +68,33 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """One input document.
+    """One document, as `EmbedDocuments` takes and gives it; between the steps it is a row of a DocumentBlock.
 
     Attributes:
       doc_id: stable id, the same on every run.
-      text: the payload.
-      source: file relative to the input root ("" where there is none).
-      position: byte offset (lines, jsonl), record number (csv, tsv, tfrecord) or row number (parquet) in the
-        decompressed file, counted from 0.
-      index: place of the document in its shard, dead letters counted too, from 0.
-      shard_id: the shard it was read in; "" in a user's own pipeline.
-      kept: values of the kept fields, by name.
-      origin: (timestamp, window) of the element it came from; only in a user's own pipeline.
+      payload: what is embedded; for texts a str.
     """
 
     doc_id: str
-    text: str
-    source: str = ""
-    position: int = 0
-    index: int = 0
-    shard_id: str = ""
-    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+    payload: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DocumentBlock:
+    """Some hundred documents of one shard, in input order, in columns.
+
+    Attributes:
+      shard_id: the shard they were read in; "" in a user's own pipeline.
+      columns: doc_id (string), source (string: the file relative to the input root), position (int64: byte
+        offset of a line, number of a record or row in the decompressed file, from 0), index (int64: place in
+        the shard, dead letters counted too, from 0), payload (the modality's type, no nulls), fingerprint
+        (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their output types.
+      origins: for each document (its Document, timestamp, window); only in a user's own pipeline.
+    """
+
+    shard_id: str
+    columns: pa.RecordBatch
+    origins: tuple[Any, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,20 +103,38 @@ class DeadLetter:
 
     Attributes:
       stage: read, chunk or embed.
-      reason: one line, the same for all letters of one kind (details follow a colon).
+      kind: what is wrong, the same words for all letters of one kind.
+      detail: the particulars, or "".
       payload: the record as it was read, so that a mended file can be embedded alone; bytes that are not
         UTF-8 are escaped as \\xNN, those of a TFRecord are base64. None where a whole file is meant.
+      index: place in the shard, from 0.
     """
 
     doc_id: str
     source: str
     position: int
     stage: str
-    reason: str
+    kind: str
+    detail: str = ""
     payload: str | None = None
     index: int = 0
-    shard_id: str = ""
-    origin: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+    origin: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def reason(self) -> str:
+        """One line: the kind, and its detail behind a colon."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DeadLetters:
+    """Some dead letters of one shard, at most LETTERS of them or LETTER_BYTES of payloads.
+
+    They wait for no document: each step passes them on, and the writer puts them in order.
+    """
+
+    shard_id: str
+    letters: tuple[DeadLetter, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,53 +159,106 @@ class ShardFailed:
     source: str
     position: int | None
     reason: str
+    kind: str = "damaged"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Chunk:
-    """A span of a document, the unit embedded.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ChunkBlock:
+    """Chunks (spans of documents, the units embedded) of one shard, document after document.
+
+    The ordering step makes one of them, the window, out of many.
 
     Attributes:
-      number: which of the document's chunks, from 0.
-      count: how many chunks the document has.
-      start, end: span in the document's text, in characters.
-      text: what is embedded: document.text[start:end].
-      tokens: tokens of this text as the model counts them; None where it cannot count.
-      document_tokens: tokens of the whole document; None where the model cannot count.
-      dropped: tokens of the document that are in no chunk; None where the model cannot count.
-      cost: what the chunk takes of a mini-batch's token budget, at least 1.
+      number: of the window in its shard, from 0.
+      documents: the documents' columns, as in DocumentBlock, with their origins.
+      payloads: [chunks], what is embedded.
+      owners: int64 [chunks], row of each chunk's document in `documents`; ascending.
+      starts, ends: int64 [chunks], span in the document's payload, in the modality's unit (characters).
+      tokens: int64 [chunks], as the model counts them; None where it cannot.
+      costs: int64 [chunks], what a chunk takes of the token budget, at least 1.
+      document_tokens, dropped: int64 [documents], tokens of the whole document, and those that are in no
+        chunk; None where the model cannot count.
     """
 
-    document: Document
     number: int
-    count: int
-    start: int
-    end: int
-    text: str
-    tokens: int | None
-    document_tokens: int | None
-    dropped: int | None
+    documents: DocumentBlock
+    payloads: pa.Array
+    owners: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    tokens: np.ndarray | None
+    costs: np.ndarray
+    document_tokens: np.ndarray | None
+    dropped: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A few chunks of alike lengths of a window: the element of BatchElements.
+
+    Attributes:
+      chunks: int64, rows of the window's chunks.
+      cost: their sum.
+    """
+
+    window: ChunkBlock
+    chunks: np.ndarray
     cost: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedBatch:
-    """A mini-batch and its vectors, float32 [len(chunks), dim], row by row."""
+    """A mini-batch and its vectors.
 
-    chunks: tuple[Chunk, ...]
+    Attributes:
+      runs: what was embedded.
+      vectors: float32 [chunks of all runs, dim], row by row.
+      failures: kind and detail by row, of those that could not be embedded; their vectors are zero.
+    """
+
+    runs: tuple[Run, ...]
     vectors: np.ndarray
+    failures: Mapping[int, tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowBlock:
+    """Output rows of one shard, in input order, in columns.
+
+    Attributes:
+      documents: how many documents they complete.
+      columns: doc_id, source, position, index, fingerprint and kept fields, as in DocumentBlock, one row for
+        each output row; without the payload.
+      vectors: float32 [rows, dim].
+      tokens, dropped: int64 [rows], of the document, or tokens of the chunk where a row is a chunk; None
+        where the model cannot count.
+      payloads: [rows], of the document or the chunk; None where it is not kept.
+      chunk, start, end: int64 [rows], number of the chunk and its span; None where rows are documents.
+      origins: as in DocumentBlock, one for each row.
+    """
+
+    shard_id: str
+    documents: int
+    columns: pa.RecordBatch
+    vectors: np.ndarray
+    tokens: np.ndarray | None
+    dropped: np.ndarray | None
+    payloads: pa.Array | None = None
+    chunk: np.ndarray | None = None
+    start: np.ndarray | None = None
+    end: np.ndarray | None = None
+    origins: tuple[Any, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """One output row.
+    """One output row of `EmbedDocuments`.
 
     Attributes:
       vector: float32 [dim].
       tokens: tokens of the document, or of the chunk where a row is a chunk; None if the model cannot count.
       tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
       chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
-      last: whether this is the document's last row.
     """
 
     document: Document
@@ -182,7 +268,6 @@ class Embedding:
     chunk: int | None = None
     start: int | None = None
     end: int | None = None
-    last: bool = True
 
     @property
     def doc_id(self) -> str:
@@ -200,8 +285,10 @@ class ShardReceipt:
       started, finished: seconds since the epoch.
       host, pid: the process that embedded it.
       attempt: how many times it was begun, this time included.
+      job: the identity of the job that it belongs to.
     """
 
+    job: str
     shard_id: str
     documents: int
     rows: int
