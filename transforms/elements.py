@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Stands for the value of a field that a record does not have.
+ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__reduce__": lambda _: "ABSENT"})()
 # Documents of a block; blocks are smaller where documents are large.
 BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
 # Dead letters of a block.

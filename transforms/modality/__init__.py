@@ -14,6 +14,13 @@ Count = Callable[[Sequence[Any]], np.ndarray]
 Refusal = tuple[str, str]  # a dead letter's kind and detail
 
 
+def get(name: str) -> Modality:
+    """The modality of a name."""
+    from transforms.modality.text import Text
+
+    return {Text.name: Text}[name]()
+
+
 class Modality(Protocol):
     """What differs between texts, images and other payloads; formats know nothing of it.
 
@@ -33,7 +40,7 @@ class Modality(Protocol):
         """The values of a column as payloads.
 
         Args:
-          values: a Python list, in which `records.ABSENT` stands for a missing field and a UnicodeDecodeError
+          values: a Python list, in which `elements.ABSENT` stands for a missing field and a UnicodeDecodeError
             for bytes that are not UTF-8; or an Arrow array.
           field: the column's name, for reasons.
 
