@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import apache_beam as beam
+from transforms.steps.open import OpenShards
 
-from transforms.steps.batch import BatchByTokens, OrderByLength
-from transforms.steps.chunk import ChunkConfig, ChunkDocuments
-from transforms.steps.embed import EmbedMiniBatches
-from transforms.steps.merge import MergeChunks
-from transforms.steps.read import OpenShards, ReadConfig, ReadShards
-from transforms.steps.shared import SharedEncoder
+from transforms.steps.chain import EmbedBlocks
+from transforms.steps.read import ReadConfig, ReadShards
 from transforms.steps.write import WriteConfig, WriteShards
 
 
@@ -20,10 +17,8 @@ class PipelineConfig:
     """What each step is told."""
 
     read: ReadConfig
-    chunk: ChunkConfig
-    encoder: SharedEncoder
+    embed: EmbedBlocks
     write: WriteConfig
-    window_chunks: int
 
 
 def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollection:
@@ -33,12 +28,8 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
     """
     return (
         root
-        | OpenShards(config.write.output)
+        | OpenShards(config.read)
         | ReadShards(config.read)
-        | ChunkDocuments(config.encoder, config.chunk)
-        | OrderByLength(config.window_chunks)
-        | BatchByTokens(config.chunk.batch_tokens)
-        | EmbedMiniBatches(config.encoder, config.write.schema.vector_dtype)
-        | MergeChunks(config.chunk.mode)
+        | config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
         | WriteShards(config.write)
     )

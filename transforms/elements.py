@@ -81,6 +81,15 @@ class Document:
     payload: Any
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """The element that a document was in a user's own pipeline, with its timestamp and window."""
+
+    document: Document
+    timestamp: Any
+    window: Any
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class DocumentBlock:
     """Some hundred documents of one shard, in input order, in columns.
@@ -91,12 +100,12 @@ class DocumentBlock:
         offset of a line, number of a record or row in the decompressed file, from 0), index (int64: place in
         the shard, dead letters counted too, from 0), payload (the modality's type, no nulls), fingerprint
         (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their output types.
-      origins: for each document (its Document, timestamp, window); only in a user's own pipeline.
+      origins: of the documents; only in a user's own pipeline.
     """
 
     shard_id: str
     columns: pa.RecordBatch
-    origins: tuple[Any, ...] | None = None
+    origins: tuple[Origin, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class DeadLetter:
     detail: str = ""
     payload: str | None = None
     index: int = 0
-    origin: Any = dataclasses.field(default=None, compare=False, repr=False)
+    origin: Origin | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str:
@@ -173,7 +182,7 @@ class ChunkBlock:
     Attributes:
       number: of the window in its shard, from 0.
       documents: the documents' columns, as in DocumentBlock, with their origins.
-      payloads: [chunks], what is embedded.
+      cut: [chunks], what is embedded; None where each document is one chunk, as a whole.
       owners: int64 [chunks], row of each chunk's document in `documents`; ascending.
       starts, ends: int64 [chunks], span in the document's payload, in the modality's unit (characters).
       tokens: int64 [chunks], as the model counts them; None where it cannot.
@@ -184,7 +193,7 @@ class ChunkBlock:
 
     number: int
     documents: DocumentBlock
-    payloads: pa.Array
+    cut: pa.Array | None
     owners: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
@@ -192,6 +201,11 @@ class ChunkBlock:
     costs: np.ndarray
     document_tokens: np.ndarray | None
     dropped: np.ndarray | None
+
+    @property
+    def payloads(self) -> pa.Array:
+        """[chunks], what is embedded."""
+        return self.documents.columns.column("payload") if self.cut is None else self.cut
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -249,7 +263,7 @@ class RowBlock:
     chunk: np.ndarray | None = None
     start: np.ndarray | None = None
     end: np.ndarray | None = None
-    origins: tuple[Any, ...] | None = None
+    origins: tuple[Origin, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -270,6 +284,7 @@ class Embedding:
     chunk: int | None = None
     start: int | None = None
     end: int | None = None
+    origin: Origin | None = dataclasses.field(default=None, repr=False)
 
     @property
     def doc_id(self) -> str:

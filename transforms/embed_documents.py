@@ -7,41 +7,78 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
-from transforms.elements import DeadLetter, Document
+from transforms import modality
+from transforms.elements import (
+    BLOCK_BYTES,
+    BLOCK_DOCUMENTS,
+    DeadLetter,
+    DeadLetters,
+    Document,
+    DocumentBlock,
+    Embedding,
+    Origin,
+    RowBlock,
+)
 from transforms.encoder import policy
-from transforms.encoder.hub import ModelConfig
-from transforms.steps.batch import BatchByTokens, OrderByLength
-from transforms.steps.chunk import ChunkConfig, ChunkDocuments, dead_letter
-from transforms.steps.embed import EmbedMiniBatches
-from transforms.steps.merge import MergeChunks
-from transforms.steps.shared import SharedEncoder
+from transforms.encoder.config import ModelConfig
+from transforms.steps.chain import EmbedBlocks
+from transforms.steps.chunk import ChunkConfig
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.windowed import at_origin
 
 DEAD_LETTERS = "dead_letters"
 
 
-class _TagOriginFn(beam.DoFn):
-    """Numbers the documents of a bundle and remembers the timestamp and window they came with."""
+class _BlockFn(beam.DoFn):
+    """Documents of a bundle into blocks, which remember their timestamps and windows."""
+
+    def __init__(self, modality: str):
+        self._modality = modality
 
     def start_bundle(self) -> None:
-        self._index = 0
+        self._held: list[Origin] = []
+        self._bytes = self._index = 0
 
     def process(
         self, element: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[Document | DeadLetter]:
-        document = dataclasses.replace(as_document(element), index=self._index, origin=(timestamp, window))
-        self._index += 1
-        if not isinstance(document.text, str):
-            yield _refused(document, f"the text is {type(document.text).__name__}, expected a string")
-        elif not document.text.strip():
-            yield _refused(document, "blank text")
-        else:
-            yield document
+    ) -> Iterator[Any]:
+        document = as_document(element)
+        self._held.append(Origin(document, timestamp, window))
+        self._bytes += len(document.payload) if hasattr(document.payload, "__len__") else 1
+        if len(self._held) >= BLOCK_DOCUMENTS or self._bytes >= BLOCK_BYTES:
+            yield from self._release()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for element in self._release():
+            yield at_origin(element)
+
+    def _release(self) -> Iterator[Any]:
+        held, first = self._held, self._index
+        self._held, self._bytes, self._index = [], 0, first + len(held)
+        if not held:
+            return
+        of = modality.get(self._modality)
+        payloads, refusals = of.decode([origin.document.payload for origin in held], field="payload")
+        good = [i for i in range(len(held)) if i not in refusals]
+        if refusals:
+            yield DeadLetters("", tuple(_refused(held[i], first + i, *why) for i, why in refusals.items()))
+        if good:
+            columns = pa.record_batch(
+                {
+                    "doc_id": pa.array([held[i].document.doc_id for i in good], pa.string()),
+                    "source": pa.repeat("", len(good)),
+                    "position": pa.repeat(0, len(good)),
+                    "index": pa.array([first + i for i in good], pa.int64()),
+                    "payload": payloads.take(pa.array(good)),
+                }
+            )
+            yield DocumentBlock("", columns, tuple(held[i] for i in good))
 
 
 def as_document(element: Any) -> Document:
-    """A Document as it is, or one made of a (doc_id, text) pair.
+    """A Document as it is, or one made of a (doc_id, payload) pair.
 
     Raises:
       TypeError: the element is neither.
@@ -53,25 +90,41 @@ def as_document(element: Any) -> Document:
     raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
 
 
-def _refused(document: Document, reason: str) -> DeadLetter:
-    payload = document.text if isinstance(document.text, str) else repr(document.text)
-    return dataclasses.replace(dead_letter(document, "read", reason), payload=payload)
+def _refused(origin: Origin, index: int, kind: str, detail: str) -> DeadLetter:
+    payload = origin.document.payload
+    shown = payload if isinstance(payload, str) else repr(payload)
+    return DeadLetter(origin.document.doc_id, "", 0, "read", kind, detail, shown, index, origin)
+
+
+def _embeddings(block: RowBlock) -> Iterator[Embedding]:
+    """A block's rows, one by one."""
+
+    def values(column: Any) -> list[Any]:
+        return [None] * len(block.vectors) if column is None else column.tolist()
+
+    numbers = [values(getattr(block, name)) for name in ("tokens", "dropped", "chunk", "start", "end")]
+    for origin, vector, *row in zip(block.origins or (), block.vectors, *numbers, strict=True):
+        yield Embedding(origin.document, vector, *row, origin)
 
 
 class _SplitFn(beam.DoFn):
     """Gives rows and dead letters back in the window of their document."""
 
     def process(self, element: Any) -> Iterator[Any]:
-        result = at_origin(element)
-        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, result) if isinstance(element, DeadLetter) else result
+        if isinstance(element, RowBlock):
+            yield from map(at_origin, _embeddings(element))
+        else:
+            for letter in element.letters:
+                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, at_origin(letter))
 
 
 @dataclasses.dataclass(eq=False)
 class EmbedDocuments(beam.PTransform):
     """PCollection of documents in; PCollections of Embedding and of DeadLetter out.
 
-    Elements are `Document(doc_id, text)` or (doc_id, text) pairs. Each comes back with the timestamp and the
-    window it had. Mini-batches are formed within a bundle, so a batch pipeline should give large bundles.
+    Elements are `Document(doc_id, payload)` or (doc_id, payload) pairs. Each comes back with the timestamp
+    and the window it had. Mini-batches are formed within a bundle, so a batch pipeline should give large
+    bundles.
 
         result = documents | EmbedDocuments("https://tfhub.dev/google/universal-sentence-encoder/4")
         result.embeddings | ...      # Embedding: doc_id, vector float32 [dim], tokens, tokens_dropped
@@ -103,14 +156,9 @@ class EmbedDocuments(beam.PTransform):
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(ModelConfig(self.model, self.signature, self.model_output))
         config = ChunkConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
-        outputs = (
+        return (
             documents
-            | "Tag" >> beam.ParDo(_TagOriginFn())
-            | ChunkDocuments(encoder, config)
-            | OrderByLength()
-            | BatchByTokens(self.batch_tokens)
-            | EmbedMiniBatches(encoder)
-            | MergeChunks(self.long_documents, ordered=False)
+            | "Blocks" >> beam.ParDo(_BlockFn(config.modality))
+            | EmbedBlocks(encoder, config)
             | "Split" >> beam.ParDo(_SplitFn()).with_outputs(DEAD_LETTERS, main="embeddings")
         )
-        return outputs

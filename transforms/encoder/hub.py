@@ -1,22 +1,20 @@
-"""The loaded model: strings in, float32 vectors out. Knows TF and tensorflow-hub, and no Beam."""
+"""The loaded model: payloads in, float32 vectors out. Knows TF and tensorflow-hub, and no Beam."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
-import os
-import re
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from transforms.encoder.device import prepare_device
+from transforms import modality
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.device import import_tensorflow, prepare_device
+from transforms.encoder.messages import first_line
 from transforms.encoder.model.handle import digest, redact, resolve
 from transforms.encoder.signature import (
     count_signature,
@@ -28,46 +26,8 @@ from transforms.encoder.signature import (
 from transforms.errors import ModelError, UsageError
 
 _LOG = logging.getLogger(__name__)
-_SAMPLE = "embedbeam warms the model up with this sentence"
-
-
-class Encoder(Protocol):
-    """What the steps need of a model; tests pass fakes of it.
-
-    Attributes:
-      dim: length of a vector.
-      max_tokens: the model's window in tokens, special tokens included; None if it does not say.
-      can_count: whether count_tokens works.
-      sample: a text that the model is known to embed.
-    """
-
-    dim: int
-    max_tokens: int | None
-    can_count: bool
-    sample: str
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns float32 [len(texts), dim]; values may be NaN or infinite where the model makes them so."""
-
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns int64 [len(texts)]: tokens before truncation, special tokens included."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Which model, and which part of it.
-
-    Attributes:
-      handle: as the user gave it.
-      signature: name of a signature; None picks serving_default, default, or the model's own call.
-      output: name of the output where there are several.
-      digest: expected digest; None checks nothing.
-    """
-
-    handle: str
-    signature: str | None = None
-    output: str | None = None
-    digest: str | None = None
+# How far a vector's length may be from 1: in bfloat16, of 8 bits, a unit vector's comes out .996 to 1.004.
+_UNIT = 1e-2
 
 
 class HubEncoder:
@@ -89,7 +49,7 @@ class HubEncoder:
             self.digest = found.result()
         if config.digest and config.digest != self.digest:
             raise ModelError(
-                f"--model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
+                f"`model` {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
         self.device, self.device_name, self.device_memory = prepare_device(tf)
@@ -99,9 +59,9 @@ class HubEncoder:
         self.output = pick_output(function, config)
         self._count = count_signature(tf, loaded, config.handle)
         self.can_count = self._count is not None
-        self.max_tokens = max_tokens(loaded)
-        self.sample = _SAMPLE
-        self.dtype, self.dim = "float32", 0
+        self.window = max_tokens(loaded)
+        self.sample = modality.get(config.modality).sample
+        self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
         self._warm_up(config.handle)
         self._keep = loaded  # a loaded model's variables die with it
@@ -115,14 +75,14 @@ class HubEncoder:
             self.warm_up_seconds,
         )
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns float32 [len(texts), dim].
+    def embed(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Returns float32 [len(payloads), dim].
 
         Raises:
-          ModelError: the output has not one row a text, or another dim than the first one had.
+          ModelError: the output has not one row a payload, or another dim than the first one had.
           tf.errors.OpError: whatever the model raises.
         """
-        result = self._call(list(texts))
+        result = self._call(list(payloads))
         if isinstance(result, dict):
             result = result[self.output]
         elif isinstance(result, (list, tuple)):
@@ -130,79 +90,45 @@ class HubEncoder:
         if not self.dim:
             self.dtype = result.dtype.name
         vectors = result.numpy()
-        if vectors.ndim != 2 or len(vectors) != len(texts) or (self.dim and vectors.shape[1] != self.dim):
-            expected = f"[{len(texts)}, {self.dim or 'dim'}]"
+        if vectors.ndim != 2 or len(vectors) != len(payloads) or (self.dim and vectors.shape[1] != self.dim):
+            expected = f"[{len(payloads)}, {self.dim or 'dim'}]"
             raise ModelError(
-                f"the model gave {list(vectors.shape)} for {len(texts)} texts, expected {expected}"
+                f"the model gave {list(vectors.shape)} for {len(payloads)} documents, expected {expected}"
             )
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+    def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Returns int64 [len(payloads)].
+
+        Raises:
+          ModelError: the model has no signature for it, or it has not one number a payload.
+        """
         if self._count is None:
             raise ModelError("the model cannot count tokens: it has no signature count_tokens")
-        counts = np.asarray(self._count(list(texts)), dtype=np.int64)
-        if counts.shape != (len(texts),):
+        counts = np.asarray(self._count(list(payloads)), dtype=np.int64)
+        if counts.shape != (len(payloads),):
             raise ModelError(
-                f"signature count_tokens gave {list(counts.shape)} for {len(texts)} texts, "
-                f"expected [{len(texts)}]"
+                f"signature count_tokens gave {list(counts.shape)} for {len(payloads)} documents, "
+                f"expected [{len(payloads)}]"
             )
         return counts
 
     def _warm_up(self, handle: str) -> None:
         try:
-            vectors = self.embed([_SAMPLE])
+            vectors = self.embed([self.sample])
             if self.can_count:
-                self.count_tokens([_SAMPLE])
+                self.count_tokens([self.sample])
         except ModelError as e:
-            raise UsageError(f"--model {redact(handle)}: {e}") from e
+            raise UsageError(f"`model` {redact(handle)}: {e}", argument="model") from e
         except Exception as e:  # a model may raise anything; the user needs its first line
-            raise UsageError(f"--model {redact(handle)}: fails on a sample sentence: {first_line(e)}") from e
+            reason = f"fails on a sample sentence: {first_line(e)}"
+            raise UsageError(f"`model` {redact(handle)}: {reason}", argument="model") from e
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
-            raise UsageError(f"--model {redact(handle)}: gives NaN or infinity for a sample sentence")
-
-
-def import_tensorflow() -> Any:
-    """Imports TF, with the ops of tensorflow-text registered."""
-    # TF leaves oneDNN off on CPUs without VNNI or AMX, where its fused fp32 products are faster too.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _muted_stderr():
-        import tensorflow as tf
-        import tensorflow_text  # noqa: F401  registers the tokenizer ops that SavedModels use
-
-        tf.config.list_physical_devices("GPU")  # the first call is the one that complains of missing drivers
-    return tf
-
-
-@contextlib.contextmanager
-def _muted_stderr() -> Iterator[None]:
-    """While TF's libraries load they write to the file descriptor itself, whatever their log level is."""
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3" or "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-# What stands before a TF error's own words: where in the graph, and where in the code that built it.
-_PREAMBLE = re.compile(
-    r"Graph execution error:|Detected at node|<stack traces unavailable>|\d+ root error|\s+File |\s{4,}"
-)
-
-
-def first_line(error: BaseException, limit: int = 300) -> str:
-    """An exception's own words on one line: TF's messages run over many, with the graph's nodes around."""
-    message = str(getattr(error, "message", None) or error)
-    lines = [line for line in message.splitlines() if line.strip()]
-    lines = [line for line in lines if not _PREAMBLE.match(line)] or lines or [type(error).__name__]
-    return re.sub(r"^\(\d+\) ", "", lines[0].strip())[:limit]
+            reason = "gives NaN or infinity for a sample sentence"
+            raise UsageError(f"`model` {redact(handle)}: {reason}", argument="model")
+        # Once for the model: a rule for each document would treat its documents differently.
+        self.unit_length = bool(np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT))
 
 
 def _load(folder: Path, handle: str) -> Any:
@@ -211,4 +137,6 @@ def _load(folder: Path, handle: str) -> Any:
     try:
         return hub.load(str(folder))
     except Exception as e:  # a broken SavedModel raises many kinds
-        raise UsageError(f"--model {redact(handle)}: cannot be loaded: {first_line(e)}") from e
+        raise UsageError(
+            f"`model` {redact(handle)}: cannot be loaded: {first_line(e)}", argument="model"
+        ) from e

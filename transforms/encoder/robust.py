@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from transforms.encoder.hub import Encoder, first_line
+from transforms.encoder.messages import first_line
+from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
 
 _LOG = logging.getLogger(__name__)
-# So many documents that fail alike are the model's fault, whatever it did before.
-_ALL_FAILED = 8
+Failure = tuple[str, str]  # a dead letter's kind and detail
+_ALONE = ("out of memory", "the model cannot embed it even alone")
+_NAN = ("the model gives NaN or infinity", "")
 
 
 class RobustEncoder:
@@ -26,40 +29,48 @@ class RobustEncoder:
         self.encoder = encoder
         self._lock = threading.Lock()
         self._fits: int | None = None  # the largest cost that is still tried; None: no limit met yet
-        self._good: str | None = None  # a text that has been embedded
-        self._failed = 0  # documents that failed while none was ever embedded
+        self._good: Any = encoder.sample  # a payload that has been embedded
 
-    def embed(self, texts: Sequence[str], costs: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
+    def embed(
+        self, payloads: Sequence[Any], costs: Sequence[int]
+    ) -> tuple[np.ndarray, dict[int, Failure], int]:
         """Embeds a mini-batch.
 
         Args:
-          texts: n texts.
-          costs: tokens of each, as the token budget counts them.
+          payloads: n of them.
+          costs: of each, as the token budget counts them.
 
         Returns:
-          vectors float32 [n, dim], and the reason of each failed row by its number; its vector is zero.
+          vectors float32 [n, dim]; kind and detail of each failed row by its number, whose vector is zero;
+          and how often the model was called.
 
         Raises:
-          ModelError: every text failed alike, or the model gives the wrong shape.
+          ModelError: every row failed, and so does one that was embedded before; or the model gives the wrong
+            shape.
         """
-        vectors = np.zeros((len(texts), self.encoder.dim), np.float32)
-        failures: dict[int, str] = {}
-        parts = self._fitting(costs)[::-1]
+        vectors = np.zeros((len(payloads), self.encoder.dim), np.float32)
+        failures: dict[int, Failure] = {}
+        parts, calls = self._fitting(costs)[::-1], 0
         while parts:
             first, last = parts.pop()
-            result = self._try(texts[first:last], sum(costs[first:last]))
-            if not isinstance(result, str):
+            result = self._try(payloads[first:last], sum(costs[first:last]))
+            calls += 1
+            if not isinstance(result, tuple):
                 vectors[first:last] = result
             elif last - first == 1:
                 failures[first] = result
             else:
                 middle = (first + last) // 2
                 parts += [(middle, last), (first, middle)]
-        if failures:
-            self._blame(texts, failures)
-        if len(failures) < len(texts):
-            self._good = next(text for i, text in enumerate(texts) if i not in failures)
-        return vectors, failures
+        if len(failures) < len(payloads):
+            self._good = next(payload for i, payload in enumerate(payloads) if i not in failures)
+        elif failures and not self._embeds(self._good):
+            count = "the document" if len(payloads) == 1 else f"all {len(payloads)} documents"
+            why = ": ".join(filter(None, failures[0]))
+            raise ModelError(
+                f"the model fails on {count} of a mini-batch, and on one that it embedded before: {why}"
+            )
+        return vectors, failures, calls
 
     def _fitting(self, costs: Sequence[int]) -> list[tuple[int, int]]:
         """Cuts [0, n) so that no part costs more than what is known to fit."""
@@ -74,19 +85,19 @@ class RobustEncoder:
             total += cost
         return [*parts, (first, len(costs))]
 
-    def _try(self, texts: Sequence[str], cost: int) -> np.ndarray | str:
+    def _try(self, payloads: Sequence[Any], cost: int) -> np.ndarray | Failure:
         """Returns the vectors, or why there are none."""
         try:
-            vectors = self.encoder.embed(texts)
+            vectors = self.encoder.embed(payloads)
         except ModelError:
             raise
-        except Exception as e:  # whatever it is, it is the text's fault until proven otherwise
+        except Exception as e:  # whatever it is, it is the payload's fault until proven otherwise
             if not _out_of_memory(e):
-                return f"the model refuses it: {type(e).__name__}: {first_line(e)}"
-            if len(texts) > 1:
+                return "the model refuses it", f"{type(e).__name__}: {first_line(e)}"
+            if len(payloads) > 1:
                 self._remember(cost)
-            return "out of memory: the model cannot embed it even alone"
-        return vectors if np.isfinite(vectors).all() else "the model gives NaN or infinity"
+            return _ALONE
+        return vectors if np.isfinite(vectors).all() else _NAN
 
     def _remember(self, cost: int) -> None:
         fits = max(1, cost // 2)
@@ -97,32 +108,9 @@ class RobustEncoder:
                     "out of memory at %d tokens: mini-batches are cut at %d from here on", cost, fits
                 )
 
-    def _blame(self, texts: Sequence[str], failures: dict[int, str]) -> None:
-        """Raises ModelError if it is the model, not its documents, that fails.
-
-        Every row failed alike, and: there were many, or nothing was ever embedded, or a text that was
-        embedded before (the sample, if none) now fails too. For a lone document only that last test counts,
-        until as many such have failed, one after the other.
-        """
-        kinds = {reason.partition(": ")[2].partition(":")[0] or reason for reason in failures.values()}
-        if len(failures) < len(texts) or len(kinds) > 1:
-            return
-        if self._good is None:
-            with self._lock:
-                self._failed += len(texts)
-        if len(texts) >= _ALL_FAILED or (
-            self._good is None and (len(texts) > 1 or self._failed >= _ALL_FAILED)
-        ):
-            healthy = False
-        else:
-            healthy = self._embeds(self._good or self.encoder.sample)
-        if not healthy:
-            count = "the document" if len(texts) == 1 else f"all {len(texts)} documents"
-            raise ModelError(f"the model fails on {count} of a mini-batch alike: {failures[0]}")
-
-    def _embeds(self, text: str) -> bool:
+    def _embeds(self, payload: Any) -> bool:
         try:
-            return bool(np.isfinite(self.encoder.embed([text])).all())
+            return bool(np.isfinite(self.encoder.embed([payload])).all())
         except Exception:  # the question is only whether it works
             return False
 

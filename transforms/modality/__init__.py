@@ -40,8 +40,8 @@ class Modality(Protocol):
         """The values of a column as payloads.
 
         Args:
-          values: a Python list, in which `elements.ABSENT` stands for a missing field and a UnicodeDecodeError
-            for bytes that are not UTF-8; or an Arrow array.
+          values: a Python list, in which `elements.ABSENT` stands for a missing field and a
+            UnicodeDecodeError for bytes that are not UTF-8; or an Arrow array.
           field: the column's name, for reasons.
 
         Returns:
@@ -64,6 +64,12 @@ class Modality(Protocol):
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
     ) -> list[list[tuple[int, int, int]]]:
         """Spans (start, end, cost) of payloads longer than the window."""
+
+    def pieces(self, payload: Any, size: int) -> list[Any]:
+        """A large payload in pieces of about `size`, whose costs add up to its own."""
+
+    def length(self, payload: Any) -> int:
+        """Length of a payload in the unit of spans."""
 
     def cut(self, payload: Any, start: int, end: int) -> Any:
         """The payload of a span."""

@@ -75,6 +75,9 @@ class Text:
             start = end
         return [*found, payload[start:]]
 
+    def length(self, payload: Any) -> int:
+        return len(payload)
+
     def cut(self, payload: Any, start: int, end: int) -> Any:
         return payload[start:end]
 
@@ -93,7 +96,10 @@ def not_utf8(error: UnicodeDecodeError) -> Refusal:
 def _texts(values: Sequence[Any] | pa.Array) -> pa.Array | None:
     """The values as one Arrow array of strings without nulls; None where one of them is no text."""
     if not isinstance(values, pa.Array):
-        return pa.array(values, pa.string()) if set(map(type, values)) <= {str} else None
+        try:
+            return pa.array(values, pa.string()) if set(map(type, values)) <= {str} else None
+        except UnicodeEncodeError:
+            return None
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if values.null_count or not is_text(values.type):
@@ -130,6 +136,10 @@ def _decoded(data: bytes | None) -> Any:
 
 def _refusal(value: Any, field: str) -> Refusal | None:
     if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as e:
+            return "not Unicode", f"lone surrogate at {e.start}"
         return BLANK if not value or value.isspace() else None
     if value is ABSENT:
         return f"missing field {field!r}", ""

@@ -7,28 +7,66 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 
-from transforms.elements import Chunk, EndOfShard, ShardFailed
+from transforms.elements import ChunkBlock, DeadLetters, DocumentBlock, EndOfShard, Run, ShardFailed
 from transforms.steps.windowed import at_origin
 
-# Chunks sorted at once: enough that neighbours are alike, few enough that their texts fit into memory.
+# Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
-WINDOW_CHARACTERS = 16_000_000
+WINDOW_BYTES = 16 << 20
+# A run takes at most so small a part of the budget: a mini-batch that the next one does not fit into is 7/8
+# full.
+_RUNS = 8
+# So many blocks of dead letters fill a mini-batch: what BatchElements holds back of them is bounded.
+_LETTERS = 64
 
 
-def ordered(chunks: list[Chunk], *, longest_first: bool) -> list[Chunk]:
-    """Sorts by cost; equal costs keep their order, so the result depends on the chunks alone."""
-    return sorted(chunks, key=lambda chunk: -chunk.cost if longest_first else chunk.cost)
+def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
+    """Several blocks of one shard as one."""
+    rows = np.cumsum([0, *(block.documents.columns.num_rows for block in blocks)])
+    origins = [origin for block in blocks for origin in block.documents.origins or ()]
+
+    def column(name: str) -> Any:
+        values = [getattr(block, name) for block in blocks]
+        return None if values[0] is None else np.concatenate(values)
+
+    documents = pa.concat_batches([block.documents.columns for block in blocks])
+    whole = all(block.cut is None for block in blocks)
+    return ChunkBlock(
+        number=number,
+        documents=DocumentBlock(blocks[0].documents.shard_id, documents, tuple(origins) or None),
+        cut=None if whole else pa.concat_arrays([block.payloads for block in blocks]),
+        owners=np.concatenate([b.owners + first for b, first in zip(blocks, rows, strict=False)]),
+        **{
+            name: column(name) for name in ("starts", "ends", "tokens", "costs", "document_tokens", "dropped")
+        },
+    )
 
 
-def cost_of(element: Any, batch_tokens: int) -> int:
+def runs_of(window: ChunkBlock, budget: int, *, longest_first: bool) -> Iterator[Run]:
+    """The window's chunks by cost, in short runs; equal costs keep their order.
+
+    The result depends on the chunks alone.
+    """
+    order = np.argsort(-window.costs if longest_first else window.costs, kind="stable")
+    total = np.cumsum(window.costs[order])
+    begin, before, most = 0, 0, budget // _RUNS
+    while begin < len(order):
+        end = max(begin + 1, int(np.searchsorted(total, before + most, side="right")))
+        yield Run(window, order[begin:end], int(total[end - 1]) - before)
+        begin, before = end, int(total[end - 1])
+
+
+def cost_of(element: Any, budget: int) -> int:
     """What an element takes of the budget. A marker takes all of it, which closes the mini-batch before it.
 
     No element costs more than the budget: BatchElements would emit an empty list before it.
     """
-    if isinstance(element, (EndOfShard, ShardFailed, _FirstOfBundle)):
-        return batch_tokens
-    return min(element.cost, batch_tokens) if isinstance(element, Chunk) else 1
+    if isinstance(element, Run):
+        return min(element.cost, budget)
+    return max(1, budget // _LETTERS) if isinstance(element, DeadLetters) else budget
 
 
 class _OrderFn(beam.DoFn):
@@ -38,49 +76,57 @@ class _OrderFn(beam.DoFn):
     two of them has alike lengths too.
     """
 
-    def __init__(self, window_chunks: int = WINDOW_CHUNKS):
+    def __init__(self, batch_tokens: int, window_chunks: int):
+        self._batch_tokens = batch_tokens
         self._window_chunks = window_chunks
 
     def start_bundle(self) -> None:
-        self._reset()
+        self._number = 0
+        self._begin()
 
-    def _reset(self) -> None:
-        self._window: list[Chunk] = []
-        self._characters = 0
-        self._longest_first = True
+    def _begin(self) -> None:
+        self._window: list[ChunkBlock] = []
+        self._chunks = self._bytes = 0
 
     def process(self, element: Any) -> Iterator[Any]:
-        if isinstance(element, Chunk):
+        if isinstance(element, ChunkBlock):
             self._window.append(element)
-            self._characters += len(element.text)
-            if len(self._window) >= self._window_chunks or self._characters >= WINDOW_CHARACTERS:
+            self._chunks += len(element.costs)
+            self._bytes += _bytes_of(element)
+            if self._chunks >= self._window_chunks or self._bytes >= WINDOW_BYTES:
                 yield from self._release()
-        elif isinstance(element, (EndOfShard, ShardFailed)):
+            return
+        if isinstance(element, (EndOfShard, ShardFailed)):
             yield from self._release()
-            self._reset()
-            yield element
-        else:
-            yield element
+            self._number = 0
+        yield element
 
     def finish_bundle(self) -> Iterator[Any]:
-        for chunk in self._release():
-            yield at_origin(chunk)
+        for run in self._release():
+            yield at_origin(run)
 
-    def _release(self) -> list[Chunk]:
-        chunks = ordered(self._window, longest_first=self._longest_first)
-        self._window, self._characters = [], 0
-        self._longest_first = not self._longest_first
-        return chunks
+    def _release(self) -> Iterator[Run]:
+        if self._window:
+            window = joined(self._window, self._number)
+            self._begin()
+            self._number += 1
+            yield from runs_of(window, self._batch_tokens, longest_first=window.number % 2 == 0)
+
+
+def _bytes_of(block: ChunkBlock) -> int:
+    """What a block holds in memory: whole documents, and their chunks where those are cut."""
+    return block.documents.columns.nbytes + (0 if block.cut is None else block.cut.nbytes)
 
 
 @dataclasses.dataclass(eq=False)
 class OrderByLength(beam.PTransform):
-    """Chunks in, the same chunks out, sorted by length within a window of one shard."""
+    """ChunkBlock -> Run: chunks of alike lengths, sorted within a window of one shard."""
 
+    batch_tokens: int
     window_chunks: int = WINDOW_CHUNKS
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | beam.ParDo(_OrderFn(self.window_chunks))
+        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks))
 
 
 class _FirstOfBundle:
@@ -108,14 +154,14 @@ def _is_filled(mini_batch: list[Any]) -> bool:
 
 @dataclasses.dataclass(eq=False)
 class BatchByTokens(beam.PTransform):
-    """Chunks into mini-batches of at most `batch_tokens` tokens; none spans two shards."""
+    """Runs into mini-batches of at most `batch_tokens` tokens; none spans two shards."""
 
     batch_tokens: int
 
-    def expand(self, chunks: beam.PCollection) -> beam.PCollection:
+    def expand(self, runs: beam.PCollection) -> beam.PCollection:
         budget = self.batch_tokens
         return (
-            chunks
+            runs
             | "Open" >> beam.ParDo(_OpenFn())
             # Equal limits switch off BatchElements' estimator, whose sizes depend on timing.
             | beam.BatchElements(

@@ -8,17 +8,20 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
-from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFailed
-from transforms.encoder.hub import Encoder, first_line
+from transforms import modality, observer
+from transforms.elements import ChunkBlock, DeadLetter, DeadLetters, DocumentBlock
+from transforms.encoder.messages import first_line
+from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
-from transforms.modality.spans import Count, Span, window_spans
-from transforms.steps.shared import SharedEncoder
-from transforms.steps.windowed import at_origin
+from transforms.modality import Modality
+from transforms.steps.encoder import SharedEncoder
 
-# Documents held back so that their tokens are counted in one call.
-_HELD_DOCUMENTS = 512
-_HELD_CHARACTERS = 2_000_000
+# A larger payload is counted in pieces: a tokenizer takes many times the memory of what it cuts.
+_PIECE = 1 << 18
+# A mini-batch has at most so many bytes for each token of its budget: a word of a megabyte is three tokens.
+_BYTES_A_TOKEN = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,146 +33,135 @@ class ChunkConfig:
       overlap: tokens that a chunk shares with the one before it.
       max_tokens: the window in tokens where the model does not state one; None: unknown.
       batch_tokens: token budget of a mini-batch; no chunk costs more.
+      modality: what the payloads are.
     """
 
     mode: str = "mean"
     overlap: int = 32
     max_tokens: int | None = None
     batch_tokens: int = 1000
+    modality: str = "text"
 
 
-def estimate_tokens(texts: Sequence[str]) -> np.ndarray:
-    """Tokens of texts where the model cannot count: one for every four UTF-8 bytes, and two special ones.
+class Chunker:
+    """Cuts documents into chunks, with the model's own count of tokens where it has one."""
 
-    >>> estimate_tokens(["", "four", "a house"])
-    array([2, 3, 4])
-    """
-    return np.array([2 + -(-len(text.encode()) // 4) for text in texts], dtype=np.int64)
+    def __init__(self, config: ChunkConfig, encoder: Encoder):
+        self._config, self._encoder = config, encoder
+        self._modality: Modality = modality.get(config.modality)
+        stated = [n for n in (encoder.window, config.max_tokens) if n is not None]
+        self._window = min(stated, default=None)
 
+    def chunk(self, block: DocumentBlock) -> tuple[ChunkBlock | None, list[DeadLetter]]:
+        """The chunks of a block's documents, and dead letters for those that cannot be counted.
 
-def chunk_documents(
-    documents: Sequence[Document], config: ChunkConfig, encoder: Encoder, count: Count
-) -> Iterator[list[Chunk]]:
-    """Yields the chunks of each document.
-
-    Args:
-      count: tokens of texts, counted by the model or estimated.
-    """
-    tokens = count([document.text for document in documents]).tolist()
-    long = _cut_long(documents, tokens, config, encoder, count)
-    for i, (document, total) in enumerate(zip(documents, tokens, strict=True)):
-        spans = long.get(i) or [(0, len(document.text), total)]
-        cut_off = i in long and config.mode == "truncate"
-        dropped = max(0, total - spans[0][2]) if cut_off else 0
-        yield [
-            Chunk(
-                document=document,
-                number=number,
-                count=len(spans),
-                start=start,
-                end=end,
-                text=document.text[start:end],
-                tokens=n if encoder.can_count else None,
-                document_tokens=total if encoder.can_count else None,
-                dropped=dropped if encoder.can_count else None,
-                cost=max(1, min(n, config.batch_tokens)),
-            )
-            for number, (start, end, n) in enumerate(spans)
-        ]
-
-
-def _cut_long(
-    documents: Sequence[Document], tokens: Sequence[int], config: ChunkConfig, encoder: Encoder, count: Count
-) -> dict[int, list[Span]]:
-    """The spans of the documents that are longer than the window, by their number."""
-    stated = [n for n in (encoder.max_tokens, config.max_tokens) if n is not None]
-    if not stated:
-        return {}
-    window = min(stated)
-    long = [i for i, n in enumerate(tokens) if n > window]
-    if not long:
-        return {}
-    texts = [documents[i].text for i in long]
-    most = 2 if config.mode == "truncate" else None
-    spans = window_spans(texts, window=window, overlap=config.overlap, count=count, most=most)
-    if config.mode == "truncate":
-        spans = [of_text[:2] for of_text in spans]
-    if config.mode == "truncate" and encoder.max_tokens == window:
-        spans = _to_the_brim(texts, spans, window, count)
-    return dict(zip(long, (s[:1] if config.mode == "truncate" else s for s in spans), strict=True))
-
-
-def _to_the_brim(
-    texts: Sequence[str], spans: Sequence[Sequence[Span]], window: int, count: Count
-) -> list[list[Span]]:
-    """First windows for a model that cuts by itself, between any two tokens.
-
-    It gets the words beyond its window too, and so embeds exactly as many tokens as it can.
-    """
-    ends = [of_text[-1][1] for of_text in spans]
-    tokens = count([text[:end] for text, end in zip(texts, ends, strict=True)]).tolist()
-    return [[(0, end, min(window, n))] for end, n in zip(ends, tokens, strict=True)]
-
-
-class _ChunkFn(beam.DoFn):
-    """Holds a few hundred documents back, counts their tokens in one call and passes their chunks on."""
-
-    def __init__(self, encoder: SharedEncoder, config: ChunkConfig):
-        self._shared = encoder
-        self._config = config
-
-    def setup(self) -> None:
-        # The whole of what is shared: Beam forgets it as soon as nobody holds it, and loads it anew.
-        self._robust = self._shared.acquire()
-        self._encoder = self._robust.encoder
-
-    def start_bundle(self) -> None:
-        self._held: list[Document] = []
-        self._characters = 0
-
-    def process(self, element: Any) -> Iterator[Any]:
-        if isinstance(element, (EndOfShard, ShardFailed)):
-            yield from self._release()
-            yield element
-        elif isinstance(element, Document):
-            self._held.append(element)
-            self._characters += len(element.text)
-            if len(self._held) >= _HELD_DOCUMENTS or self._characters >= _HELD_CHARACTERS:
-                yield from self._release()
-        else:
-            yield element
-
-    def finish_bundle(self) -> Iterator[Any]:
-        for element in self._release():
-            yield at_origin(element)
-
-    def _release(self) -> Iterator[Chunk | DeadLetter]:
-        held, self._held, self._characters = self._held, [], 0
-        if not held:
-            return
+        Raises:
+          ModelError: the model counts not even a payload that it has counted before.
+        """
         try:
-            yield from self._chunks(held)
+            return self._chunks(block), []
         except _Refused:  # one of them; each alone tells which
-            for document in held:
-                yield from self._chunks_alone(document)
-
-    def _chunks_alone(self, document: Document) -> Iterator[Chunk | DeadLetter]:
-        try:
-            yield from self._chunks([document])
-        except _Refused as e:
+            pass
+        refused: dict[int, str] = {}
+        for row in range(block.columns.num_rows):
             try:
-                self._count([self._encoder.sample])
-            except _Refused:
-                raise ModelError(f"the model no longer counts tokens: {e}") from e
-            yield dead_letter(document, "chunk", f"the model cannot count its tokens: {e}")
-
-    def _chunks(self, documents: list[Document]) -> list[Chunk]:
-        chunks = chunk_documents(documents, self._config, self._encoder, self._count)
-        return [chunk for of_document in chunks for chunk in of_document]
-
-    def _count(self, texts: Sequence[str]) -> np.ndarray:
+                self._chunks(select(block, np.array([row])))
+            except _Refused as e:
+                refused[row] = str(e)
         try:
-            return self._encoder.count_tokens(texts) if self._encoder.can_count else estimate_tokens(texts)
+            self._count([self._encoder.sample])
+            rest = np.array([i for i in range(block.columns.num_rows) if i not in refused], np.int64)
+            chunks = self._chunks(select(block, rest)) if len(rest) else None
+        except _Refused as e:
+            raise ModelError(f"the model no longer counts tokens: {e}") from e
+        kind = "the model cannot count its tokens"
+        letters = [
+            dead_letter(block, row, stage="chunk", kind=kind, detail=detail, of=self._modality)
+            for row, detail in refused.items()
+        ]
+        return chunks, letters
+
+    def _chunks(self, block: DocumentBlock) -> ChunkBlock:
+        payloads = block.columns.column("payload")
+        values = payloads.to_pylist()
+        totals = self._count(values)
+        spans = self._cut_long(values, totals)
+        known = self._encoder.can_count
+        owners = np.arange(len(values), dtype=np.int64)
+        starts, tokens = np.zeros(len(values), np.int64), totals
+        ends = np.fromiter(map(self._modality.length, values), np.int64, len(values))
+        dropped, cut = np.zeros(len(values), np.int64), None
+        if spans:
+            flat = [(i, s) for i in range(len(values)) for s in spans.get(i, [(0, int(ends[i]), totals[i])])]
+            texts = [self._modality.cut(values[i], s[0], s[1]) if i in spans else values[i] for i, s in flat]
+            payloads = cut = pa.array(texts, payloads.type)
+            owners = np.array([i for i, _ in flat], np.int64)
+            starts, ends, tokens = np.array([s for _, s in flat], np.int64).T.copy()
+            if self._config.mode == "truncate":
+                dropped = np.maximum(0, totals - tokens)  # a chunk a document
+        weights = -(-self._modality.weight(payloads) // _BYTES_A_TOKEN)
+        return ChunkBlock(
+            number=0,
+            documents=block,
+            cut=cut,
+            owners=owners,
+            starts=starts,
+            ends=ends,
+            tokens=tokens if known else None,
+            costs=np.clip(np.maximum(tokens, weights), 1, self._config.batch_tokens),
+            document_tokens=totals if known else None,
+            dropped=dropped if known else None,
+        )
+
+    def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, list[tuple[int, int, int]]]:
+        """The spans of the documents that are longer than the window, by their row."""
+        if self._window is None:
+            return {}
+        long = np.flatnonzero(totals > self._window).tolist()
+        if not long:
+            return {}
+        texts = [values[i] for i in long]
+        truncate = self._config.mode == "truncate"
+        spans = self._modality.split(
+            texts,
+            window=self._window,
+            overlap=self._config.overlap,
+            count=self._count,
+            most=2 if truncate else None,
+        )
+        if truncate and self._encoder.window == self._window:
+            spans = self._to_the_brim(texts, spans)
+        return dict(zip(long, (s[:1] if truncate else s for s in spans), strict=True))
+
+    def _to_the_brim(self, texts: Sequence[Any], spans: Sequence[Any]) -> list[list[tuple[int, int, int]]]:
+        """First windows for a model that cuts by itself, between any two tokens.
+
+        It gets the words beyond its window too, and so embeds exactly as many tokens as it can.
+        """
+        ends = [of_text[:2][-1][1] for of_text in spans]
+        tokens = self._count([self._modality.cut(t, 0, end) for t, end in zip(texts, ends, strict=True)])
+        most = np.minimum(tokens, self._window).tolist()
+        return [[(0, end, n)] for end, n in zip(ends, most, strict=True)]
+
+    def _count(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Tokens of payloads, int64, as the model counts them, or estimated."""
+        large = [i for i, payload in enumerate(payloads) if self._modality.length(payload) > _PIECE]
+        if not large:
+            return self._ask(payloads)
+        special = int(self._ask([self._modality.cut(payloads[large[0]], 0, 0)])[0])
+        counts = np.zeros(len(payloads), np.int64)
+        small = [i for i in range(len(payloads)) if i not in set(large)]
+        counts[small] = self._ask([payloads[i] for i in small]) if small else 0
+        for i in large:
+            pieces = self._modality.pieces(payloads[i], _PIECE)
+            counts[i] = special + sum(int(self._ask([piece])[0]) - special for piece in pieces)
+        return counts
+
+    def _ask(self, payloads: Sequence[Any]) -> np.ndarray:
+        try:
+            if self._encoder.can_count:
+                return self._encoder.count_tokens(payloads)
+            return self._modality.estimate(payloads)
         except Exception as e:  # a tokenizer may raise anything for a text
             raise _Refused(first_line(e)) from e
 
@@ -178,24 +170,49 @@ class _Refused(Exception):
     """The model's tokenizer raised."""
 
 
-def dead_letter(document: Document, stage: str, reason: str) -> DeadLetter:
-    """A dead letter for a document that was read, with its text as the payload."""
-    return DeadLetter(
-        doc_id=document.doc_id,
-        source=document.source,
-        position=document.position,
-        stage=stage,
-        reason=reason,
-        payload=document.text,
-        index=document.index,
-        shard_id=document.shard_id,
-        origin=document.origin,
-    )
+def select(block: DocumentBlock, rows: np.ndarray) -> DocumentBlock:
+    """Some of a block's documents, by row."""
+    origins = tuple(block.origins[i] for i in rows.tolist()) if block.origins else None
+    return DocumentBlock(block.shard_id, block.columns.take(pa.array(rows)), origins)
+
+
+def dead_letter(
+    block: DocumentBlock, row: int, *, stage: str, kind: str, detail: str, of: Modality
+) -> DeadLetter:
+    """A dead letter for a document that was read, with its payload as it is shown."""
+    values = {
+        name: block.columns.column(name)[row].as_py() for name in ("doc_id", "source", "position", "index")
+    }
+    shown = of.shown(block.columns.column("payload")[row].as_py())
+    origin = block.origins[row] if block.origins else None
+    return DeadLetter(**values, stage=stage, kind=kind, detail=detail, payload=shown, origin=origin)
+
+
+class _ChunkFn(beam.DoFn):
+    def __init__(self, encoder: SharedEncoder, config: ChunkConfig):
+        self._shared = encoder
+        self._config = config
+
+    def setup(self) -> None:
+        # The whole of what is shared: Beam forgets it as soon as nobody holds it, and loads it anew.
+        self._robust = self._shared.acquire()
+        self._chunker = Chunker(self._config, self._robust.encoder)
+
+    def process(self, element: Any) -> Iterator[Any]:
+        if not isinstance(element, DocumentBlock):
+            yield element
+            return
+        chunks, letters = self._chunker.chunk(element)
+        if letters:
+            yield DeadLetters(element.shard_id, tuple(letters))
+        if chunks is not None:
+            observer.tell(observer.Chunked(len(chunks.costs), int(chunks.costs.sum())))
+            yield chunks
 
 
 @dataclasses.dataclass(eq=False)
 class ChunkDocuments(beam.PTransform):
-    """Document -> Chunk; dead letters and end-of-shard markers pass."""
+    """DocumentBlock -> ChunkBlock; dead letters and end-of-shard markers pass."""
 
     encoder: SharedEncoder
     config: ChunkConfig

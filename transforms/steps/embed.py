@@ -5,50 +5,62 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
-from transforms.counters import COUNTERS
-from transforms.elements import Chunk, DeadLetter, EmbeddedBatch
+from transforms import observer
+from transforms.elements import EmbeddedBatch, Run
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
-from transforms.output.schema import FLOAT16_MAX
-from transforms.steps.chunk import dead_letter
-from transforms.steps.shared import SharedEncoder
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.windowed import at_origin
+
+FLOAT16_MAX = 65504.0  # the largest finite float16
+_BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
 def embed_mini_batch(
-    encoder: RobustEncoder, chunks: tuple[Chunk, ...], vector_dtype: str = "float32"
-) -> list[EmbeddedBatch | DeadLetter]:
-    """Embeds a mini-batch: the chunks that worked with their vectors, then a dead letter for each other.
+    encoder: RobustEncoder, runs: Sequence[Run], vector_dtype: str = "float32", handed_over: float = 0.0
+) -> EmbeddedBatch:
+    """Embeds a mini-batch.
+
+    Args:
+      handed_over: when it was ready, in seconds of time.monotonic(), for observers.
 
     Raises:
       ModelError: the model itself is at fault.
     """
-    COUNTERS.enter_model()
+    begun = time.monotonic()
+    payloads = [value for run in runs for value in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
+    costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
+    observer.tell(observer.MiniBatchBegun())
+    calls = 0
     try:
-        vectors, failures = encoder.embed([chunk.text for chunk in chunks], [chunk.cost for chunk in chunks])
+        vectors, failures, calls = encoder.embed(payloads, costs.tolist())
     finally:
-        COUNTERS.leave_model()
-    COUNTERS.add(tokens=sum(chunk.tokens or 0 for chunk in chunks))
-    if vector_dtype == "float16":
-        reason = f"beyond float16: a number above {FLOAT16_MAX:.0f}; use --vector-dtype float32"
-        failures |= dict.fromkeys(
-            np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist(), reason
+        tokens = [run.window.tokens[run.chunks].sum() for run in runs if run.window.tokens is not None]
+        observer.tell(
+            observer.MiniBatchDone(
+                chunks=len(payloads),
+                tokens=int(sum(tokens)),
+                cost=int(costs.sum()),
+                padded=int(costs.max()) * len(costs),
+                seconds=time.monotonic() - begun,
+                waited=begun - handed_over,
+                calls=calls,
+            )
         )
-    if not failures:
-        return [EmbeddedBatch(chunks, vectors)]
-    good = [i for i in range(len(chunks)) if i not in failures]
-    results: list[EmbeddedBatch | DeadLetter] = []
-    if good:
-        results.append(EmbeddedBatch(tuple(chunks[i] for i in good), vectors[good]))
-    return results + [dead_letter(chunks[i].document, "embed", reason) for i, reason in failures.items()]
+    if vector_dtype == "float16":
+        beyond = np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist()
+        failures |= dict.fromkeys(beyond, _BEYOND)
+    return EmbeddedBatch(tuple(runs), vectors, failures)
 
 
 @functools.cache
@@ -60,7 +72,7 @@ def _model_threads(count: int) -> ThreadPoolExecutor:
 class _EmbedFn(beam.DoFn):
     """Gives mini-batches to a few threads and takes their results in order.
 
-    While the model works, this thread reads, tokenizes and writes. One mini-batch more than the threads can
+    While the model works, this thread reads, tokenizes and merges. One mini-batch more than the threads can
     work on is queued, so that none of them waits for this thread.
     """
 
@@ -70,54 +82,58 @@ class _EmbedFn(beam.DoFn):
 
     def setup(self) -> None:
         self._encoder = self._shared.acquire()
-        device = getattr(self._encoder.encoder, "device", "CPU")
+        device = self._encoder.encoder.device
         self._in_flight = policy.threads(cores=available_cores(), device=device).in_flight
         self._threads = _model_threads(self._in_flight)
         self._queue: collections.deque[Any] = collections.deque()
+        self._waiting = 0  # mini-batches in the queue
 
     def start_bundle(self) -> None:
-        for entry in self._queue:  # left by a bundle that failed
-            if isinstance(entry, Future):
-                entry.cancel()
-        self._queue.clear()
+        self._give_up()  # what a bundle that failed has left
 
     def process(self, batch: list[Any]) -> Iterator[Any]:
-        chunks = tuple(element for element in batch if isinstance(element, Chunk))
-        if chunks:
-            self._queue.append(
-                self._threads.submit(embed_mini_batch, self._encoder, chunks, self._vector_dtype)
-            )
+        runs = [element for element in batch if isinstance(element, Run)]
+        if runs:
+            work = (self._encoder, runs, self._vector_dtype, time.monotonic())
+            self._queue.append(self._threads.submit(embed_mini_batch, *work))
+            self._waiting += 1
         # Dead letters and markers wait their turn: a marker must come after its shard's vectors.
-        self._queue.extend(element for element in batch if not isinstance(element, Chunk))
+        self._queue.extend(element for element in batch if not isinstance(element, Run))
         yield from self._results(leave=self._in_flight + 1)
 
     def finish_bundle(self) -> Iterator[Any]:
         for element in self._results(leave=0):
-            first = element.chunks[0] if isinstance(element, EmbeddedBatch) else element
-            yield at_origin(element, first)
+            yield at_origin(element)
 
     def teardown(self) -> None:
-        for entry in getattr(self, "_queue", ()):  # there is none if the model could not be loaded
+        if hasattr(self, "_queue"):  # there is none if the model could not be loaded
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for entry in self._queue:
             if isinstance(entry, Future):
                 entry.cancel()
+        self._queue.clear()
+        self._waiting = 0
 
     def _results(self, *, leave: int) -> Iterator[Any]:
         """Yields what is ready at the head of the queue; waits only while more than `leave` are at work."""
         queue = self._queue
         while queue:
             head = queue[0]
-            if not isinstance(head, Future):
+            if isinstance(head, Future):
+                if not head.done() and self._waiting <= leave:
+                    return
+                self._waiting -= 1
+                queue.popleft()
+                yield head.result()
+            else:
                 yield queue.popleft()
-                continue
-            if not head.done() and sum(isinstance(entry, Future) for entry in queue) <= leave:
-                return
-            queue.popleft()
-            yield from head.result()
 
 
 @dataclasses.dataclass(eq=False)
 class EmbedMiniBatches(beam.PTransform):
-    """Mini-batches of chunks -> EmbeddedBatch; dead letters and end-of-shard markers pass, in order."""
+    """Mini-batches of runs -> EmbeddedBatch; dead letters and end-of-shard markers pass, in order."""
 
     encoder: SharedEncoder
     vector_dtype: str = "float32"

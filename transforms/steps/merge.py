@@ -3,156 +3,192 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
-from transforms.elements import Chunk, DeadLetter, EmbeddedBatch, Embedding, EndOfShard, ShardFailed
+from transforms import modality
+from transforms.elements import ChunkBlock, DeadLetters, EmbeddedBatch, EndOfShard, RowBlock, ShardFailed
 from transforms.errors import LedgerError
-from transforms.steps.windowed import at_origin
+from transforms.steps.chunk import dead_letter
+from transforms.steps.encoder import SharedEncoder
 
-# A model's vectors count as unit length within this.
-_UNIT = 1e-3
+# A sum of vectors that is shorter has no direction to scale: opposite ones cancel out.
+_NO_DIRECTION = 1e-3
 
 
-def merge_vectors(vectors: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Weighted mean of a document's chunk vectors, scaled to unit length if all of them have unit length.
+@dataclasses.dataclass(frozen=True, slots=True)
+class MergeConfig:
+    """How rows are made of chunks.
+
+    Attributes:
+      mode: mean, truncate or chunks (a row each).
+      keep_payload: whether the rows carry what was embedded.
+      modality: what the payloads are.
+    """
+
+    mode: str = "mean"
+    keep_payload: bool = False
+    modality: str = "text"
+
+
+def merge_vectors(
+    vectors: np.ndarray, weights: np.ndarray, owners: np.ndarray, *, unit_length: bool
+) -> np.ndarray:
+    """Weighted means of each document's chunk vectors.
 
     Args:
       vectors: float32 [chunks, dim].
       weights: [chunks], tokens of each chunk.
+      owners: int64 [chunks], ascending: which document a chunk is of.
+      unit_length: whether the model's vectors have length 1, and the means are to have it, too.
 
     Returns:
-      float32 [dim].
+      float32 [documents, dim]; the vector of a document of one chunk is that chunk's.
 
-    >>> merge_vectors(np.array([[2.0, 0.0], [0.0, 4.0]], np.float32), [3, 1]).tolist()
-    [1.5, 1.0]
+    >>> two = np.array([[2.0, 0.0], [0.0, 4.0]], np.float32)
+    >>> merge_vectors(two, np.array([3, 1]), np.array([0, 0]), unit_length=False).tolist()
+    [[1.5, 1.0]]
     """
-    wide = vectors.astype(np.float64)
-    mean = np.average(wide, axis=0, weights=np.maximum(np.asarray(weights, np.float64), 1e-9))
-    if np.all(np.abs(np.linalg.norm(wide, axis=1) - 1.0) < _UNIT):
-        length = np.linalg.norm(mean)
-        if length > _UNIT:  # opposite vectors cancel out; their sum has no direction to scale
-            mean = mean / length
-    return mean.astype(np.float32)
+    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+    counts = np.diff(np.append(firsts, len(owners)))
+    merged = vectors[firsts]
+    several = counts > 1
+    if several.any():
+        rows = np.flatnonzero(np.repeat(several, counts))
+        starts = np.concatenate([[0], np.cumsum(counts[several])[:-1]])
+        share = np.maximum(weights[rows].astype(np.float64), 1e-9)
+        sums = np.add.reduceat(vectors[rows].astype(np.float64) * share[:, None], starts, axis=0)
+        means = sums / np.add.reduceat(share, starts)[:, None]
+        if unit_length:
+            lengths = np.linalg.norm(means, axis=1, keepdims=True)
+            means = np.where(lengths > _NO_DIRECTION, means / np.maximum(lengths, _NO_DIRECTION), means)
+        merged[several] = means
+    return merged
 
 
-def rows_of(chunks: Sequence[Chunk], vectors: np.ndarray, mode: str) -> list[Embedding]:
-    """The output rows of one document, from all its chunks in order and their vectors [chunks, dim]."""
-    first = chunks[0]
-    if mode == "chunks":
-        return [
-            Embedding(
-                document=chunk.document,
-                vector=vector,
-                tokens=chunk.tokens,
-                tokens_dropped=chunk.dropped,
-                chunk=chunk.number,
-                start=chunk.start,
-                end=chunk.end,
-                last=chunk.number == chunk.count - 1,
-            )
-            for chunk, vector in zip(chunks, vectors, strict=True)
-        ]
-    vector = vectors[0] if len(chunks) == 1 else merge_vectors(vectors, [_weight(chunk) for chunk in chunks])
-    return [Embedding(first.document, vector, first.document_tokens, first.dropped)]
+class _OpenWindow:
+    """A window's vectors, as they come."""
 
+    def __init__(self, window: ChunkBlock, dim: int):
+        self.window = window
+        self.vectors = np.zeros((len(window.costs), dim), np.float32)
+        self.left = np.ones(len(window.costs), bool)
+        self.failures: dict[int, tuple[str, str]] = {}  # of chunks
 
-def _weight(chunk: Chunk) -> int:
-    return chunk.tokens if chunk.tokens is not None else len(chunk.text)
+    def add(self, chunks: np.ndarray, vectors: np.ndarray, failures: dict[int, tuple[str, str]]) -> None:
+        if not self.left[chunks].all():
+            raise LedgerError(f"shard {self.window.documents.shard_id}: a chunk was embedded twice")
+        self.vectors[chunks] = vectors
+        self.left[chunks] = False
+        self.failures |= {int(chunks[row]): failure for row, failure in failures.items()}
+
+    def rows(self, config: MergeConfig, *, unit_length: bool) -> tuple[RowBlock | None, DeadLetters | None]:
+        """The rows of the documents that are whole, and a dead letter for each that is not."""
+        window, block = self.window, self.window.documents
+        of = modality.get(config.modality)
+        dead: dict[int, tuple[str, str]] = {}  # a document dies once, however many of its chunks do
+        for chunk in sorted(self.failures):
+            dead.setdefault(int(window.owners[chunk]), self.failures[chunk])
+        letters = tuple(
+            dead_letter(block, row, stage="embed", kind=kind, detail=detail, of=of)
+            for row, (kind, detail) in dead.items()
+        )
+        found = DeadLetters(block.shard_id, letters) if letters else None
+        alive = np.ones(block.columns.num_rows, bool)
+        alive[list(dead)] = False
+        if not alive.any():
+            return None, found
+        chunks = np.flatnonzero(alive[window.owners])
+        owners = window.owners[chunks]
+        in_chunks = config.mode == "chunks"
+        rows = owners if in_chunks else np.flatnonzero(alive)
+
+        def pick(values: np.ndarray | None, which: np.ndarray) -> np.ndarray | None:
+            return None if values is None else values[which]
+
+        vectors = self.vectors[chunks]
+        if not in_chunks:
+            weights = window.tokens if window.tokens is not None else window.ends - window.starts
+            vectors = merge_vectors(vectors, weights[chunks], owners, unit_length=unit_length)
+        payloads = window.payloads if in_chunks else block.columns.column("payload")
+        kept = payloads.take(pa.array(chunks if in_chunks else rows)) if config.keep_payload else None
+        firsts = np.flatnonzero(np.diff(window.owners, prepend=-1))
+        return RowBlock(
+            shard_id=block.shard_id,
+            documents=int(alive.sum()),
+            columns=block.columns.drop_columns(["payload"]).take(pa.array(rows)),
+            vectors=vectors,
+            tokens=pick(window.tokens, chunks) if in_chunks else pick(window.document_tokens, rows),
+            dropped=pick(window.dropped, rows),
+            payloads=kept,
+            chunk=chunks - firsts[owners] if in_chunks else None,
+            start=window.starts[chunks] if in_chunks else None,
+            end=window.ends[chunks] if in_chunks else None,
+            origins=tuple(block.origins[i] for i in rows.tolist()) if block.origins else None,
+        ), found
 
 
 class _MergeFn(beam.DoFn):
-    """Collects a document's chunks, and passes documents on in input order once they are whole.
+    """Collects the vectors of a window, and passes its documents on in input order once it is whole.
 
-    What waits here is bounded by the ordering window: it is emptied as a whole before the next one fills.
+    Mini-batches come in the order of their windows, so at most two of them are open.
     """
 
-    def __init__(self, mode: str, ordered: bool):
-        self._mode = mode
-        self._ordered = ordered
+    def __init__(self, encoder: SharedEncoder, config: MergeConfig):
+        self._shared = encoder
+        self._config = config
+
+    def setup(self) -> None:
+        self._encoder = self._shared.acquire()
 
     def start_bundle(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parts: dict[int, list[tuple[Chunk, np.ndarray]]] = {}
-        self._dead: set[int] = set()
-        self._ready: dict[int, list[Embedding | DeadLetter]] = {}
-        self._next = 0
+        self._open: dict[int, _OpenWindow] = {}
 
     def process(self, element: Any) -> Iterator[Any]:
         if isinstance(element, EmbeddedBatch):
-            for chunk, vector in zip(element.chunks, element.vectors, strict=True):
-                self._add(chunk, vector)
-        elif isinstance(element, DeadLetter):
-            self._bury(element)
-        elif isinstance(element, EndOfShard):
-            yield from self._release()
-            if self._ready or self._next != element.documents:
-                raise LedgerError(
-                    f"shard {element.shard_id}: {element.documents} documents read, {self._next} merged"
-                )
-            self._reset()
-            yield element
+            yield from self._add(element)
             return
-        elif isinstance(element, ShardFailed):
-            self._reset()
-            yield element
-            return
-        yield from self._release()
+        if isinstance(element, ShardFailed):
+            self._open.clear()
+        if isinstance(element, EndOfShard):
+            self._check_whole(f"shard {element.shard_id}")
+        yield element
 
-    def finish_bundle(self) -> Iterator[Any]:
-        for element in self._release():
-            yield at_origin(element)
-        left = len(self._parts) + len(self._ready)
+    def finish_bundle(self) -> None:
+        self._check_whole("end of a bundle")
+
+    def _check_whole(self, where: str) -> None:
+        left = sum(int(window.left.sum()) for window in self._open.values())
         if left:
-            raise LedgerError(f"{left} documents were not whole at the end of a bundle")
+            raise LedgerError(f"{where}: {left} chunks were not embedded")
 
-    def _add(self, chunk: Chunk, vector: np.ndarray) -> None:
-        index = chunk.document.index
-        if index in self._dead:
-            return
-        if index in self._ready or (self._ordered and index < self._next):
-            raise LedgerError(f"document {chunk.document.doc_id!r}: one of its chunks came twice")
-        if chunk.count == 1:
-            self._ready[index] = list(rows_of([chunk], vector[None], self._mode))
-            return
-        parts = self._parts.setdefault(index, [])
-        parts.append((chunk, vector))
-        if len(parts) == chunk.count:
-            parts.sort(key=lambda part: part[0].number)
-            del self._parts[index]
-            rows = rows_of([part[0] for part in parts], np.stack([part[1] for part in parts]), self._mode)
-            self._ready[index] = list(rows)
-
-    def _bury(self, letter: DeadLetter) -> None:
-        """A document dies once, however many of its chunks do."""
-        if letter.index in self._dead:
-            return
-        self._dead.add(letter.index)
-        self._parts.pop(letter.index, None)
-        self._ready[letter.index] = [letter]
-
-    def _release(self) -> Iterator[Embedding | DeadLetter]:
-        if not self._ordered:
-            ready, self._ready = self._ready, {}
-            for elements in ready.values():
-                yield from elements
-            return
-        while self._next in self._ready:
-            yield from self._ready.pop(self._next)
-            self._next += 1
+    def _add(self, batch: EmbeddedBatch) -> Iterator[Any]:
+        first = 0
+        for run in batch.runs:
+            last = first + len(run.chunks)
+            number = run.window.number
+            if number not in self._open:
+                self._open[number] = _OpenWindow(run.window, batch.vectors.shape[1])
+            failures = {row - first: why for row, why in batch.failures.items() if first <= row < last}
+            self._open[number].add(run.chunks, batch.vectors[first:last], failures)
+            first = last
+        for number in sorted(self._open):
+            if not self._open[number].left.any():
+                unit_length = self._encoder.encoder.unit_length
+                rows, letters = self._open.pop(number).rows(self._config, unit_length=unit_length)
+                yield from (element for element in (rows, letters) if element is not None)
 
 
 @dataclasses.dataclass(eq=False)
 class MergeChunks(beam.PTransform):
-    """EmbeddedBatch -> Embedding, a row a document (or a chunk, in mode `chunks`), in input order."""
+    """EmbeddedBatch -> RowBlock, a row a document (or a chunk, in mode `chunks`), in input order."""
 
-    mode: str = "mean"
-    ordered: bool = True
+    encoder: SharedEncoder
+    config: MergeConfig
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        return batches | beam.ParDo(_MergeFn(self.mode, self.ordered))
+        return batches | beam.ParDo(_MergeFn(self.encoder, self.config))

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from apache_beam.utils.shared import Shared
 
-from transforms.encoder.hub import Encoder, HubEncoder, ModelConfig
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.hub import HubEncoder
+from transforms.encoder.protocol import Encoder
 from transforms.encoder.robust import RobustEncoder
 
 

@@ -1,0 +1,42 @@
+"""What the job needs of a loaded model, whatever it is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Encoder(Protocol):
+    """Payloads in, vectors out. Its methods may be called from several threads.
+
+    Attributes:
+      dim: length of a vector.
+      dtype: of the model's own numbers, before they become float32.
+      unit_length: whether its vectors have length 1, within what bfloat16 can tell.
+      window: the most tokens that it embeds at once, special tokens included; None if it does not say.
+      can_count: whether count_tokens works.
+      sample: a payload that it is known to embed.
+      digest: of its files.
+      device: CPU or GPU.
+      device_name: as the machine calls it.
+      device_memory: bytes of the GPU; None on a CPU, or where nobody tells.
+    """
+
+    dim: int
+    dtype: str
+    unit_length: bool
+    window: int | None
+    can_count: bool
+    sample: Any
+    digest: str
+    device: str
+    device_name: str
+    device_memory: int | None
+
+    def embed(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Returns float32 [len(payloads), dim]; NaN or infinity where the model makes them so."""
+
+    def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Returns int64 [len(payloads)]: tokens before truncation, special tokens included."""
