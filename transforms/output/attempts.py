@@ -11,8 +11,9 @@ import os
 import socket
 import time
 
-from transforms.output import layout
+from transforms.output import layout, ledger
 from transforms.output.folder import Folder
+from transforms.output.pending import process_token
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,35 +21,57 @@ class Attempt:
     """One attempt at a shard.
 
     Attributes:
+      job: the identity of the job that it belongs to.
       number: 1 for the first one.
       started: seconds since the epoch.
+      process: names the process among those of all machines.
     """
 
+    job: str
     number: int
     host: str
     pid: int
     started: float
+    process: str = ""
 
 
-def begin(folder: Folder, shard_id: str) -> int | None:
-    """Notes that this process begins a shard. Returns the attempt's number; None for a committed shard."""
-    if folder.read(layout.receipt(shard_id)) is not None:
+def begin(folder: Folder, shard_id: str, job: str) -> int | None:
+    """Notes that this process begins a shard. Returns the attempt's number; None for a committed shard.
+
+    What another job has left, its receipt too, does not count.
+    """
+    if ledger.committed(folder, shard_id, job) is not None:
         return None
-    before = read(folder, shard_id)
-    attempt = Attempt(before.number + 1 if before else 1, socket.gethostname(), os.getpid(), time.time())
-    folder.write(layout.attempt(shard_id), json.dumps(dataclasses.asdict(attempt)).encode())
-    return attempt.number
+    name = layout.attempt(shard_id)
+    first = _note(job, 1)
+    if folder.create_new(name, first):
+        return 1
+    before = read(folder, shard_id, job)
+    number = before.number + 1 if before else 1
+    folder.write(name, _note(job, number))
+    return number
 
 
-def read(folder: Folder, shard_id: str) -> Attempt | None:
-    """The last attempt at a shard that is not committed; None before the first."""
+def _note(job: str, number: int) -> bytes:
+    attempt = Attempt(job, number, socket.gethostname(), os.getpid(), time.time(), process_token())
+    return json.dumps(dataclasses.asdict(attempt)).encode()
+
+
+def read(folder: Folder, shard_id: str, job: str) -> Attempt | None:
+    """The job's last attempt at a shard that is not committed; None before the first."""
     data = folder.read(layout.attempt(shard_id))
     try:
-        return Attempt(**json.loads(data)) if data else None
+        attempt = Attempt(**json.loads(data)) if data else None
     except (ValueError, TypeError):  # somebody else's file: it is no more than a note
         return None
+    return attempt if attempt and attempt.job == job else None
 
 
-def end(folder: Folder, shard_id: str) -> None:
-    """Takes the note away: the shard is committed, or its file is bad."""
-    folder.delete(layout.attempt(shard_id))
+def end(folder: Folder, shard_id: str, job: str, number: int) -> None:
+    """Takes the note of this attempt away: the shard is committed, or its file is bad.
+
+    The note of a later attempt stays: the end of the job then looks at the shard more closely.
+    """
+    last = read(folder, shard_id, job)
+    if last is not None and (last.number, last.process) == (number, process_token()):
+        folder.delete(layout.attempt(shard_id))

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
-import shutil
 import tempfile
 import uuid
-from typing import Any, BinaryIO
+from typing import Any
 
 from transforms.output import layout
+from transforms.output.pending import PendingFile, process_token
 from transforms.storage import buckets
 from transforms.storage.files import is_local, list_remote, local_path, open_read
 from transforms.storage.retries import retried
-
-
-class HashingFile(io.RawIOBase):
-    """A write-only file that knows the SHA-256 and the length of what went through it."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._sha = hashlib.sha256()
-        self.bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        self._file.write(view)
-        self._sha.update(view)
-        self.bytes += len(view)
-        return len(view)
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def sha256(self) -> str:
-        return self._sha.hexdigest()
 
 
 class Folder:
@@ -60,9 +34,8 @@ class Folder:
     def create(self, name: str) -> PendingFile:
         """Begins a file that appears under its name only at `commit`."""
         if self.local:
-            temporary = self.join(
-                f"{layout.TEMPORARY}/{name.replace('/', '-')}.{os.getpid()}.{uuid.uuid4().hex}"
-            )
+            unique = f"{name.replace('/', '-')}.{process_token()}.{uuid.uuid4().hex}"
+            temporary = self.join(f"{layout.TEMPORARY}/{unique}")
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
             return PendingFile(open(temporary, "wb"), self.join(name), temporary)
         # Without a name: whatever kills this process, nothing is left on the disk.
@@ -74,34 +47,69 @@ class Folder:
         pending.file.write(data)
         pending.commit()
 
-    def read(self, name: str) -> bytes | None:
-        """Returns a file's bytes, or None where there is none."""
-        if self.local:
-            try:
-                with open(self.join(name), "rb") as f:
-                    return f.read()
-            except FileNotFoundError:
-                return None
-        if buckets.is_object(self.path):
-            return buckets.read_object(self.join(name))
-        return retried(lambda: self._read_remote(self.join(name)))
+    def create_new(self, name: str, data: bytes) -> bool:
+        """Writes a small file unless there is one of this name: of several writers one wins.
 
-    def _read_remote(self, path: str) -> bytes | None:
+        Returns:
+          Whether this call made the file.
+        """
+        if self.local:
+            pending = self.create(name)
+            pending.file.write(data)
+            return pending.commit_new()
+        if buckets.is_object(self.path):
+            return buckets.put_if_absent(self.join(name), data)
+        if self.read(name) is not None:  # Beam's file systems have no conditional writes
+            return False
+        self.write(name, data)
+        return True
+
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """A file's bytes, or its first ones (of one that is not empty); None where there is no file."""
+        path = self.join(name)
+        try:
+            if self.local:
+                with open(path, "rb") as f:
+                    return f.read(most)
+            if buckets.is_object(path):
+                return buckets.read_object(path) if most is None else buckets.read_head(path, most)
+        except FileNotFoundError:
+            return None
+        return retried(lambda: self._read_remote(path, most))
+
+    def _read_remote(self, path: str, most: int | None) -> bytes | None:
         if not _filesystems().exists(path):
             return None
         with open_read(path) as f:
-            return f.read()
+            return f.read(-1 if most is None else most)
 
     def names(self, folder: str = "") -> dict[str, int]:
         """Names and sizes of the files directly in a sub-folder; empty where it does not exist."""
         base = self.join(folder).rstrip("/")
         if self.local:
-            try:
-                return {e.name: e.stat().st_size for e in os.scandir(base) if e.is_file()}
-            except FileNotFoundError:
-                return {}
+            found: dict[str, int] = {}
+            with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                        if entry.is_file():
+                            found[entry.name] = entry.stat().st_size
+            return found
         below = [(file.path[len(base) + 1 :], file.size) for file in list_remote(f"{base}/")]
         return {name: size for name, size in below if name and "/" not in name}
+
+    def shards(self, folder: str) -> set[str]:
+        """Ids of the shards with a receipt, failure or attempt in its folder; other names are ignored."""
+        found = map(layout.shard_of_record, self.names(folder))
+        return {shard_id for shard_id in found if shard_id is not None}
+
+    def sha256(self, name: str) -> tuple[str, int] | None:
+        """Checksum and length of a file, read in blocks; None where there is none."""
+        try:
+            with open_read(self.join(name)) as f:
+                sha = hashlib.file_digest(f, "sha256")  # type: ignore[arg-type]  # BinaryIO has no readinto
+                return sha.hexdigest(), f.tell()
+        except FileNotFoundError:
+            return None
 
     def delete(self, name: str) -> None:
         """Deletes a file; one that is not there is no error."""
@@ -121,75 +129,11 @@ class Folder:
         """Deletes temporary files that a killed run left, or this process's own; returns how many."""
         if not self.local:
             return 0
-        mine = f".{os.getpid()}."
+        mine = f".{process_token()}."
         names = [n for n in self.names(layout.TEMPORARY) if not own or mine in n]
         for name in names:
             self.delete(f"{layout.TEMPORARY}/{name}")
         return len(names)
-
-
-class PendingFile:
-    """A file being written; it does not exist for readers before `commit`."""
-
-    def __init__(self, raw: BinaryIO, final: str, temporary: str | None = None):
-        self._raw, self._final, self._temporary = raw, final, temporary
-        self.file = HashingFile(raw)
-
-    def commit(self) -> None:
-        """Syncs or uploads, closes, and gives the file its final name."""
-        if self._temporary is None:
-            with self._raw:
-                if buckets.is_object(self._final):
-                    buckets.upload_object(self._raw, self._final)
-                else:
-                    retried(lambda: _upload(self._raw, self._final))
-            return
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.close()
-        folder = os.path.dirname(self._final)
-        os.makedirs(folder, exist_ok=True)
-        os.replace(self._temporary, self._final)
-        _sync_folder(folder)
-
-    def discard(self) -> None:
-        """Forgets what was written; does nothing after `commit`."""
-        self._raw.close()
-        if self._temporary is None:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)
-
-
-def _sync_folder(folder: str) -> None:
-    """A rename is durable only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _upload(local: BinaryIO, path: str) -> None:
-    """Uploads a whole file under its final name; a repetition overwrites it with the same bytes."""
-    from apache_beam.io.filesystem import CompressionTypes
-
-    local.seek(0)
-    # As it is: Beam would compress a .gz once more.
-    upload = _filesystems().create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
-    try:
-        shutil.copyfileobj(local, upload, 1 << 20)
-        upload.close()
-    except BaseException:
-        _never_close(upload)
-        raise
-
-
-def _never_close(upload: Any) -> None:
-    """Gives an upload up: closing it, as the garbage collector does, would publish half a file."""
-    for stream in (upload, getattr(upload, "raw", None)):
-        with contextlib.suppress(AttributeError):  # a BufferedWriter has no such slot, the stream in it has
-            stream.close = lambda: None  # type: ignore[union-attr]
 
 
 def _filesystems() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 SUCCESS = "_SUCCESS"
 DEAD_LETTERS = "_dead_letters"
 STATE = "_embedbeam"
@@ -14,6 +16,9 @@ FAILURES = f"{STATE}/failures"
 ATTEMPTS = f"{STATE}/attempts"
 TEMPORARY = f"{STATE}/tmp"
 EXTENSIONS = {"parquet": ".parquet", "tfrecord": ".tfrecord"}
+
+_RECORD = re.compile(r"([0-9a-f]{16})\.json")
+_PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")
 
 
 def part(shard_id: str, extension: str) -> str:
@@ -34,3 +39,19 @@ def attempt(shard_id: str) -> str:
 
 def failure(shard_id: str) -> str:
     return f"{FAILURES}/{shard_id}.json"
+
+
+def shard_of_record(name: str) -> str | None:
+    """The shard of a receipt, failure or attempt; None for any other name (.nfs0001, x.tmp).
+
+    >>> shard_of_record("0123456789abcdef.json"), shard_of_record(".nfs0001")
+    ('0123456789abcdef', None)
+    """
+    found = _RECORD.fullmatch(name)
+    return found[1] if found else None
+
+
+def shard_of_part(name: str) -> str | None:
+    """The shard of a part file or of a file of dead letters; None for a name that is not ours."""
+    found = _PART.fullmatch(name)
+    return found[1] if found else None

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from transforms.elements import Embedding
-from transforms.output.kept import BYTES_TYPES, FLOAT_TYPES, PLAIN_TYPES, TEXT_TYPES, arrow_type
+from transforms.elements import RowBlock
+from transforms.output.kept import PLAIN_TYPES, arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "BYTES_TYPES",
-    "FLOAT16_MAX",
-    "FLOAT_TYPES",
-    "RESERVED",
-    "TEXT_TYPES",
-    "RowSchema",
-    "arrow_schema",
-    "arrow_type",
-    "columns",
-    "stack_vectors",
-]
-
-_ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position")
+_ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint")
 _IN_CHUNKS = ("chunk", "start", "end")
 RESERVED = frozenset((*_ALWAYS, *_IN_CHUNKS, "text"))
 FLOAT16_MAX = 65504.0  # the largest finite float16
@@ -70,15 +57,6 @@ class RowSchema:
             seen.add(name)
             _check_type_name(name, kind)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, for the plan file."""
-        return dataclasses.asdict(self) | {"kept": [list(pair) for pair in self.kept]}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> RowSchema:
-        """The schema that `to_json` wrote."""
-        return cls(**{**plain, "kept": tuple((name, kind) for name, kind in plain["kept"])})
-
 
 def _check_type_name(name: str, kind: str) -> None:
     if kind in PLAIN_TYPES:  # known without loading pyarrow
@@ -105,6 +83,7 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
         pa.field("tokens_dropped", pa.int32()),
         pa.field("source", pa.string(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),
+        pa.field("fingerprint", pa.binary(16), nullable=False),
     ]
     if schema.chunks:
         fields.append(pa.field("chunk", pa.int32(), nullable=False))
@@ -115,61 +94,64 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
     return pa.schema(fields, metadata=dict(metadata))
 
 
-def columns(schema: RowSchema, rows: Sequence[Embedding]) -> dict[str, list[Any]]:
-    """The rows' values by column, in column order, without the vectors."""
-    documents = [row.document for row in rows]
-    values: dict[str, list[Any]] = {
-        "doc_id": [document.doc_id for document in documents],
-        "tokens": [row.tokens for row in rows],
-        "tokens_dropped": [row.tokens_dropped for row in rows],
-        "source": [document.source for document in documents],
-        "position": [document.position for document in documents],
-    }
-    if schema.chunks:
-        values |= {"chunk": [row.chunk for row in rows]}
-        values |= {"start": [row.start for row in rows], "end": [row.end for row in rows]}
-    if schema.keep_text:
-        texts = [document.text for document in documents]
-        if schema.chunks:  # start and end count characters of the document
-            texts = [text[row.start : row.end] for text, row in zip(texts, rows, strict=True)]
-        values["text"] = texts
-    for name, _ in schema.kept:
-        values[name] = [document.kept.get(name) for document in documents]
-    return values
+def record_batch(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.RecordBatch:
+    """A block's rows in the columns of the output; float32 vectors are not copied.
 
-
-def stack_vectors(schema: RowSchema, rows: Sequence[Embedding], *, out: np.ndarray) -> None:
-    """Copies the rows' vectors into `out`, [len(rows), dim] of the schema's dtype, C-contiguous.
+    Args:
+      schema: the columns.
+      arrow: arrow_schema of it.
+      block: rows, with payloads where the text is a column.
 
     Raises:
-      ValueError: naming the document, for a vector of another shape, or one that float16 cannot hold.
+      ValueError: the vectors are of another length; or, naming the document, float16 cannot hold one.
     """
-    vectors = [row.vector for row in rows]
-    if not vectors:
-        return
-    flat = np.empty(out.size, np.float32) if schema.vector_dtype == "float16" else out.reshape(-1)
-    # Not by shape: len takes half the time, and concatenate itself refuses other ranks than out's.
-    if set(map(len, vectors)) != {schema.dim}:
-        raise _wrong_shape(schema, rows)
-    try:
-        np.concatenate(vectors, out=flat, casting="same_kind")
-    except ValueError as e:
-        raise _wrong_shape(schema, rows) from e
-    if schema.vector_dtype == "float32":
-        return
-    block = flat.reshape(out.shape)
-    fits = (np.abs(block) <= FLOAT16_MAX).all(axis=1)  # False for NaN too
-    if not fits.all():
-        row = int(np.argmin(fits))
-        value = block[row][~(np.abs(block[row]) <= FLOAT16_MAX)][0]
-        raise ValueError(
-            f"document {rows[row].doc_id!r}: its vector holds {value}, and float16 ends at "
-            f"{FLOAT16_MAX:.0f}; write float32 vectors"
-        )
-    out[...] = block
+    import pyarrow as pa
+
+    rows, dim = block.vectors.shape
+    if dim != schema.dim:
+        raise ValueError(f"expected vectors of shape [{rows}, {schema.dim}], got [{rows}, {dim}]")
+    doc_id, source, position, _, fingerprint, *kept = block.columns.columns
+    columns = [
+        doc_id,
+        _vectors(schema, arrow, block),
+        block.tokens,
+        block.dropped,
+        source,
+        position,
+        fingerprint,
+    ]
+    if schema.chunks:
+        columns += [block.chunk, block.start, block.end]
+    if schema.keep_text:
+        columns.append(block.payloads)
+    columns += kept
+    arrays = [_array(column, field, rows) for column, field in zip(columns, arrow, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow)
 
 
-def _wrong_shape(schema: RowSchema, rows: Sequence[Embedding]) -> ValueError:
-    wrong = next(row for row in rows if row.vector.shape != (schema.dim,))
-    shape = list(wrong.vector.shape)
-    return ValueError(f"document {wrong.doc_id!r}: expected a vector of shape [{schema.dim}], got {shape}")
+def _array(column: pa.Array | np.ndarray | None, field: pa.Field, rows: int) -> pa.Array:
+    import pyarrow as pa
+
+    if column is None:  # the model cannot count
+        return pa.nulls(rows, field.type)
+    array = pa.array(column) if isinstance(column, np.ndarray) else column
+    return array if array.type == field.type else array.cast(field.type)
+
+
+def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Array:
+    import pyarrow as pa
+
+    vectors = np.ascontiguousarray(block.vectors, np.float32)
+    if schema.vector_dtype == "float16":
+        fits = (np.abs(vectors) <= FLOAT16_MAX).all(axis=1)  # False for NaN too
+        if not fits.all():
+            row = int(np.argmin(fits))
+            value = vectors[row][~(np.abs(vectors[row]) <= FLOAT16_MAX)][0]
+            raise ValueError(
+                f"document {block.columns.column(0)[row].as_py()!r}: its vector holds {value}, and float16 "
+                f"ends at {FLOAT16_MAX:.0f}; write float32 vectors"
+            )
+        vectors = vectors.astype(np.float16)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.reshape(-1)), type=arrow.field("embedding").type
+    )

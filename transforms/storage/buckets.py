@@ -51,6 +51,9 @@ class S3:
         blocks = TransferConfig(multipart_threshold=_BLOCK, multipart_chunksize=_BLOCK, use_threads=False)
         self.client.upload_fileobj(file, bucket, key, {"ContentType": _KIND}, Config=blocks)
 
+    def create(self, bucket: str, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=_KIND, IfNoneMatch="*")
+
     def delete(self, bucket: str, key: str) -> None:
         self.client.delete_object(Bucket=bucket, Key=key)
 
@@ -87,6 +90,10 @@ class GCS:
             {"retry": self._block_again} if size > _BLOCK else {}
         )  # a block rather than all of a large file
         blob.upload_from_file(file, size=size, content_type=_KIND, **{**self._once, **again})
+
+    def create(self, bucket: str, key: str, data: bytes) -> None:
+        blob = self.client.bucket(bucket).blob(key)
+        blob.upload_from_string(data, content_type=_KIND, if_generation_match=0, **self._once)
 
     def delete(self, bucket: str, key: str) -> None:
         self.client.bucket(bucket).blob(key).delete(**self._once)
@@ -162,6 +169,8 @@ def _ask(path: str, operation: Callable[[S3 | GCS, str, str], _T]) -> _T:
         status = status_of(e)
         if status == 404 and s3_code(e) != "NoSuchBucket":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from e
+        if status in (409, 412):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from e
         if status in (401, 403):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from e
         raise EmbedbeamError(
@@ -211,6 +220,15 @@ def upload_object(file: BinaryIO, path: str) -> None:
         store.upload(bucket, key, file, size)
 
     _ask(path, upload)
+
+
+def put_if_absent(path: str, data: bytes) -> bool:
+    """Writes a small object unless there is one of this name; returns whether this call made it."""
+    try:
+        _ask(path, lambda store, bucket, key: store.create(bucket, key, data))
+    except FileExistsError:
+        return False
+    return True
 
 
 def open_object(path: str) -> BinaryIO:

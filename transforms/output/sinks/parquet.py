@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from transforms.elements import Embedding
-from transforms.output.schema import BYTES_TYPES, TEXT_TYPES, RowSchema, arrow_schema, columns, stack_vectors
+from transforms.output.kept import BYTES_TYPES, TEXT_TYPES
+from transforms.output.schema import RowSchema, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_BYTES = 64 << 20
+# Bytes of a float apart, those of the same rank together: what makes signs and exponents compress. Writes as
+# fast as plain zstd and a tenth smaller: docs/benchmarks.md, "Parquet encoding of vectors".
+VECTOR_ENCODING: dict[str, Any] = {"encoding": "BYTE_STREAM_SPLIT", "compression": "zstd", "level": 1}
+_VECTORS = "embedding.list.element"  # as Parquet calls the column
 
 
 class ParquetSink:
@@ -21,8 +25,7 @@ class ParquetSink:
 
     Vectors are a FixedSizeList without dictionary or statistics; pages are compressed with zstd. A row
     group ends with the row that fills it: a row weighs its vector, a fixed share for its numbers, and the
-    characters of its text and kept strings, so where none of these is written the cut depends on the schema
-    alone. At most one row group is held in memory.
+    bytes of its id, its text and its kept strings. At most one row group is held in memory.
     """
 
     def __init__(
@@ -42,47 +45,50 @@ class ParquetSink:
         """
         import pyarrow.parquet as pq
 
-        self._schema = schema
         self._arrow = arrow_schema(schema, metadata)
-        self._row_weight = schema.dim * np.dtype(schema.vector_dtype).itemsize + 64 + 16 * len(schema.kept)
+        self._row_weight = schema.dim * np.dtype(schema.vector_dtype).itemsize + 80 + 16 * len(schema.kept)
         self._group_weight = row_group_bytes
-        self._unbounded = ["text"] if schema.keep_text else []
-        self._unbounded += [name for name, kind in schema.kept if kind in TEXT_TYPES + BYTES_TYPES]
-        self._values: dict[str, list[Any]] = {}
-        self._rows = 0
-        self._weight = 0
+        kinds = dict(schema.kept)
+        self._unbounded = ["doc_id"] + (["text"] if schema.keep_text else [])
+        self._unbounded += [name for name, kind in kinds.items() if kind in TEXT_TYPES + BYTES_TYPES]
         most_rows = -(-row_group_bytes // self._row_weight)
         self._vectors = np.empty((most_rows, schema.dim), schema.vector_dtype)  # its pages come with the rows
-        text_columns = ["source"] + [name for name, kind in schema.kept if kind in TEXT_TYPES]
+        self._others: list[pa.RecordBatch] = []
+        self._rows = self._weight = 0
+        names = [name for name in self._arrow.names if name != "embedding"]
         self._writer = pq.ParquetWriter(
             file,
             self._arrow,
-            compression="zstd",
-            use_dictionary=text_columns,
+            compression={**dict.fromkeys(names, "zstd"), _VECTORS: VECTOR_ENCODING["compression"]},
+            compression_level={_VECTORS: VECTOR_ENCODING["level"]},
+            use_dictionary=["source"] + [name for name, kind in kinds.items() if kind in TEXT_TYPES],
+            column_encoding={_VECTORS: VECTOR_ENCODING["encoding"]},
             # Bounds of a float or of a long text prune nothing, and computing them takes time.
-            write_statistics=[name for name in self._arrow.names if name not in ("embedding", "text")],
+            write_statistics=[name for name in names if name not in ("text", "fingerprint")],
         )
 
-    def write(self, rows: Sequence[Embedding]) -> None:
+    def write(self, batch: pa.RecordBatch) -> None:
         """Appends rows; how they are spread over calls makes no difference to the file.
 
-        Raises:
-          ValueError: naming the document, for a vector or a text that the file cannot hold.
+        Args:
+          batch: of the schema's own columns and types.
         """
-        values = columns(self._schema, rows)
-        weights = np.full(len(rows), self._row_weight)
+        import pyarrow.compute as pc
+
+        weights = np.full(batch.num_rows, self._row_weight)
         for name in self._unbounded:
-            weights += np.fromiter((len(value) if value else 0 for value in values[name]), int, len(rows))
+            weights += pc.binary_length(batch.column(name)).fill_null(0).to_numpy()
         total = np.cumsum(weights)  # weight of the rows up to and with each
+        at = self._arrow.get_field_index("embedding")
+        vectors = batch.column(at).flatten().to_numpy().reshape(batch.num_rows, -1)
+        others = batch.remove_column(at)
         begin = 0
-        while begin < len(rows):
+        while begin < batch.num_rows:
             written = int(total[begin - 1]) if begin else 0
             full = int(np.searchsorted(total, self._group_weight - self._weight + written))
-            end = min(full + 1, len(rows))
-            target = self._vectors[self._rows : self._rows + end - begin]
-            stack_vectors(self._schema, rows[begin:end], out=target)
-            for name, column in values.items():
-                self._values.setdefault(name, []).extend(column[begin:end])
+            end = min(full + 1, batch.num_rows)
+            self._vectors[self._rows : self._rows + end - begin] = vectors[begin:end]
+            self._others.append(others.slice(begin, end - begin))
             self._rows += end - begin
             self._weight += int(total[end - 1]) - written
             if self._weight >= self._group_weight:
@@ -104,29 +110,11 @@ class ParquetSink:
     def _end_row_group(self) -> None:
         import pyarrow as pa
 
-        arrays = [self._array(field) for field in self._arrow]
-        table = pa.Table.from_arrays(arrays, schema=self._arrow)
-        self._writer.write_table(table, row_group_size=self._rows)
-        self._values, self._rows, self._weight = {}, 0, 0
-
-    def _array(self, field: pa.Field) -> pa.Array:
-        import pyarrow as pa
-
-        if field.name == "embedding":
-            flat = pa.array(self._vectors[: self._rows].reshape(-1))  # shares the buffer, no copy
-            return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
-        try:
-            return pa.array(self._values[field.name], field.type)
-        except (pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError) as e:
-            raise ValueError(f"column {field.name!r}, {self._culprit(field)}: {e}") from e
-
-    def _culprit(self, field: pa.Field) -> str:
-        """Which document's value Arrow does not take."""
-        import pyarrow as pa
-
-        for doc_id, value in zip(self._values["doc_id"], self._values[field.name], strict=True):
-            try:
-                pa.scalar(value, type=field.type)
-            except (pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError):
-                return f"document {doc_id!r}"
-        return f"{self._rows} documents"
+        # One chunk a column: where pages are cut depends on chunks too.
+        table = pa.Table.from_batches(self._others).combine_chunks()
+        flat = pa.array(self._vectors[: self._rows].reshape(-1))  # shares the buffer, no copy
+        field = self._arrow.field("embedding")
+        vectors = pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+        table = table.add_column(self._arrow.get_field_index("embedding"), field, vectors)
+        self._writer.write_table(table.cast(self._arrow), row_group_size=self._rows)
+        self._others, self._rows, self._weight = [], 0, 0

@@ -13,14 +13,18 @@ import functools
 import gzip as gzip_module
 import itertools
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 
-from transforms.elements import Embedding
-from transforms.output.schema import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES, RowSchema, columns, stack_vectors
+from transforms.formats.crc import masked
+from transforms.output.kept import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
+from transforms.output.schema import RowSchema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _AT_ONCE = 1024  # rows encoded before they are written; bounds the memory that a large write takes
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"  # fields 1, 2, 3 of Feature
@@ -45,13 +49,11 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-_VARINTS = tuple(varint(number) for number in range(4096))
-
-
 def _sized(message: bytes) -> bytes:
     return varint(len(message)) + message
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _entry_head(name: str, kind: bytes, size: int) -> bytes:
     """What comes before the `size` bytes of content in a features map entry, `{name: Feature}`."""
     inner = _LENGTH_DELIMITED_1 + varint(size)  # BytesList.value, or the packed numbers
@@ -60,76 +62,39 @@ def _entry_head(name: str, kind: bytes, size: int) -> bytes:
     return _LENGTH_DELIMITED_1 + varint(len(entry) + size) + entry
 
 
-def _bytes_encoder(name: str, to_bytes: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    head = functools.lru_cache(maxsize=4096)(functools.partial(_entry_head, name, _BYTES_LIST))
-
-    def encode(value: Any) -> bytes:
-        if value is None:
-            return b""
-        content = to_bytes(value)
-        return head(len(content)) + content
-
-    return encode
-
-
-def _int_encoder(name: str) -> Callable[[Any], bytes]:
-    heads = [_entry_head(name, _INT64_LIST, size) for size in range(11)]
-
-    def encode(value: int | None) -> bytes:
-        if value is None:
-            return b""
-        content = _VARINTS[value] if 0 <= value < len(_VARINTS) else varint(value)
-        return heads[len(content)] + content
-
-    return encode
-
-
-def _float_encoder(name: str) -> Callable[[Any], bytes]:
-    head = _entry_head(name, _FLOAT_LIST, 4)
-
-    def encode(value: float | None) -> bytes:
-        if value is None:
-            return b""
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a tf.train.Example
-            return head + np.asarray(value, "<f4").tobytes()
-
-    return encode
-
-
 def _text(value: Any) -> bytes:
     """Dates and times as isoformat, all else (decimals, durations) as str()."""
     return (value.isoformat() if hasattr(value, "isoformat") else str(value)).encode()
 
 
-def _encoders(schema: RowSchema) -> dict[str, Callable[[Any], bytes]]:
-    """By column, without the vector: what turns a value into its bytes in a record, none for None."""
-    fixed = {"doc_id": "string", "tokens": "int64", "tokens_dropped": "int64"}
-    fixed |= {"source": "string", "position": "int64"}
-    fixed |= dict.fromkeys(("chunk", "start", "end"), "int64") if schema.chunks else {}
-    fixed |= {"text": "string"} if schema.keep_text else {}
-    encoders: dict[str, Callable[[Any], bytes]] = {}
-    for name, kind in itertools.chain(fixed.items(), schema.kept):
-        if kind in _INT_TYPES:
-            encoders[name] = _int_encoder(name)
-        elif kind in FLOAT_TYPES:
-            encoders[name] = _float_encoder(name)
-        elif kind in BYTES_TYPES or kind.startswith("fixed_size_binary"):
-            encoders[name] = _bytes_encoder(name, bytes)
-        else:
-            encoders[name] = _bytes_encoder(name, str.encode if kind in TEXT_TYPES else _text)
-    return encoders
+def _entries(name: str, kind: str, column: pa.Array) -> list[bytes]:
+    """A column's entries in the records' feature maps, one a row; b"" for a null."""
+    if kind in FLOAT_TYPES:
+        head = _entry_head(name, _FLOAT_LIST, 4)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a tf.train.Example
+            packed = column.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+        there = column.is_valid().to_pylist()
+        return [head + packed[4 * row : 4 * row + 4] if there[row] else b"" for row in range(len(there))]
+    # Values that are there again and again (sources, zeros) are encoded once.
+    encoded = column.dictionary_encode()
+    values = encoded.dictionary
+    if kind in _INT_TYPES:
+        contents = [varint(value) for value in values.to_pylist()]
+    elif kind in TEXT_TYPES or kind in BYTES_TYPES or kind.startswith("fixed_size_binary"):
+        contents = values.cast("large_binary").to_pylist()
+    else:
+        contents = [_text(value) for value in values.to_pylist()]
+    feature = _INT64_LIST if kind in _INT_TYPES else _BYTES_LIST
+    entries = [_entry_head(name, feature, len(content)) + content for content in contents]
+    return [b"" if row is None else entries[row] for row in encoded.indices.to_pylist()]
 
 
-def _masked(crc: int) -> int:
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFF_FFFF
-
-
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 14)
 def _frame_head(size: int) -> tuple[bytes, int]:
     """What precedes `size` bytes of features in a file, and the checksum of its part inside the record."""
     record_head = _LENGTH_DELIMITED_1 + varint(size)
     length = struct.pack("<Q", len(record_head) + size)
-    frame = length + struct.pack("<I", _masked(google_crc32c.value(length)))
+    frame = length + struct.pack("<I", masked(google_crc32c.value(length)))
     return frame + record_head, google_crc32c.value(record_head)
 
 
@@ -154,53 +119,50 @@ class TFRecordSink:
           gzip: compress, without name and time, so that the same rows give the same bytes.
         """
         del metadata
-        self._schema = schema
         self._gzip = gzip_module.GzipFile("", "wb", 6, file, mtime=0) if gzip else None
         self._file: Any = self._gzip or file
-        self._encoders = _encoders(schema)
         single = schema.vector_dtype == "float32"
-        self._dtype = np.dtype("<f4" if single else "<f2")
+        self._vector_dtype = np.dtype("<f4" if single else "<f2")
+        self._vector_bytes = schema.dim * self._vector_dtype.itemsize
         kind = _FLOAT_LIST if single else _BYTES_LIST
-        self._vector_bytes = schema.dim * self._dtype.itemsize
         self._vector_head = _entry_head("embedding", kind, self._vector_bytes)
+        self._kept = dict(schema.kept)
 
-    def write(self, rows: Sequence[Embedding]) -> None:
+    def write(self, batch: pa.RecordBatch) -> None:
         """Appends rows.
 
-        Raises:
-          ValueError: naming the document, for a vector or a text that the file cannot hold.
+        Args:
+          batch: of the schema's own columns and types.
         """
-        for begin in range(0, len(rows), _AT_ONCE):
-            self._file.write(b"".join(self._records(rows[begin : begin + _AT_ONCE])))
+        for begin in range(0, batch.num_rows, _AT_ONCE):
+            self._file.write(self._records(batch.slice(begin, _AT_ONCE)))
 
     def close(self) -> None:
         """Ends the compressed stream, if there is one; the file stays open."""
         if self._gzip:
             self._gzip.close()
 
-    def _records(self, rows: Sequence[Embedding]) -> list[bytes]:
-        vectors = np.empty((len(rows), self._schema.dim), self._dtype)
-        stack_vectors(self._schema, rows, out=vectors)
-        packed = vectors.tobytes()
-        size = self._vector_bytes
-        parts = [self._encode(name, column, rows) for name, column in columns(self._schema, rows).items()]
-        doc_ids, *others = parts
-        slices = (packed[start : start + size] for start in range(0, len(packed), size))
-        records: list[bytes] = []
-        extend, pack = google_crc32c.extend, struct.Struct("<I").pack
-        for doc_id, vector, *more in zip(doc_ids, slices, *others, strict=True):
-            features = b"".join((doc_id, self._vector_head, vector, *more))
-            head, crc = _frame_head(len(features))
-            records += (head, features, pack(_masked(extend(crc, features))))
-        return records
+    def _records(self, batch: pa.RecordBatch) -> bytes:
+        parts: list[Iterable[bytes]] = []
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            if field.name == "embedding":
+                parts += [itertools.repeat(self._vector_head, batch.num_rows), self._vectors(column)]
+            else:
+                kind = self._kept.get(field.name, str(field.type))
+                parts.append(_entries(field.name, kind, column))
+        features = [b"".join(entries) for entries in zip(*parts, strict=True)]
+        heads = [_frame_head(len(some)) for some in features]
+        extend = google_crc32c.extend
+        crcs = [extend(crc, some) for (_, crc), some in zip(heads, features, strict=True)]
+        stored = masked(np.array(crcs, np.uint64)).astype("<u4").tobytes()
+        ends = [stored[at : at + 4] for at in range(0, len(stored), 4)]
+        frames = zip((head for head, _ in heads), features, ends, strict=True)
+        return b"".join(itertools.chain.from_iterable(frames))
 
-    def _encode(self, name: str, column: list[Any], rows: Sequence[Embedding]) -> list[bytes]:
-        encode = self._encoders[name]
-        try:
-            return [encode(value) for value in column]
-        except UnicodeEncodeError as e:
-            wrong = column.index(e.object)
-            raise ValueError(f"column {name!r}, document {rows[wrong].doc_id!r}: {e}") from e
+    def _vectors(self, column: pa.Array) -> list[bytes]:
+        packed = column.flatten().to_numpy().astype(self._vector_dtype, copy=False).tobytes()
+        size = self._vector_bytes
+        return [packed[at : at + size] for at in range(0, len(packed), size)]
 
 
 def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
@@ -220,7 +182,7 @@ def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
     else:
         spec["embedding"] = string | {"decode_raw": {"dtype": "float16", "shape": [schema.dim]}}
     spec |= {name: int64 | {"default": -1} for name in ("tokens", "tokens_dropped")}
-    spec |= {"source": dict(string), "position": dict(int64)}
+    spec |= {"source": dict(string), "position": dict(int64), "fingerprint": dict(string)}
     if schema.chunks:
         spec |= {name: dict(int64) for name in ("chunk", "start", "end")}
     if schema.keep_text:

@@ -1,0 +1,146 @@
+"""The books of an output folder: receipts of committed shards, and notes of those whose files are bad."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from transforms.elements import ShardFailed, ShardReceipt
+from transforms.errors import LedgerError
+from transforms.output import layout
+from transforms.output.folder import Folder
+
+
+def to_json(record: ShardReceipt | ShardFailed, **more: str) -> bytes:
+    text = json.dumps(more | dataclasses.asdict(record), indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def read_receipt(folder: Folder, shard_id: str) -> ShardReceipt | None:
+    """A shard's receipt, whosever it is; None where there is none.
+
+    Raises:
+      LedgerError: the file is none.
+    """
+    name = layout.receipt(shard_id)
+    data = folder.read(name)
+    if data is None:
+        return None
+    try:
+        return ShardReceipt(**json.loads(data))
+    except (ValueError, TypeError) as e:
+        raise LedgerError(f"{folder.join(name)}: not a receipt ({e}); delete it and run the job again") from e
+
+
+def committed(folder: Folder, shard_id: str, job: str) -> ShardReceipt | None:
+    """The receipt of a shard that this job has committed; None for one of another job too."""
+    receipt = read_receipt(folder, shard_id)
+    return receipt if receipt is not None and receipt.job == job else None
+
+
+def read_receipts(folder: Folder, job: str, shard_ids: Iterable[str] | None = None) -> list[ShardReceipt]:
+    """A job's receipts of these shards (or of all that have one), in order of id; others' are left out."""
+    ids = sorted(folder.shards(layout.RECEIPTS) if shard_ids is None else shard_ids)
+    count = 16 if folder.local else 64
+    size = 1 + len(ids) // (4 * count)  # handing a single name to a thread costs more than a local read
+    blocks = [ids[i : i + size] for i in range(0, len(ids), size)]
+    with ThreadPoolExecutor(count) as threads:
+        read = threads.map(lambda block: [committed(folder, shard_id, job) for shard_id in block], blocks)
+        return [receipt for block in read for receipt in block if receipt is not None]
+
+
+def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:
+    """Deletes the receipts that are not among a job's own, so that their shards are embedded anew."""
+    others = folder.shards(layout.RECEIPTS) - {receipt.shard_id for receipt in own}
+    for shard_id in others:
+        folder.delete(layout.receipt(shard_id))
+    return len(others)
+
+
+def write_receipt(folder: Folder, receipt: ShardReceipt) -> ShardReceipt:
+    """Commits a shard whose files have their names already. Returns the receipt that stands.
+
+    Two attempts may write at once, and other bytes (a mini-batch was halved in one of them). The first receipt
+    stands if its files do; if the second attempt's files came last, its receipt takes the place. An attempt
+    that dies between its part and its receipt leaves a note of itself, and `unpaired` looks at its shard.
+
+    Raises:
+      LedgerError: the files are of neither.
+    """
+    name, data = layout.receipt(receipt.shard_id), to_json(receipt)
+    if folder.create_new(name, data):
+        return receipt
+    first = committed(folder, receipt.shard_id, receipt.job)
+    if first is not None and (_files(first) == _files(receipt) or is_paired(folder, first)):
+        return first
+    if is_paired(folder, receipt):
+        folder.write(name, data)
+        return receipt
+    folder.delete(name)
+    raise LedgerError(f"shard {receipt.shard_id}: several attempts wrote it at once; none of them counts")
+
+
+def _files(receipt: ShardReceipt) -> tuple[str | None, str | None]:
+    return receipt.part_sha256, receipt.dead_letters_sha256
+
+
+def is_paired(folder: Folder, receipt: ShardReceipt) -> bool:
+    """Whether the files under a shard's names are, byte for byte, those that its receipt was written for."""
+    part = folder.sha256(receipt.part) if receipt.part else None
+    letters = folder.sha256(layout.dead_letters(receipt.shard_id)) if receipt.dead_letters else None
+    return _files(receipt) == (part and part[0], letters and letters[0])
+
+
+def unpaired(folder: Folder, receipts: Sequence[ShardReceipt]) -> ShardReceipt | None:
+    """A receipt whose files another attempt has written over; None if there is none.
+
+    Only shards that were begun more than once are read: the size is enough for the others.
+    """
+    begun = folder.shards(layout.ATTEMPTS)
+    doubtful = [receipt for receipt in receipts if receipt.attempt > 1 or receipt.shard_id in begun]
+    with ThreadPoolExecutor(16) as threads:
+        for receipt, paired in zip(
+            doubtful, threads.map(lambda one: is_paired(folder, one), doubtful), strict=True
+        ):
+            if not paired:
+                return receipt
+    return None
+
+
+def write_failure(folder: Folder, failed: ShardFailed, job: str) -> None:
+    """Notes that a shard's file is bad, unless another attempt could read it and has committed the shard."""
+    if committed(folder, failed.shard_id, job) is None:
+        folder.write(layout.failure(failed.shard_id), to_json(failed, job=job))
+
+
+def read_failures(folder: Folder, job: str) -> list[ShardFailed]:
+    """A job's shards whose files could not be read, in order of source; without those committed since."""
+    ids = sorted(folder.shards(layout.FAILURES))
+    done = folder.shards(layout.RECEIPTS) if ids else set()
+    failures = []
+    for shard_id in ids:
+        record = json.loads(folder.read(layout.failure(shard_id)) or b"{}")
+        if record.pop("job", None) == job and shard_id not in done:
+            failures.append(ShardFailed(**record))
+    return sorted(failures, key=lambda failure: failure.source)
+
+
+def total(values: Iterable[int | None]) -> int | None:
+    """A sum that is unknown where one of its parts is."""
+    known = 0
+    for value in values:
+        if value is None:
+            return None
+        known += value
+    return known
+
+
+def by_reason(receipts: Iterable[ShardReceipt]) -> dict[str, int]:
+    """Dead letters by reason, the most common first."""
+    reasons: collections.Counter[str] = collections.Counter()
+    for receipt in receipts:
+        reasons.update(receipt.dead_letters)
+    return dict(reasons.most_common())

@@ -1,0 +1,62 @@
+"""What a job made: manifest.json, written when the books balance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from transforms.output import layout
+from transforms.output.folder import Folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a job made; also manifest.json.
+
+    Attributes:
+      output: the folder.
+      job: the job's identity, as in its plan.
+      documents: read; each is a row (or rows, where rows are chunks) or a dead letter.
+      dead_letters: by reason.
+      tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
+      wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
+      feature_spec: how to parse TFRecord output; None for Parquet.
+    """
+
+    output: str
+    job: str
+    options: Mapping[str, Any]
+    model: str
+    model_digest: str
+    dim: int
+    dtype: str
+    documents: int
+    rows: int
+    dead_letters: Mapping[str, int]
+    tokens: int | None
+    tokens_dropped: int | None
+    shards: int
+    parts: int
+    output_bytes: int
+    wall_seconds: float
+    device: str
+    host: str
+    finished: str
+    versions: Mapping[str, str]
+    feature_spec: Mapping[str, Any] | None = None
+
+    def to_json(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"
+        )
+
+
+def read(folder: Folder, job: str | None = None) -> Manifest | None:
+    """The manifest of this job (of any, if None); None if there is none that can be read."""
+    try:
+        manifest = Manifest(**json.loads(folder.read(layout.MANIFEST) or b""))
+    except (ValueError, TypeError):
+        return None
+    return manifest if job in (None, manifest.job) else None
