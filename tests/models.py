@@ -16,12 +16,10 @@ class HashModel(tf.Module):
     out of memory.
     """
 
-    def __init__(
-        self, *, window: int | None = 16, fits: int | None = None, broken_after_warm_up: bool = False
-    ):
+    def __init__(self, *, window: int | None = 16, fits: int | None = None, breaks: bool = False):
         super().__init__()
         self._fits = fits
-        self._broken = broken_after_warm_up
+        self._calls = tf.Variable(0, trainable=False) if breaks else None  # it works once
         if window:
             self.max_tokens = tf.Variable(window, dtype=tf.int32, trainable=False)
 
@@ -30,9 +28,8 @@ class HashModel(tf.Module):
         n = tf.shape(text)[0]
         refused = tf.reduce_any(tf.strings.regex_full_match(text, "(?s).*POISON.*"))
         checks = [tf.debugging.Assert(tf.logical_not(refused), ["refused text"])]
-        if self._broken:
-            warm = tf.reduce_all(tf.strings.regex_full_match(text, "embedbeam warms.*"))
-            checks.append(tf.debugging.Assert(warm, ["broken model"]))
+        if self._calls is not None:
+            checks.append(tf.debugging.Assert(self._calls.assign_add(1) <= 1, ["broken model"]))
         if self._fits:
             # Asks for 2^50 bytes where the mini-batch is too large, as a real model would ask for too many.
             rows = tf.where(n > self._fits, tf.constant(2**48, tf.int64), tf.constant(1, tf.int64))

@@ -2,21 +2,34 @@ import gc
 import itertools
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.shared import Shared
-from fakes import FakeEncoder, bundle, count_words, document, finish, load_fake, run, shared
+from fakes import (
+    Doc,
+    FakeEncoder,
+    Piece,
+    block,
+    count_words,
+    document,
+    letters_of,
+    load_fake,
+    pieces,
+    run,
+    shared,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFailed
-from transforms.encoder.hub import ModelConfig
+from transforms.elements import ChunkBlock, DeadLetter, DeadLetters, EndOfShard, ShardFailed
+from transforms.encoder.config import ModelConfig
 from transforms.errors import ModelError
 from transforms.modality.spans import window_spans
-from transforms.steps.chunk import ChunkConfig, _ChunkFn, estimate_tokens
-from transforms.steps.shared import SharedEncoder
+from transforms.modality.text import Text
+from transforms.steps.chunk import ChunkConfig, _ChunkFn
+from transforms.steps.encoder import SharedEncoder
 
 TEN = " ".join(f"w{i}" for i in range(10))
 
@@ -32,7 +45,7 @@ def count_pairs(texts: Sequence[str]) -> np.ndarray:
 
 
 def test_estimate_counts_bytes() -> None:
-    assert estimate_tokens(["", "four", "fives", "漢字"]).tolist() == [2, 3, 4, 4]
+    assert Text().estimate(["", "four", "fives", "漢字"]).tolist() == [2, 3, 4, 4]
 
 
 words = st.text(alphabet="aé漢 \t\n\u0301", max_size=60)
@@ -117,35 +130,39 @@ def test_a_mark_is_not_torn_off_even_where_marks_fill_the_second_half() -> None:
     assert [text[start:end] for start, end, _ in spans] == ["ab", "c" + "\u0301" * 9]
 
 
-def chunks_of(encoder: FakeEncoder, config: ChunkConfig, *documents: Document) -> list[Chunk]:
-    return run(_ChunkFn(shared(encoder), config), documents)
+def plain(elements: Sequence[Any]) -> list[Any]:
+    """Chunks and dead letters one by one."""
+    return [p for e in letters_of(elements) for p in (pieces(e) if isinstance(e, ChunkBlock) else [e])]
+
+
+def chunks_of(encoder: FakeEncoder, config: ChunkConfig, *documents: Doc) -> list[Any]:
+    return plain(run(_ChunkFn(shared(encoder), config), [block(*documents)]))
 
 
 SHORT, LONG = document(0, "a b"), document(1, TEN)
 
 
-def part(doc: Document, number: int, count: int, text: str, n: int | None, **fields) -> Chunk:
-    start = doc.text.index(text)
+def part(doc: Doc, number: int, text: str, n: int | None, **fields) -> Piece:
     total = None if n is None else 2 + len(doc.text.split())
     values = {"tokens": n, "document_tokens": total, "dropped": None if n is None else 0, "cost": n}
-    return Chunk(doc, number, count, start, start + len(text), text, **(values | fields))
+    return Piece(doc.doc_id, number, doc.text.index(text), text, **(values | fields))
 
 
 def test_mean_and_chunks_keep_every_word() -> None:
     expected = [
-        part(SHORT, 0, 1, "a b", 4),
-        part(LONG, 0, 3, "w0 w1 w2 w3", 6),
-        part(LONG, 1, 3, "w3 w4 w5 w6", 6),
-        part(LONG, 2, 3, "w6 w7 w8 w9", 6),
+        part(SHORT, 0, "a b", 4),
+        part(LONG, 0, "w0 w1 w2 w3", 6),
+        part(LONG, 1, "w3 w4 w5 w6", 6),
+        part(LONG, 2, "w6 w7 w8 w9", 6),
     ]
     for mode in ("mean", "chunks"):
-        assert chunks_of(FakeEncoder(max_tokens=6), ChunkConfig(mode, overlap=1), SHORT, LONG) == expected
+        assert chunks_of(FakeEncoder(window=6), ChunkConfig(mode, overlap=1), SHORT, LONG) == expected
 
 
 def test_truncate_gives_a_model_that_cuts_by_itself_more_than_it_can_take() -> None:
-    first = part(LONG, 0, 1, "w0 w1 w2 w3 w4 w5 w6 w7", 6, dropped=6)
-    got = chunks_of(FakeEncoder(max_tokens=6), ChunkConfig("truncate", overlap=0), SHORT, LONG)
-    assert got == [part(SHORT, 0, 1, "a b", 4), first]
+    first = part(LONG, 0, "w0 w1 w2 w3 w4 w5 w6 w7", 6, dropped=6)
+    got = chunks_of(FakeEncoder(window=6), ChunkConfig("truncate", overlap=0), SHORT, LONG)
+    assert got == [part(SHORT, 0, "a b", 4), first]
 
 
 def test_truncate_where_tokens_do_not_add_up_tells_the_true_number() -> None:
@@ -153,32 +170,30 @@ def test_truncate_where_tokens_do_not_add_up_tells_the_true_number() -> None:
         return np.array([2 + len(set(text.split())) for text in texts])
 
     doc = document(0, "a a a a a a a a b c d e f g")  # 9 tokens, and its first two windows have 3
-    (got,) = chunks_of(
-        FakeEncoder(max_tokens=6, count=count_distinct), ChunkConfig("truncate", overlap=0), doc
-    )
+    (got,) = chunks_of(FakeEncoder(window=6, count=count_distinct), ChunkConfig("truncate", overlap=0), doc)
     assert (got.text, got.tokens, got.document_tokens, got.dropped) == ("a a a a a a a a", 3, 9, 6)
 
 
 def test_truncate_to_a_window_that_the_model_does_not_know() -> None:
-    first = part(LONG, 0, 1, "w0 w1 w2 w3", 6, dropped=6)
+    first = part(LONG, 0, "w0 w1 w2 w3", 6, dropped=6)
     assert chunks_of(FakeEncoder(), ChunkConfig("truncate", max_tokens=6), LONG) == [first]
 
 
 @pytest.mark.parametrize(("own", "given"), [(6, 12), (12, 6), (6, None), (None, 6)])
 def test_the_smaller_of_the_models_window_and_max_tokens_holds(own: int | None, given: int | None) -> None:
-    got = chunks_of(FakeEncoder(max_tokens=own), ChunkConfig(max_tokens=given, overlap=0), LONG)
+    got = chunks_of(FakeEncoder(window=own), ChunkConfig(max_tokens=given, overlap=0), LONG)
     assert [c.text for c in got] == ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]
 
 
 def test_without_any_window_nothing_is_cut() -> None:
-    assert chunks_of(FakeEncoder(), ChunkConfig(), LONG) == [part(LONG, 0, 1, TEN, 12)]
+    assert chunks_of(FakeEncoder(), ChunkConfig(), LONG) == [part(LONG, 0, TEN, 12)]
 
 
 @pytest.mark.parametrize("mode", ["mean", "truncate", "chunks"])
 def test_a_model_that_cannot_count_gives_no_numbers(mode: str) -> None:
     encoder = FakeEncoder(count=None)
     (short, *long) = chunks_of(encoder, ChunkConfig(mode, overlap=0, max_tokens=6), SHORT, LONG)
-    assert short == part(SHORT, 0, 1, "a b", None, cost=3)
+    assert short == part(SHORT, 0, "a b", None, cost=3)
     assert {(c.tokens, c.document_tokens, c.dropped) for c in long} == {(None, None, None)}
     # Estimated: 4 bytes a token, so a word of 2 is one, and 4 of them fill the window of 6.
     texts = ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]
@@ -198,23 +213,23 @@ def refuse(word: str, texts: Sequence[str]) -> np.ndarray:
 
 
 def test_only_the_text_that_the_tokenizer_refuses_is_lost() -> None:
-    encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts), max_tokens=6)
-    bad = document(1, "BAD text", source="a.jsonl", position=17, shard_id="s")
+    encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts), window=6)
+    bad = document(1, "BAD text", source="a.jsonl", position=17)
     ok, last = document(0, "fine"), document(2, "good too")
     assert chunks_of(encoder, ChunkConfig(), ok, bad, last) == [
-        part(ok, 0, 1, "fine", 3),
         DeadLetter(
             *("doc1", "a.jsonl", 17, "chunk"),
-            *("the model cannot count its tokens: cannot tokenize BAD", "BAD text", 1, "s"),
+            *("the model cannot count its tokens", "cannot tokenize BAD", "BAD text", 1),
         ),
-        part(last, 0, 1, "good too", 4),
+        part(ok, 0, "fine", 3),
+        part(last, 0, "good too", 4),
     ]
 
 
-def test_a_lone_surrogate_is_one_dead_letter_where_tokens_are_estimated() -> None:
-    got = chunks_of(FakeEncoder(count=None), ChunkConfig(), document(0, "a\ud800"), document(1, "b"))
-    assert [type(element) for element in got] == [DeadLetter, Chunk]
-    assert got[0].reason.startswith("the model cannot count its tokens: 'utf-8' codec can't encode")
+def test_a_block_of_which_all_are_refused() -> None:
+    encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts))
+    (letter,) = chunks_of(encoder, ChunkConfig(), document(0, "BAD"))
+    assert (letter.doc_id, letter.kind) == ("doc0", "the model cannot count its tokens")
 
 
 def test_a_tokenizer_that_broke_stops_the_job() -> None:
@@ -229,46 +244,46 @@ def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) 
     def bug(*args, **kwargs):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("transforms.steps.chunk.window_spans", bug)
+    monkeypatch.setattr("transforms.modality.text.window_spans", bug)
     with pytest.raises(AssertionError, match="a bug"):
-        chunks_of(FakeEncoder(max_tokens=3), ChunkConfig(), LONG)
+        chunks_of(FakeEncoder(window=3), ChunkConfig(), LONG)
 
 
 @pytest.mark.parametrize("marker", [EndOfShard("s", 2), ShardFailed("s", "f", None, "why")])
-def test_a_marker_comes_after_its_documents_and_letters_pass(marker) -> None:
-    letter = DeadLetter("x", "", 0, "read", "blank text")
-    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
-    got = run(fn, [SHORT, letter, marker, LONG])
-    assert got == [letter, part(SHORT, 0, 1, "a b", 4), marker, part(LONG, 0, 1, TEN, 12)]
+def test_markers_and_letters_pass(marker) -> None:
+    letters = DeadLetters("s", (DeadLetter("x", "", 0, "read", "blank text"),))
+    got = run(_ChunkFn(shared(FakeEncoder()), ChunkConfig()), [block(SHORT), letters, marker, block(LONG)])
+    assert plain(got) == [part(SHORT, 0, "a b", 4), *letters.letters, marker, part(LONG, 0, TEN, 12)]
 
 
-def test_tokens_of_many_documents_are_counted_in_one_call() -> None:
+def test_tokens_of_a_block_are_counted_in_one_call() -> None:
     calls = []
     encoder = FakeEncoder(count=lambda texts: calls.append(list(texts)) or count_words(texts))
     documents = [document(i) for i in range(600)]
     got = chunks_of(encoder, ChunkConfig(), *documents)
-    assert [c.document for c in got] == documents
-    texts = [d.text for d in documents]
-    assert calls == [texts[:512], texts[512:]]
+    assert [p.doc_id for p in got] == [d.doc_id for d in documents]
+    assert calls == [[d.text for d in documents]]
 
 
-def test_what_is_held_to_the_end_of_a_bundle_keeps_its_window() -> None:
-    early, late = (5, IntervalWindow(0, 10)), (15, IntervalWindow(10, 20))
-    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
-    fn.setup()
-    fn.start_bundle()
-    for doc in (document(0, origin=early), document(1, origin=late)):
-        assert list(fn.process(doc)) == []
-    got = [(v.value.document.doc_id, v.timestamp.micros / 1e6, v.windows) for v in finish(fn)]
-    assert got == [("doc0", 5, (early[1],)), ("doc1", 15, (late[1],))]
+def test_a_huge_document_is_counted_in_pieces() -> None:
+    longest = []
+    encoder = FakeEncoder(
+        count=lambda texts: longest.append(max(map(len, texts))) or count_words(texts), window=100
+    )
+    huge, small = document(0, "word " * 400_000), document(1, "a b")
+    got = chunks_of(encoder, ChunkConfig(overlap=0), huge, small)
+    assert max(longest) <= 1 << 18
+    assert {p.document_tokens for p in got if p.doc_id == "doc0"} == {400_002}
+    assert sum(p.tokens - 2 for p in got if p.doc_id == "doc0") == 400_000
+    assert got[-1] == part(small, 0, "a b", 4)
 
 
-def test_a_failed_bundle_leaves_nothing_to_the_next() -> None:
-    fn = _ChunkFn(shared(FakeEncoder()), ChunkConfig())
-    fn.setup()
-    fn.start_bundle()
-    list(fn.process(LONG))
-    assert bundle(fn, [SHORT]) == [part(SHORT, 0, 1, "a b", 4)]
+def test_bytes_without_tokens_cost_their_share_of_the_budget() -> None:
+    word = document(0, "x" * 6400)  # one word is three tokens
+    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=1000), word)
+    assert (got.tokens, got.cost) == (3, 100)
+    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=50), word)
+    assert got.cost == 50
 
 
 def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last() -> None:

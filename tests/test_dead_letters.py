@@ -197,7 +197,7 @@ def test_a_file_that_changes_after_the_plan(truncated, model, cli, change):
 
 def test_a_model_that_fails_on_everything(tmp_path, save_model, cli):
     jobs.write_jsonl(tmp_path / "in" / "a.jsonl", jobs.documents(20))
-    broken = save_model(broken_after_warm_up=True)
+    broken = save_model(breaks=True)
     code, out, err = cli(*command(tmp_path, broken))
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "broken model" in err

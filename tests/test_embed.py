@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from apache_beam.transforms.window import IntervalWindow
-from fakes import FakeEncoder, bundle, chunk, document, finish, run, shared, vector_of
+from fakes import FakeEncoder, bundle, document, finish, one_run, pieces, run, shared, vector_of, whole
 
-from transforms.elements import DeadLetter, EmbeddedBatch, EndOfShard
+from transforms import observer
+from transforms.elements import DeadLetter, DeadLetters, Document, EmbeddedBatch, EndOfShard, Origin, Run
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
 from transforms.steps.embed import _EmbedFn, embed_mini_batch
@@ -22,20 +23,23 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(elements: list[Any]) -> list[Any]:
     """Embedded batches as lists that compare: [(text, vector)]."""
-    return [
-        [(c.text, v.tolist()) for c, v in zip(e.chunks, e.vectors, strict=True)]
-        if isinstance(e, EmbeddedBatch)
-        else e
-        for e in elements
-    ]
+    return [texts_of(e) if isinstance(e, EmbeddedBatch) else e for e in elements]
+
+
+def texts_of(batch: EmbeddedBatch) -> list[tuple[str, list[float]]]:
+    texts = [piece.text for run in batch.runs for piece in pieces(run.window, run.chunks.tolist())]
+    return list(zip(texts, batch.vectors.tolist(), strict=True))
 
 
 def embedded(*texts: str) -> list[tuple[str, list[float]]]:
     return [(text, vector_of(text).tolist()) for text in texts]
 
 
-def batch(*texts: str) -> list[Any]:
-    return [chunk(document(i, text)) for i, text in enumerate(texts)]
+def batch(*texts: str) -> list[Run]:
+    return [one_run(whole(*(document(i, text) for i, text in enumerate(texts))))]
+
+
+LETTERS = DeadLetters("s", (DeadLetter("x", "", 0, "read", "blank text"),))
 
 
 def test_results_come_in_order_though_the_first_is_slow() -> None:
@@ -149,10 +153,10 @@ def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
     fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), "float32")
     fn.setup()
     fn.start_bundle()
-    letter, marker = DeadLetter("x", "", 0, "read", "blank text"), EndOfShard("s", 2)
-    assert [list(fn.process(b)) for b in ([*batch("a"), letter], [marker])] == [[], []]
+    marker = EndOfShard("s", 2)
+    assert [list(fn.process(b)) for b in ([*batch("a"), LETTERS], [marker])] == [[], []]
     gate.set()
-    assert plain([value.value for value in finish(fn)]) == [embedded("a"), letter, marker]
+    assert plain([value.value for value in finish(fn)]) == [embedded("a"), LETTERS, marker]
 
 
 def test_futures_of_a_failed_bundle_do_not_reach_the_next() -> None:
@@ -187,8 +191,9 @@ def test_results_at_the_end_of_a_bundle_keep_their_windows() -> None:
     fn.setup()
     fn.start_bundle()
     first, second = (1, IntervalWindow(0, 10)), (12, IntervalWindow(10, 20))
-    letter = DeadLetter("x", "", 0, "read", "blank text", origin=second)
-    assert list(fn.process([chunk(document(0, "a", origin=first)), letter])) == []
+    origin = Origin(Document("x", ""), *second)
+    letter = DeadLetters("", (DeadLetter("x", "", 0, "read", "blank text", origin=origin),))
+    assert list(fn.process([one_run(whole(document(0, "a", origin=first))), letter])) == []
     gate.set()
     values = finish(fn)
     assert plain([value.value for value in values]) == [embedded("a"), letter]
@@ -202,27 +207,38 @@ class Constant(FakeEncoder):
         return np.array([[float(text)] * 3 for text in texts], np.float32)
 
 
-def test_a_vector_beyond_float16_is_a_dead_letter() -> None:
-    chunks = tuple(batch("1", "65504", "-65505", "2", "1e30"))
-    kept, *letters = embed_mini_batch(RobustEncoder(Constant()), chunks, "float16")
-    assert [c.text for c in kept.chunks] == ["1", "65504", "2"]
-    assert kept.vectors.tolist() == [[1.0] * 3, [65504.0] * 3, [2.0] * 3]
-    reason = "beyond float16: a number above 65504; use --vector-dtype float32"
-    assert letters == [
-        DeadLetter("doc2", "", 0, "embed", reason, "-65505", 2),
-        DeadLetter("doc4", "", 0, "embed", reason, "1e30", 4),
-    ]
-    (whole,) = embed_mini_batch(RobustEncoder(Constant()), chunks, "float32")
-    assert whole.vectors[:, 0].tolist() == np.array([1, 65504, -65505, 2, 1e30], np.float32).tolist()
+def test_a_vector_beyond_float16_is_a_failure() -> None:
+    runs = batch("1", "65504", "-65505", "2", "1e30")
+    got = embed_mini_batch(RobustEncoder(Constant()), runs, "float16")
+    why = ("beyond float16", "a number above 65504; use vector_dtype=float32")
+    assert got.failures == {2: why, 4: why}
+    whole_ones = embed_mini_batch(RobustEncoder(Constant()), runs, "float32")
+    assert whole_ones.failures == {}
+    assert whole_ones.vectors[:, 0].tolist() == np.array([1, 65504, -65505, 2, 1e30], np.float32).tolist()
 
 
-def test_a_refused_text_is_a_dead_letter_with_its_text() -> None:
+def test_a_refused_text_is_a_failure_among_good_ones() -> None:
     def before(texts: list[str]) -> None:
         if "bad" in texts:
             raise ValueError("not this one")
 
-    chunks = tuple(batch("a", "bad", "b"))
-    kept, letter = embed_mini_batch(RobustEncoder(FakeEncoder(before=before)), chunks)
-    assert plain([kept]) == [embedded("a", "b")]
-    reason = "the model refuses it: ValueError: not this one"
-    assert letter == DeadLetter("doc1", "", 0, "embed", reason, "bad", 1)
+    got = embed_mini_batch(RobustEncoder(FakeEncoder(before=before)), [*batch("a", "bad"), *batch("b")])
+    assert texts_of(got) == [*embedded("a"), ("bad", [0.0] * 3), *embedded("b")]
+    assert got.failures == {1: ("the model refuses it", "ValueError: not this one")}
+
+
+def test_observers_are_told_of_each_mini_batch() -> None:
+    told: list[Any] = []
+    end = observer.observe(told.append)
+    try:
+        runs = [one_run(whole(document(0, "a"), document(1, "b"), costs=[3, 7]))]
+        embed_mini_batch(RobustEncoder(FakeEncoder()), runs, handed_over=time.monotonic() - 1)
+    finally:
+        end()
+    begun, done = told
+    assert begun == observer.MiniBatchBegun()
+    assert (done.chunks, done.tokens, done.cost, done.padded, done.calls) == (2, 10, 10, 14, 1)
+    assert done.seconds >= 0
+    assert done.waited >= 1
+    embed_mini_batch(RobustEncoder(FakeEncoder()), runs)
+    assert len(told) == 2

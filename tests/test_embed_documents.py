@@ -12,9 +12,10 @@ from models import save_hash_model
 
 import transforms
 from transforms import DeadLetter, Document, EmbedDocuments
-from transforms.encoder.hub import HubEncoder, ModelConfig
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.hub import HubEncoder
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.merge import merge_vectors
-from transforms.steps.shared import SharedEncoder
 
 _SEEN: dict[str, list[Any]] = {}
 
@@ -61,7 +62,7 @@ def test_pairs_and_documents(model: str, encoder: HubEncoder) -> None:
     for i, (doc_id, text) in enumerate(pairs):
         row = rows[doc_id]
         np.testing.assert_array_equal(row.vector, encoder.embed([text])[0])
-        assert (row.document.text, row.document.kept) == (text, {"n": 1} if i % 2 else {})
+        assert (row.document.payload, row.document.kept) == (text, {"n": 1} if i % 2 else {})
         assert (row.tokens, row.tokens_dropped, row.chunk) == (len(text.split()), 0, None)
     assert seen("letters") == []
 
@@ -77,12 +78,12 @@ def test_dead_letters(model: str) -> None:
     ]
     embed(documents, EmbedDocuments(model))
     assert sorted(row.doc_id for row in seen("rows")) == ["a", "f"]
-    refused = "the model refuses it: InvalidArgumentError: assertion failed: [refused text]"
+    refused = ("the model refuses it", "InvalidArgumentError: assertion failed: [refused text]")
     assert sorted(seen("letters"), key=lambda letter: letter.doc_id) == [
-        DeadLetter("b", "", 0, "read", "blank text", " \n", 1),
-        DeadLetter("c", "", 0, "embed", refused, "POISON here", 2),
-        DeadLetter("d", "", 0, "embed", "the model gives NaN or infinity", "NOTANUMBER", 3),
-        DeadLetter("e", "", 0, "read", "the text is int, expected a string", "7", 4),
+        DeadLetter("b", "", 0, "read", "blank text", "", " \n", 1),
+        DeadLetter("c", "", 0, "embed", *refused, "POISON here", 2),
+        DeadLetter("d", "", 0, "embed", "the model gives NaN or infinity", "", "NOTANUMBER", 3),
+        DeadLetter("e", "", 0, "read", "field 'payload' is int, expected string", "", "7", 4),
     ]
 
 
@@ -114,7 +115,7 @@ def spans() -> list[str]:
 def test_a_row_a_chunk(model: str, encoder: HubEncoder) -> None:
     embed([("long", LONG), ("short", "a b")], EmbedDocuments(model, long_documents="chunks", chunk_overlap=0))
     rows = sorted(seen("rows"), key=lambda row: (row.doc_id, row.chunk))
-    assert [(r.doc_id, r.chunk, r.document.text[r.start : r.end], r.tokens, r.last) for r in rows] == [
+    assert [(r.doc_id, r.chunk, r.document.payload[r.start : r.end], r.tokens, r.last) for r in rows] == [
         ("long", 0, spans()[0], 16, False),
         ("long", 1, spans()[1], 16, False),
         ("long", 2, spans()[2], 8, True),
@@ -127,7 +128,9 @@ def test_a_row_a_chunk(model: str, encoder: HubEncoder) -> None:
 def test_long_documents_are_merged_or_truncated(model: str, encoder: HubEncoder) -> None:
     embed([("long", LONG)], EmbedDocuments(model, chunk_overlap=0))
     (row,) = seen("rows")
-    np.testing.assert_array_equal(row.vector, merge_vectors(encoder.embed(spans()), [16, 16, 8]))
+    owners = np.zeros(3, np.int64)
+    merged = merge_vectors(encoder.embed(spans()), np.array([16, 16, 8]), owners, unit_length=True)
+    np.testing.assert_array_equal(row.vector, merged[0])
     assert (row.tokens, row.tokens_dropped) == (40, 0)
     _SEEN.clear()
     embed([("long", LONG)], EmbedDocuments(model, long_documents="truncate", chunk_overlap=0))
@@ -159,7 +162,7 @@ def test_elements_that_are_no_documents(model: str, element: Any) -> None:
 
 def test_a_missing_model_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(
-        Exception, match=f"--model {tmp_path}/no: no such file or folder; expected a SavedModel"
+        Exception, match=f"model.? {tmp_path}/no: no such file or folder; expected a SavedModel"
     ):
         embed([("a", "b")], EmbedDocuments(f"{tmp_path}/no"))
 

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import save_hash_model
 
-from transforms.encoder.hub import HubEncoder, ModelConfig
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.hub import HubEncoder
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
 
-REFUSED = "the model refuses it: ValueError: refused"
-NAN = "the model gives NaN or infinity"
-ALONE = "out of memory: the model cannot embed it even alone"
+REFUSED = ("the model refuses it", "ValueError: refused")
+NAN = ("the model gives NaN or infinity", "")
+ALONE = ("out of memory", "the model cannot embed it even alone")
 
 
 class Moody(FakeEncoder):
@@ -23,9 +24,12 @@ class Moody(FakeEncoder):
     def __init__(self, fits: int | None = None):
         super().__init__()
         self.fits = fits
+        self.before_each = False  # refuse everything from now on
 
     def embed(self, texts):
         vectors = super().embed(texts)
+        if self.before_each:
+            raise ValueError("refused")
         if self.fits is not None and sum(len(text.split()) for text in texts) > self.fits:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
         if any("BAD" in text for text in texts):
@@ -36,13 +40,13 @@ class Moody(FakeEncoder):
         return vectors
 
 
-def embed(robust: RobustEncoder, texts: list[str]) -> tuple[list[list[float]], dict[int, str]]:
-    vectors, failures = robust.embed(texts, [len(text.split()) for text in texts])
+def embed(robust: RobustEncoder, texts: list[str]) -> tuple[list[list[float]], dict[int, tuple[str, str]]]:
+    vectors, failures, _ = robust.embed(texts, [len(text.split()) for text in texts])
     assert vectors.dtype == np.float32
     return vectors.tolist(), failures
 
 
-def expected(texts: list[str]) -> tuple[list[list[float]], dict[int, str]]:
+def expected(texts: list[str]) -> tuple[list[list[float]], dict[int, tuple[str, str]]]:
     failures = {}
     for i, text in enumerate(texts):
         if "BAD" in text:
@@ -125,14 +129,28 @@ def test_a_few_bad_documents_after_good_ones() -> None:
     assert embed(robust, ["BAD 1", "BAD 2"]) == expected(["BAD 1", "BAD 2"])
 
 
-@pytest.mark.parametrize(("before", "count"), [([], 2), (["good"], 8)])
-def test_a_mini_batch_of_which_all_fail_alike_is_the_models_fault(before: list[str], count: int) -> None:
+@pytest.mark.parametrize("before", [[], ["good"]])
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_mini_batch_of_which_all_are_refused_is_no_fault_of_a_model_that_works(before, count) -> None:
+    """Whatever their number, and whatever came before: what is known to work is tried."""
     robust = RobustEncoder(Moody())
     if before:
         embed(robust, before)
-    message = f"^the model fails on all {count} documents of a mini-batch alike: {REFUSED}$"
-    with pytest.raises(ModelError, match=message):
-        embed(robust, [f"BAD {i}" for i in range(count)])
+    texts = [f"BAD {i}" for i in range(count)]
+    assert embed(robust, texts) == expected(texts)
+    assert embed(robust, ["good"]) == expected(["good"])
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_model_that_fails_on_what_it_embedded_before_stops_the_job(count: int) -> None:
+    encoder = Moody()
+    robust = RobustEncoder(encoder)
+    embed(robust, ["good"])
+    encoder.before_each = True
+    all_of = "the document" if count == 1 else f"all {count} documents"
+    message = f"^the model fails on {all_of} of a mini-batch, and on one that it embedded before: "
+    with pytest.raises(ModelError, match=message + "the model refuses it: ValueError: refused$"):
+        embed(robust, [f"text {i}" for i in range(count)])
 
 
 def test_a_mini_batch_that_fails_for_different_reasons_is_not() -> None:
@@ -145,7 +163,10 @@ def test_a_model_that_breaks_after_it_worked() -> None:
     robust = RobustEncoder(encoder)
     embed(robust, ["good"])
     encoder.fits = 0
-    with pytest.raises(ModelError, match=f"^the model fails on the document of a mini-batch alike: {ALONE}$"):
+    with pytest.raises(
+        ModelError,
+        match=f"^the model fails on the document of a mini-batch, and on one .*: {': '.join(ALONE)}$",
+    ):
         embed(robust, ["good too"])
 
 
@@ -176,27 +197,18 @@ def test_a_real_model_runs_out_of_memory(small: HubEncoder) -> None:
 
 def test_real_rows_are_the_same_alone_and_after_memory_ran_out(small: HubEncoder) -> None:
     texts = ["a b", "c", "POISON d", "e", "NOTANUMBER f", "g h i", "j"]
-    vectors, failures = RobustEncoder(small).embed(texts, [2] * len(texts))
+    vectors, failures, calls = RobustEncoder(small).embed(texts, [2] * len(texts))
     assert failures == {
-        2: "the model refuses it: InvalidArgumentError: assertion failed: [refused text]",
+        2: ("the model refuses it", "InvalidArgumentError: assertion failed: [refused text]"),
         4: NAN,
     }
+    assert calls > 1
     for i, text in enumerate(texts):
         assert vectors[i].tolist() == ([0.0] * 8 if i in failures else small.embed([text])[0].tolist())
 
 
-def test_a_real_model_that_is_broken_after_its_warm_up(tmp_path: Path) -> None:
-    robust = RobustEncoder(HubEncoder(ModelConfig(save_hash_model(tmp_path, broken_after_warm_up=True))))
+def test_a_real_model_that_breaks_after_its_warm_up(tmp_path: Path) -> None:
+    robust = RobustEncoder(HubEncoder(ModelConfig(save_hash_model(tmp_path, breaks=True))))
     reason = r"the model refuses it: InvalidArgumentError: assertion failed: \[broken model\]"
-    with pytest.raises(
-        ModelError, match=f"^the model fails on all 2 documents of a mini-batch alike: {reason}$"
-    ):
+    with pytest.raises(ModelError, match=f"^the model fails on all 2 documents .* before: {reason}$"):
         robust.embed(["a", "b"], [1, 1])
-
-
-def test_lone_documents_that_all_fail_are_the_models_fault_after_a_while() -> None:
-    robust = RobustEncoder(Moody())
-    for i in range(7):
-        assert embed(robust, [f"BAD {i}"]) == expected([f"BAD {i}"])
-    with pytest.raises(ModelError, match=r"^the model fails on the document of a mini-batch alike"):
-        embed(robust, ["BAD 7"])

@@ -75,10 +75,12 @@ class Document:
     Attributes:
       doc_id: stable id, the same on every run.
       payload: what is embedded; for texts a str.
+      kept: whatever else is to come back with it.
     """
 
     doc_id: str
     payload: Any
+    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -275,6 +277,7 @@ class Embedding:
       tokens: tokens of the document, or of the chunk where a row is a chunk; None if the model cannot count.
       tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
       chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
+      last: whether this is the document's last row.
     """
 
     document: Document
@@ -284,6 +287,7 @@ class Embedding:
     chunk: int | None = None
     start: int | None = None
     end: int | None = None
+    last: bool = True
     origin: Origin | None = dataclasses.field(default=None, repr=False)
 
     @property

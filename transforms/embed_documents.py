@@ -103,8 +103,9 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
         return [None] * len(block.vectors) if column is None else column.tolist()
 
     numbers = [values(getattr(block, name)) for name in ("tokens", "dropped", "chunk", "start", "end")]
-    for origin, vector, *row in zip(block.origins or (), block.vectors, *numbers, strict=True):
-        yield Embedding(origin.document, vector, *row, origin)
+    origins = block.origins or ()
+    for i, (origin, vector, *row) in enumerate(zip(origins, block.vectors, *numbers, strict=True)):
+        yield Embedding(origin.document, vector, *row, origins[i + 1 : i + 2] != (origin,), origin)
 
 
 class _SplitFn(beam.DoFn):
