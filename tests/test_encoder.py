@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 from models import DIM, save_hash_model
 
-from transforms.encoder.hub import HubEncoder, ModelConfig, first_line
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.hub import HubEncoder
+from transforms.encoder.messages import first_line
 from transforms.errors import ModelError, UsageError
 
 STRINGS = tf.TensorSpec([None], tf.string, name="text")
@@ -68,7 +70,7 @@ def error(handle: str | Path, **config: Any) -> str:
 def test_a_real_model(model: Path) -> None:
     encoder = load(model)
     assert (encoder.signature, encoder.output, encoder.input_name) == ("serving_default", "embedding", "text")
-    assert (encoder.dim, encoder.dtype, encoder.max_tokens, encoder.can_count) == (DIM, "float32", 16, True)
+    assert (encoder.dim, encoder.dtype, encoder.window, encoder.can_count) == (DIM, "float32", 16, True)
     vectors = encoder.embed(["a b", "c", "a b"])
     assert vectors.dtype == np.float32
     assert vectors.shape == (3, DIM)
@@ -80,7 +82,7 @@ def test_a_real_model(model: Path) -> None:
 
 def test_a_model_that_neither_counts_nor_states_its_window(tmp_path: Path) -> None:
     encoder = load(save_hash_model(tmp_path / "m", counts=False, window=None))
-    assert (encoder.can_count, encoder.max_tokens) == (False, None)
+    assert (encoder.can_count, encoder.window) == (False, None)
     with pytest.raises(ModelError, match=r"^the model cannot count tokens"):
         encoder.count_tokens(["a"])
 
@@ -122,10 +124,10 @@ def test_a_call_with_a_training_flag_and_a_dict(tmp_path: Path) -> None:
 
 def test_a_signature_that_is_not_there(tmp_path: Path) -> None:
     path = save(tmp_path / "m", a=named(1.0), b=named(2.0))
-    assert error(path, signature="c") == "--signature c: the model has no such signature; it has: a, b"
+    assert error(path, signature="c") == "signature c: the model has no such signature; it has: a, b"
     assert error(path) == (
-        "--model M: has neither serving_default nor a call; it has the signatures: a, b; "
-        "name one with --signature"
+        "model M: has neither serving_default nor a call; it has the signatures: a, b; "
+        "name one with `signature`"
     )
 
 
@@ -153,8 +155,8 @@ def test_inputs_that_are_not_one_string_tensor(tmp_path: Path, specs, takes: str
     path = save(tmp_path / "m", serving_default=signature(eval(source, {"serve": serve}), *specs))
     # Keyword arguments of a signature come in order of name.
     assert error(path) == (
-        f"--model M: signature serving_default takes ({takes}), expected one string tensor [n]{more}: "
-        "choose a text model or another --signature"
+        f"model M: signature serving_default takes ({takes}), expected one string tensor [n]{more}: "
+        "choose a text model or another `signature`"
     )
 
 
@@ -164,7 +166,7 @@ def test_string_inputs_of_another_shape(tmp_path: Path, shape: list[int | None])
     path = save(tmp_path / "m", serving_default=signature(lambda text: {"out": tf.zeros([1, 2])}, spec))
     shown = str([d or "n" for d in shape]).replace("'", "")
     assert error(path) == (
-        f"--model M: signature serving_default takes (text: string {shown}), "
+        f"model M: signature serving_default takes (text: string {shown}), "
         "expected one string tensor [n] with a free first dimension"
     )
 
@@ -195,11 +197,11 @@ def test_several_outputs(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(serve))
     described = "a: float32 [n, 2], b: float32 [n, 3], n: int32 [n]"  # by name: TF keeps no order
     assert error(path) == (
-        f"--model M: expected one float output [n, dim], found 2 of ({described}); "
-        "name one with --model-output"
+        f"model M: expected one float output [n, dim], found 2 of ({described}); "
+        "name one with `model_output`"
     )
-    assert error(path, output="c") == f"--model-output c: no such output; the model has ({described})"
-    assert error(path, output="n") == "--model-output n: is int32 [n], expected floats [n, dim]"
+    assert error(path, output="c") == f"model_output c: no such output; the model has ({described})"
+    assert error(path, output="n") == "model_output n: is int32 [n], expected floats [n, dim]"
     encoder = load(path, output="b")
     assert (encoder.dim, encoder.embed(["x"]).tolist()) == (3, [[2.0] * 3])
 
@@ -214,19 +216,19 @@ def test_an_output_called_default_is_the_one_meant(tmp_path: Path) -> None:
 
 def test_outputs_without_names(tmp_path: Path) -> None:
     two = save(tmp_path / "two", call=signature(lambda text: (constant(1.0)(text), constant(2.0)(text))))
-    assert error(two) == "--model M: gives 2 outputs without names, expected one; choose another --signature"
+    assert error(two) == "model M: gives 2 outputs without names, expected one; choose another `signature`"
     one = save(tmp_path / "one", call=signature(lambda text: [constant(1.0)(text)]))
     assert load(one).embed(["a"]).tolist() == [[1.0, 1.0]]
-    assert error(one, output="x") == "--model-output x: the model has one output, without a name"
+    assert error(one, output="x") == "model_output x: the model has one output, without a name"
     number = save(tmp_path / "int", call=signature(constant(1, dtype=tf.int32)))
-    assert error(number) == "--model M: its output is int32 [n, 2], expected floats [n, dim]"
+    assert error(number) == "model M: its output is int32 [n, 2], expected floats [n, dim]"
 
 
 def test_no_float_output(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(lambda text: {"n": tf.strings.length(text)}))
     assert error(path) == (
-        "--model M: expected one float output [n, dim], found 0 of (n: int32 [n]); "
-        "name one with --model-output"
+        "model M: expected one float output [n, dim], found 0 of (n: int32 [n]); "
+        "name one with `model_output`"
     )
 
 
@@ -235,9 +237,9 @@ def test_a_shape_that_only_the_first_call_shows(tmp_path: Path) -> None:
         return signature(lambda text: {"out": tf.reshape(tf.ones([6]), tf.cast(shape(text), tf.int32))})
 
     rank = save(tmp_path / "rank", serving_default=unknown(lambda t: tf.concat([[tf.size(t)], [2, 3]], 0)))
-    assert error(rank).startswith("--model M: expected one float output [n, dim], found 0")
+    assert error(rank).startswith("model M: expected one float output [n, dim], found 0")
     rows = save(tmp_path / "rows", serving_default=unknown(lambda t: [3 * tf.size(t), 2]))
-    assert error(rows) == "--model M: the model gave [3, 2] for 1 texts, expected [1, dim]"
+    assert error(rows) == "model M: the model gave [3, 2] for 1 documents, expected [1, dim]"
 
 
 def test_a_dim_that_changes(tmp_path: Path) -> None:
@@ -246,13 +248,13 @@ def test_a_dim_that_changes(tmp_path: Path) -> None:
         return {"out": tf.ones([n, n])}
 
     encoder = load(save(tmp_path / "m", serving_default=signature(serve)))
-    with pytest.raises(ModelError, match=r"^the model gave \[2, 2\] for 2 texts, expected \[2, 1\]$"):
+    with pytest.raises(ModelError, match=r"^the model gave \[2, 2\] for 2 documents, expected \[2, 1\]$"):
         encoder.embed(["a", "b"])
 
 
 def test_nan_for_the_sample(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=named(float("nan")))
-    assert error(path) == "--model M: gives NaN or infinity for a sample sentence"
+    assert error(path) == "model M: gives NaN or infinity for a sample sentence"
 
 
 def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
@@ -261,16 +263,16 @@ def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
             return {"out": constant(1.0)(text)}
 
     path = save(tmp_path / "m", serving_default=signature(serve))
-    assert error(path) == "--model M: fails on a sample sentence: assertion failed: [too few]"
+    assert error(path) == "model M: fails on a sample sentence: assertion failed: [too few]"
 
 
 def test_count_tokens_of_the_wrong_shape(tmp_path: Path) -> None:
     count = signature(lambda text: {"tokens": tf.constant([1, 2])})
     path = save(tmp_path / "m", serving_default=named(1.0), count_tokens=count)
-    assert error(path) == "--model M: signature count_tokens gave [2] for 1 texts, expected [1]"
+    assert error(path) == "model M: signature count_tokens gave [2] for 1 documents, expected [1]"
     floats = signature(lambda x: {"tokens": x}, tf.TensorSpec([None], tf.float32, "x"))
     path = save(tmp_path / "n", serving_default=named(1.0), count_tokens=floats)
-    assert error(path).startswith("--model M: signature count_tokens takes (x: float32 [n]), expected one")
+    assert error(path).startswith("model M: signature count_tokens takes (x: float32 [n]), expected one")
 
 
 def test_threads_share_a_model(model: Path) -> None:

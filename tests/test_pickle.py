@@ -24,7 +24,8 @@ from transforms.elements import (
     Slice,
 )
 from transforms.embed_documents import EmbedDocuments, _SplitFn, _TagOriginFn
-from transforms.encoder.hub import HubEncoder, ModelConfig
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
 from transforms.formats import ReadOptions
 from transforms.output.schema import RowSchema
@@ -33,7 +34,7 @@ from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
 from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
 from transforms.steps.merge import MergeChunks, _MergeFn
 from transforms.steps.read import OpenShards, ReadConfig, ReadShards, _OpenShardsFn, _ReadFn
-from transforms.steps.shared import SharedEncoder
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))

@@ -49,7 +49,7 @@ class HubEncoder:
             self.digest = found.result()
         if config.digest and config.digest != self.digest:
             raise ModelError(
-                f"`model` {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
+                f"model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
         self.device, self.device_name, self.device_memory = prepare_device(tf)
@@ -119,14 +119,14 @@ class HubEncoder:
             if self.can_count:
                 self.count_tokens([self.sample])
         except ModelError as e:
-            raise UsageError(f"`model` {redact(handle)}: {e}", argument="model") from e
+            raise UsageError(f"model {redact(handle)}: {e}", argument="model") from e
         except Exception as e:  # a model may raise anything; the user needs its first line
             reason = f"fails on a sample sentence: {first_line(e)}"
-            raise UsageError(f"`model` {redact(handle)}: {reason}", argument="model") from e
+            raise UsageError(f"model {redact(handle)}: {reason}", argument="model") from e
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
             reason = "gives NaN or infinity for a sample sentence"
-            raise UsageError(f"`model` {redact(handle)}: {reason}", argument="model")
+            raise UsageError(f"model {redact(handle)}: {reason}", argument="model")
         # Once for the model: a rule for each document would treat its documents differently.
         self.unit_length = bool(np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT))
 
@@ -138,5 +138,5 @@ def _load(folder: Path, handle: str) -> Any:
         return hub.load(str(folder))
     except Exception as e:  # a broken SavedModel raises many kinds
         raise UsageError(
-            f"`model` {redact(handle)}: cannot be loaded: {first_line(e)}", argument="model"
+            f"model {redact(handle)}: cannot be loaded: {first_line(e)}", argument="model"
         ) from e

@@ -21,7 +21,8 @@ def pick_signature(tf: Any, loaded: Any, config: ModelConfig) -> tuple[str, Any]
     if config.signature:
         if config.signature not in signatures:
             raise UsageError(
-                f"`signature` {config.signature}: the model has no such signature; it has: {names}"
+                f"signature {config.signature}: the model has no such signature; it has: {names}",
+                argument="signature",
             )
         return config.signature, signatures[config.signature]
     for name in ("serving_default", "default"):
@@ -35,12 +36,14 @@ def pick_signature(tf: Any, loaded: Any, config: ModelConfig) -> tuple[str, Any]
             except (ValueError, TypeError, AttributeError):
                 continue
         raise UsageError(
-            f"`model` {redact(config.handle)}: cannot be called with a string tensor [n]; it has the "
-            f"signatures: {names}; name one with `signature`"
+            f"model {redact(config.handle)}: cannot be called with a string tensor [n]; it has the "
+            f"signatures: {names}; name one with `signature`",
+            argument="model",
         )
     raise UsageError(
-        f"`model` {redact(config.handle)}: has neither serving_default nor a call; it has the signatures: "
-        f"{names}; name one with `signature`"
+        f"model {redact(config.handle)}: has neither serving_default nor a call; it has the signatures: "
+        f"{names}; name one with `signature`",
+        argument="model",
     )
 
 
@@ -53,17 +56,20 @@ def string_input(
         name: spec for name, spec in kwargs.items() if isinstance(spec, tf.TensorSpec)
     }
     found = _described(specs)
-    where = f"`model` {redact(handle)}: signature {signature} takes ({found or 'nothing'})"
+    where = f"model {redact(handle)}: signature {signature} takes ({found or 'nothing'})"
     if len(specs) != 1 or next(iter(specs.values())).dtype != tf.string:
         image = any(spec.dtype.is_floating and spec.shape.rank == 4 for spec in specs.values())
         kind = "; this is an image model" if image else ""
         raise UsageError(
-            f"{where}, expected one string tensor [n]{kind}: choose a text model or another `signature`"
+            f"{where}, expected one string tensor [n]{kind}: choose a text model or another `signature`",
+            argument="model",
         )
     name, spec = next(iter(specs.items()))
     rank = spec.shape.rank
     if rank not in (None, 1, 2) or (rank == 2 and spec.shape[1] not in (None, 1)) or (rank and spec.shape[0]):
-        raise UsageError(f"{where}, expected one string tensor [n] with a free first dimension")
+        raise UsageError(
+            f"{where}, expected one string tensor [n] with a free first dimension", argument="model"
+        )
 
     def call(texts: list[str]) -> Any:
         tensor = tf.constant(texts, dtype=tf.string, shape=[len(texts), 1] if rank == 2 else [len(texts)])
@@ -77,12 +83,16 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
     outputs = function.structured_outputs
     if not isinstance(outputs, dict):
         if config.output:
-            raise UsageError(f"`model_output` {config.output}: the model has one output, without a name")
+            raise UsageError(
+                f"model_output {config.output}: the model has one output, without a name",
+                argument="model_output",
+            )
         alone = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        where = f"`model` {redact(config.handle)}"
+        where = f"model {redact(config.handle)}"
         if len(alone) != 1:
             raise UsageError(
-                f"{where}: gives {len(alone)} outputs without names, expected one; choose another `signature`"
+                f"{where}: gives {len(alone)} outputs without names, expected one; choose another `signature`",
+                argument="model",
             )
         _check_vectors(alone[0], f"{where}: its output")
         return None
@@ -92,7 +102,10 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
     described = _described(outputs)
     if config.output:
         if config.output not in outputs:
-            raise UsageError(f"`model_output` {config.output}: no such output; the model has ({described})")
+            raise UsageError(
+                f"model_output {config.output}: no such output; the model has ({described})",
+                argument="model_output",
+            )
         names = [config.output]
     else:
         names = [n for n, spec in outputs.items() if spec.dtype.is_floating and spec.shape.rank in (None, 2)]
@@ -100,16 +113,20 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
         names = ["default"]  # the name TF Hub gives the one meant for users
     if len(names) != 1:
         raise UsageError(
-            f"`model` {redact(config.handle)}: expected one float output [n, dim], found {len(names)} of "
-            f"({described}); name one with `model_output`"
+            f"model {redact(config.handle)}: expected one float output [n, dim], found {len(names)} of "
+            f"({described}); name one with `model_output`",
+            argument="model",
         )
-    _check_vectors(outputs[names[0]], f"`model_output` {names[0]}:")
+    _check_vectors(outputs[names[0]], f"model_output {names[0]}:")
     return names[0]
 
 
 def _check_vectors(spec: Any, what: str) -> None:
     if not spec.dtype.is_floating or spec.shape.rank not in (None, 2):
-        raise UsageError(f"{what} is {spec.dtype.name} {_shape(spec.shape)}, expected floats [n, dim]")
+        raise UsageError(
+            f"{what} is {spec.dtype.name} {_shape(spec.shape)}, expected floats [n, dim]",
+            argument=what.partition(" ")[0],
+        )
 
 
 def count_signature(tf: Any, loaded: Any, handle: str) -> Callable[[list[str]], np.ndarray] | None:
