@@ -7,11 +7,13 @@ import lzma
 import sys
 
 import pytest
-from test_read_text import read, short, whole
+from reading import read, read_slice, short, whole
 
 from transforms.errors import BadFileError
-from transforms.formats import EXTENSIONS, ReadOptions, can_split, check_slice, format_of, read_slice
+from transforms.formats import registry
+from transforms.formats.base import ReadOptions
 from transforms.formats.compression import compression_of, open_decompressed
+from transforms.formats.slices import check_slice
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -138,24 +140,27 @@ def test_limit_reads_no_further(tmp_path):
 
 
 def test_formats_by_name():
-    assert format_of("a/b.c.JSONL.Zst") == "jsonl"
-    assert [format_of(name) for name in ("x.csv", "x.tab.xz", "x.md", "x.lines", "x.pq")] == [
+    assert registry.format_of("a/b.c.JSONL.Zst") == "jsonl"
+    assert [registry.format_of(name) for name in ("x.csv", "x.tab.xz", "x.md", "x.lines", "x.pq")] == [
         "csv",
         "tsv",
         "txt",
         "lines",
         "parquet",
     ]
-    assert [format_of(name) for name in ("x", "csv", "x.gz", "x.parquet.gz", "x.tfrecord.bz2")] == [None] * 5
-    assert EXTENSIONS["tfrecord"] == (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
-    assert can_split("a.parquet", "parquet")
-    assert not can_split("a.txt", "txt")
-    assert not can_split("a.jsonl.xz", "jsonl")
+    assert [registry.format_of(name) for name in ("x", "csv", "x.gz", "x.parquet.gz", "x.tfrecord.bz2")] == [
+        None
+    ] * 5
+    assert registry.EXTENSIONS["tfrecord"] == (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
+    assert registry.get("parquet").can_split("a.parquet")
+    assert not registry.get("txt").can_split("a.txt")
+    assert not registry.get("jsonl").can_split("a.jsonl.xz")
 
 
 def test_import_is_light():
     import subprocess
 
-    code = "import sys, transforms.formats; print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, transforms.formats.slices as _; "
+    code += "print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"

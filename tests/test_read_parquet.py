@@ -6,12 +6,12 @@ import decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_read_text import read, short, whole
+from reading import Doc, read, read_slice, short, whole
 
-from transforms.elements import Document
 from transforms.errors import BadFileError
-from transforms.formats import ReadOptions, check_slice, read_slice, row_groups
-from transforms.formats.parquet import column_types
+from transforms.formats.base import ReadOptions
+from transforms.formats.parquet import column_types, row_groups
+from transforms.formats.slices import check_slice
 
 
 def write(tmp_path, columns, **options):
@@ -152,6 +152,6 @@ def test_only_needed_columns_are_read(tmp_path, monkeypatch):
     )
     path = write(tmp_path, {"text": ["a"], "big": ["b"], "id": ["k"]})
     assert list(read_slice(whole(path, "parquet"), ReadOptions(id_field="id"))) == [
-        Document("k", "a", "f.parquet", 0)
+        Doc("k", "a", "f.parquet", 0)
     ]
     assert seen == [["text", "id"]]

@@ -1,43 +1,19 @@
 """Lines, whole files, JSON Lines: exact documents, dead letters, byte ranges that never lose a line."""
 
+import dataclasses
 import json
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import Doc, cut, read, read_slice, short, whole
 
-from transforms.elements import DeadLetter, Document, Slice
 from transforms.errors import BadFileError
-from transforms.formats import ReadOptions, check_slice, read_slice
+from transforms.formats.base import ReadOptions
+from transforms.formats.slices import check_slice
 
 BOM = b"\xef\xbb\xbf"
-
-
-def whole(path: Path, format: str, **changes) -> Slice:
-    state = os.stat(path)
-    fields = {"size": state.st_size, "mtime": state.st_mtime, **changes}
-    return Slice(str(path), path.name, format, **fields)
-
-
-def read(tmp_path: Path, data: bytes, format: str, *, name: str = "f", options=None, **changes) -> list:
-    path = tmp_path / name
-    path.write_bytes(data)
-    piece = whole(path, format, **changes)
-    check_slice(piece, options or ReadOptions())
-    return list(read_slice(piece, options or ReadOptions()))
-
-
-def short(found: list) -> list[tuple]:
-    """(doc_id, text, kept) of documents, (doc_id, reason, payload) of dead letters."""
-    for one in found:
-        if isinstance(one, DeadLetter):
-            assert one.stage == "read"
-    return [
-        (e.doc_id, e.text, dict(e.kept)) if isinstance(e, Document) else (e.doc_id, e.reason, e.payload)
-        for e in found
-    ]
 
 
 def test_lines(tmp_path):
@@ -228,12 +204,6 @@ def test_io_errors_name_the_file(tmp_path, monkeypatch):
             list(read_slice(whole(path, format), ReadOptions()))
 
 
-def cut(path: Path, format: str, size: int) -> list[Slice]:
-    total = path.stat().st_size
-    starts = range(0, max(total, 1), size)
-    return [whole(path, format, start=a, end=min(a + size, total)) for a in starts]
-
-
 PIECES = st.sampled_from(["\n", "\r\n", "\r", " ", "a", "é", "\U0001f600", "word " * 5, "\ufeff"])
 
 
@@ -255,7 +225,7 @@ def test_byte_ranges_of_lines(property_path, parts, size):
             expected.append((f"f:{offset}", text))
         offset += len(line) + 1
     found = [one for piece in cut(property_path, "lines", size) for one in read_slice(piece, ReadOptions())]
-    assert [(e.doc_id, e.text if isinstance(e, Document) else e.payload) for e in found] == expected
+    assert [(e.doc_id, e.text if isinstance(e, Doc) else e.payload) for e in found] == expected
 
 
 JSON_LINES = st.one_of(
@@ -277,6 +247,6 @@ def test_byte_ranges_of_jsonl(property_path, lines, ending, final, size):
     property_path.write_bytes(data.encode("utf-8", "replace"))
     once = list(read_slice(whole(property_path, "jsonl"), ReadOptions()))
     found = [one for piece in cut(property_path, "jsonl", size) for one in read_slice(piece, ReadOptions())]
-    assert found == once
+    assert [dataclasses.replace(one, index=i) for i, one in enumerate(found)] == once
     missing = 0 if final or (lines and lines[-1]) else 1
     assert len(once) == max(len(lines) - missing, 1 if final else 0)

@@ -6,10 +6,10 @@ import math
 import struct
 
 import pytest
-from test_read_text import read, short
+from reading import read, short
 
 from transforms.errors import BadFileError
-from transforms.formats import ReadOptions
+from transforms.formats.base import ReadOptions
 from transforms.formats.example_message import example_class
 
 
@@ -66,9 +66,9 @@ def test_what_tensorflow_writes(tmp_path):
                 }
                 message = tf.train.Example(features=tf.train.Features(feature=features))
                 writer.write(message.SerializeToString())
-        options = ReadOptions(
-            id_field="id", keep_fields=("title", "raw", "tags", "x", "xs", "none", "absent")
-        )
+        kinds = {"title": "string", "raw": "binary", "tags": "json", "x": "double", "xs": "json"}
+        kinds |= {"none": "string", "absent": "string"}
+        options = ReadOptions(id_field="id", keep_fields=tuple(kinds), kept=tuple(kinds.items()))
         kept = {
             "title": "t",
             "raw": b"\xff",

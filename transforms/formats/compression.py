@@ -52,6 +52,22 @@ def open_decompressed(path: str, *, source: str | None = None) -> BinaryIO:
     return io.BufferedReader(_Decompressed(raw, codec, source or path), 4 * _BLOCK)
 
 
+def taken_of(stream: Any) -> Callable[[], int]:
+    """Returns the function that tells how many of the file's bytes were read of a stream so far."""
+    raw = getattr(stream, "raw", None)
+    return (lambda: raw.compressed) if isinstance(raw, _Decompressed) else stream.tell
+
+
+def read_through(path: str, source: str) -> None:
+    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
+    if compression_of(path) is None:
+        return
+    block = bytearray(1 << 20)
+    with open_decompressed(path, source=source) as stream:
+        while stream.readinto(block):  # type: ignore[attr-defined]
+            pass
+
+
 class _Decompressed(io.RawIOBase):
     """All members of a compressed file, one after the other."""
 
@@ -65,6 +81,11 @@ class _Decompressed(io.RawIOBase):
         self._members = 0
         self._compressed = 0
         self._reached = 0
+
+    @property
+    def compressed(self) -> int:
+        """Bytes of the file that were read so far."""
+        return self._compressed
 
     def readable(self) -> bool:
         return True

@@ -1,73 +1,166 @@
-"""CSV and TSV with a header, as RFC 4180 has them."""
+"""What CSV and TSV share: records with a header, as RFC 4180 has them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from transforms.elements import DeadLetter, Document, Slice
+from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.compression import open_decompressed
-from transforms.formats.records import ReadOptions, dead, documents_of, escaped, not_utf8
+from transforms.formats.base import HEAD_BYTES, Bad, RawBlock, ReadOptions, Record, in_blocks, too_long
+from transforms.formats.compression import taken_of
+from transforms.formats.encoding import open_text
+from transforms.formats.records import escaped, not_utf8
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-# Characters. Bounds the memory that a quote which is never closed can take.
-_LONGEST_FIELD = 1 << 27
+# Position, fields and text; the number of bytes where it is too long.
+_Row = tuple[int, list[str], str, int]
 
 
-def read_delimited(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLetter]:
-    """A document per record; the header is none, and neither is an empty line."""
-    document = documents_of(slice, options)
-    records = _records(slice)
-    _, header, _ = next(records, (-1, [], ""))
-    if header:
-        _check_header(header, slice, options)
-    for number, row, raw in records:
-        if len(row) != len(header):
-            reason = f"wrong number of columns: {len(row)}, the header has {len(header)}"
-            yield dead(slice, number, reason, payload=_payload(raw))
-        elif reason := _broken(raw):
-            yield dead(slice, number, reason, payload=_payload(raw))
-        else:
-            fields = dict(zip(header, row, strict=True))
-            payload = lambda raw=raw: _payload(raw)  # noqa: E731
-            yield document(number, fields, payload=payload)
+def read_delimited(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
+    """The header is no record, and neither is an empty line."""
+    stream, _ = open_text(slice)
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        rows = _rows(text, slice)
+        header = _header(rows, slice, options)
+
+        def columns(found: list[tuple[list[str], str]], bad: Bad) -> dict[str, list[Any]]:
+            for row, (_, raw) in enumerate(found):
+                if not raw.isascii() and row not in bad and (reason := _broken(raw)):
+                    bad[row] = reason
+            places = {name: header.index(name) for name in options.fields}
+            blank = [""] * len(header)
+            fields = [blank if row in bad else fields for row, (fields, _) in enumerate(found)]
+            return {name: [one[place] for one in fields] for name, place in places.items()}
+
+        yield from in_blocks(
+            slice,
+            _records(rows, len(header)),
+            columns=columns,
+            text=lambda content: _payload(content[1]),
+            taken=taken_of(stream),
+        )
 
 
 def check_delimited(slice: Slice, options: ReadOptions) -> None:
     """Parses the file to its end."""
-    records = _records(slice)
-    _, header, _ = next(records, (-1, [], ""))
-    if header:
-        _check_header(header, slice, options)
-    for _ in records:
-        pass
-
-
-def _records(slice: Slice) -> Iterator[tuple[int, list[str], str]]:
-    """Yields number (the header's is -1), fields, and text of each record; bytes not UTF-8 are surrogates."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    seen: list[str] = []
-
-    def lines() -> Iterator[str]:
-        for line in text:
-            seen.append(line)
-            yield line
-
-    number = -1
-    stream = open_decompressed(slice.path, source=slice.source)
+    stream, _ = open_text(slice)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(lines(), delimiter=_DELIMITERS[slice.format], strict=True)
-        try:
-            for row in reader:
-                if row:
-                    yield number, row, seen[0] if len(seen) == 1 else "".join(seen)
-                    number += 1
-                seen.clear()
-        except csv.Error as e:
-            reason = _unparsable(str(e), first=reader.line_num - len(seen) + 1, last=reader.line_num)
-            raise BadFileError(slice.source, max(number, 0), reason) from e
+        rows = _rows(text, slice)
+        _header(rows, slice, options)
+        for _ in rows:
+            pass
+
+
+def _header(rows: Iterator[_Row], slice: Slice, options: ReadOptions) -> list[str]:
+    _, header, _, long = next(rows, (-1, [], "", 0))
+    if long:
+        raise BadFileError(slice.source, 0, f"the header has {long:,} bytes, expected a line of names")
+    if not header:
+        return header
+    columns = ", ".join(map(repr, header))
+    for name in options.fields:
+        count = header.count(name)
+        if count > 1:
+            reason = f"the header names {name!r} more than once: {columns}"
+        elif not count:
+            reason = f"no column {name!r}; the file has {columns}"
+        if count != 1:
+            raise BadFileError(slice.source, 0, reason, kind="column", column=name)
+    return header
+
+
+def _records(rows: Iterator[_Row], width: int) -> Iterator[Record]:
+    for number, fields, raw, long in rows:
+        bad = None
+        if long:
+            bad = too_long(long)
+        elif len(fields) != width:
+            bad = "wrong number of columns", f"{len(fields)}, the header has {width}"
+        yield number, (fields, raw), len(raw), bad
+
+
+class _TooLong(Exception):
+    """A record has more than RECORD_BYTES."""
+
+
+class _Lines:
+    """The lines of one record after the other; the bytes that are not UTF-8 are surrogates."""
+
+    def __init__(self, text: io.TextIOWrapper):
+        self._readline: Callable[[int], str] = text.readline
+        self.record: list[str] = []
+        self.size = self.quotes = 0
+        self.number = 0  # of lines
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._readline(RECORD_BYTES)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.record.append(line)
+        self.size += len(line)
+        if self.size >= RECORD_BYTES:
+            raise _TooLong
+        return line
+
+    def clear(self) -> None:
+        self.record.clear()
+        self.size = 0
+
+    def skip(self) -> bool:
+        """Reads past the record without holding it. Returns whether its quotes are closed."""
+        line, quotes = self.record[-1], sum(line.count('"') for line in self.record)
+        del self.record[1:]
+        self.record[0] = self.record[0][:HEAD_BYTES]
+        while quotes % 2 or not line.endswith(("\n", "\r")):
+            line = self._readline(1 << 20)
+            if not line:
+                break
+            self.size += len(line)
+            quotes += line.count('"')
+            self.number += line.endswith("\n")
+        return quotes % 2 == 0
+
+
+def _rows(text: io.TextIOWrapper, slice: Slice) -> Iterator[_Row]:
+    """Yields the header, whose number is -1, and all records."""
+    csv.field_size_limit(RECORD_BYTES)
+    lines = _Lines(text)
+    number = -1
+    first = 1  # line of the record
+    try:
+        reader = _reader(lines, slice)
+        while True:
+            first = lines.number + 1
+            try:
+                row = next(reader, None)
+            except _TooLong:
+                if not lines.skip():
+                    raise csv.Error("unexpected end of data") from None
+                yield number, [], lines.record[0], lines.size
+                reader = _reader(lines, slice)
+                row = []
+                number += 1
+            if row is None:
+                return
+            if row:
+                record = lines.record
+                yield number, row, record[0] if len(record) == 1 else "".join(record), 0
+                number += 1
+            lines.clear()
+    except csv.Error as e:
+        reason = _unparsable(str(e), first=first, last=lines.number)
+        raise BadFileError(slice.source, max(number, 0), reason) from e
+
+
+def _reader(lines: _Lines, slice: Slice) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=_DELIMITERS[slice.format], strict=True)
 
 
 def _unparsable(error: str, *, first: int, last: int) -> str:
@@ -77,24 +170,12 @@ def _unparsable(error: str, *, first: int, last: int) -> str:
     return f"the record on {lines} is no valid CSV: {error}; inside quotes a quote is written twice"
 
 
-def _check_header(header: list[str], slice: Slice, options: ReadOptions) -> None:
-    columns = ", ".join(map(repr, header))
-    doubled = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-    if doubled:
-        raise BadFileError(slice.source, 0, f"the header names {doubled[0]!r} more than once: {columns}")
-    for name in options.fields:
-        if name not in header:
-            raise BadFileError(slice.source, 0, f"no column {name!r}; the file has {columns}")
-
-
-def _broken(raw: str) -> str:
-    if raw.isascii():
-        return ""
+def _broken(raw: str) -> tuple[str, str] | None:
     try:
         raw.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeDecodeError as e:
         return not_utf8(e)
-    return ""
+    return None
 
 
 def _payload(raw: str) -> str:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from transforms.elements import DeadLetter, Document, Slice
+import numpy as np
+
+from transforms.elements import BLOCK_BYTES, BLOCK_DOCUMENTS, RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.records import ReadOptions, as_json, documents_of
+from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
+from transforms.formats.records import as_json
 from transforms.storage import files
+from transforms.storage.passing import raise_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# Rows that are Python objects at a time; texts may be long.
-_ROWS = 512
+# Rows are read together as long as they make no more than so many bytes.
+_BATCH_BYTES, _BATCH_ROWS = 8 << 20, 1 << 14
 
 
 def row_groups(path: str, *, source: str | None = None) -> list[tuple[int, int]]:
@@ -34,13 +40,13 @@ def row_groups(path: str, *, source: str | None = None) -> list[tuple[int, int]]
         return [(group.num_rows, group.total_byte_size) for group in groups]
 
 
-def column_types(path: str, *, source: str | None = None) -> dict[str, str]:
-    """Type by column, as str() names Arrow's; string for all forms of text, json for nested types.
+def column_types(path: str) -> Mapping[str, str]:
+    """Type by column; string for all forms of text, json for nested types.
 
     Raises:
       BadFileError: the file cannot be opened, or is no Parquet.
     """
-    with _open(path, source or path) as file:
+    with _open(path, path) as file:
         return {field.name: _type_name(field.type) for field in file.schema_arrow}
 
 
@@ -49,53 +55,141 @@ def _type_name(type: pa.DataType) -> str:
 
     if types.is_dictionary(type):
         return _type_name(type.value_type)
-    if _is_text(type):
+    if is_text(type):
         return "string"
     return "json" if types.is_nested(type) else str(type)
 
 
-def read_parquet(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLetter]:
-    """A document per row; only the columns that are needed are read."""
-    document = documents_of(slice, options)
-    names = options.fields
-    for position, batch in _batches(slice, options):
-        columns = [_values(batch.column(batch.schema.names.index(name))) for name in names]
-        for row, values in enumerate(zip(*columns, strict=True), position):
-            fields = dict(zip(names, values, strict=True))
-            payload = lambda fields=fields: as_json(fields)  # noqa: E731
-            yield document(row, fields, payload=payload)
+def _cut(whole: Sequence[Slice], target: int) -> list[list[Slice]]:
+    """Cuts files at row groups; their footers are read, one small read each, many at a time."""
+    import pyarrow.parquet  # noqa: F401  here and not in a thread that ends: see the pin in pyproject.toml
+
+    with ThreadPoolExecutor(16) as threads:
+        return list(threads.map(lambda file: _cut_file(file, target), whole))
 
 
-def check_parquet(slice: Slice, options: ReadOptions) -> None:
+def _cut_file(whole: Slice, target: int) -> list[Slice]:
+    try:
+        groups = row_groups(whole.path)
+    except BadFileError:
+        return [whole]  # its shard will fail and say why; the others go on
+    slices, first, total = [], 0, 0
+    for i, (_, size) in enumerate(groups):
+        if i > first and total + size > target:
+            slices.append(dataclasses.replace(whole, start=first, end=i, bytes=total))
+            first, total = i, 0
+        total += size
+    if not first:
+        return [whole]
+    return [*slices, dataclasses.replace(whole, start=first, end=len(groups), bytes=total)]
+
+
+def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
+    """Only the columns that are needed are read."""
+    done = 0
+    for row, batch, total in _batches(slice, options):
+        columns = {name: batch.column(name) for name in options.fields}
+        lengths = sum(_lengths(values) for values in columns.values())
+        for start, end in _pieces(lengths, slice.limit):
+            part = {name: values.slice(start, end - start) for name, values in columns.items()}
+            before, done = done, done + end - start
+            taken = slice.bytes * done // total - slice.bytes * before // total
+            yield _block(np.arange(row + start, row + end), part, options, lengths[start:end], taken)
+
+
+def _block(
+    positions: np.ndarray, columns: dict[str, Any], options: ReadOptions, lengths: np.ndarray, taken: int
+) -> RawBlock:
+    bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
+    values = dict(columns)
+    for name, column in columns.items():
+        if name not in options.strict and _type_name(column.type) == "json":
+            values[name] = [value if value is None else as_json(value) for value in plain_values(column)]
+
+    def record(row: int) -> str:
+        fields = {name: plain_values(column.slice(row, 1))[0] for name, column in columns.items()}
+        if row in bad:
+            fields = {name: _shortened(value) for name, value in fields.items()}
+        return as_json(fields)
+
+    return RawBlock(positions, values, record, int(lengths.sum()), taken, bad)
+
+
+def _lengths(column: pa.Array) -> np.ndarray:
+    """Bytes of each value, as far as they vary; int64."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    if types.is_dictionary(column.type) and len(column.dictionary):
+        return _lengths(column.dictionary)[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+    kind = column.type
+    if is_text(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        lengths = pc.fill_null(pc.binary_length(column.cast(pa.large_binary())), 0)
+        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.full(len(column), column.nbytes // max(1, len(column)), np.int64)
+
+
+def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most a slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES."""
+    ends = np.cumsum(lengths)
+    most = min(BLOCK_DOCUMENTS, limit or BLOCK_DOCUMENTS)
+    start = before = 0
+    while start < len(lengths):
+        end = int(np.searchsorted(ends, before + BLOCK_BYTES, side="right"))
+        end = min(max(end, start + 1), start + most)
+        yield start, end
+        start, before = end, int(ends[end - 1])
+
+
+def _check(slice: Slice, options: ReadOptions) -> None:
     """Reads the needed columns to the slice's end."""
     for _ in _batches(slice, options):
         pass
 
 
-def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yields record batches, each after its first row's number in the file."""
-    import pyarrow as pa
-
+def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.RecordBatch, int]]:
+    """Yields record batches, each after its first row's number in the file, and before the slice's rows."""
     with _open(slice.path, slice.source) as file:
-        count = file.metadata.num_row_groups
+        metadata = file.metadata
+        count = metadata.num_row_groups
         end = count if slice.end is None else slice.end
         if end > count:
             reason = f"changed since the plan was made: row groups up to {end} then, {count} now"
-            raise BadFileError(slice.source, None, reason)
+            raise BadFileError(slice.source, None, reason, kind="changed")
         _check_columns(file.schema_arrow, slice, options)
-        row = sum(file.metadata.row_group(i).num_rows for i in range(slice.start))
+        row = sum(metadata.row_group(i).num_rows for i in range(slice.start))
+        total = sum(metadata.row_group(i).num_rows for i in range(slice.start, end))
         for group in range(slice.start, end):
-            batches = file.iter_batches(_ROWS, row_groups=[group], columns=list(options.fields))
+            rows = _rows(metadata.row_group(group), options)
+            batches = file.iter_batches(rows, row_groups=[group], columns=list(options.fields))
             while True:
-                try:
+                with _damaged(slice.source, row, f"row group {group} is damaged"):
                     batch = next(batches, None)
-                except (pa.ArrowException, OSError, ValueError) as e:
-                    reason = f"row group {group} is damaged: {_one_line(e)}; fetch the file again"
-                    raise BadFileError(slice.source, row, reason) from e
                 if batch is None:
                     break
-                yield row, batch
+                yield row, batch, total
                 row += batch.num_rows
+
+
+def _rows(group: pq.RowGroupMetaData, options: ReadOptions) -> int:
+    """How many rows to read together."""
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in options.fields)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
+
+
+@contextlib.contextmanager
+def _damaged(source: str, position: int | None, what: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as e:
+        if isinstance(e, OSError):
+            raise_passing(e, source)
+        reason = f"{what}: {_one_line(e)}; fetch the file again"
+        raise BadFileError(source, position, reason) from e
 
 
 @contextlib.contextmanager
@@ -104,16 +198,13 @@ def _open(path: str, source: str) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     with contextlib.ExitStack() as stack:
-        try:
+        with _damaged(source, None, "cannot be read as Parquet"):
             if files.is_local(path):
                 raw = stack.enter_context(pa.OSFile(files.local_path(path)))
             else:
                 raw = stack.enter_context(pa.PythonFile(files.open_read(path), mode="r"))
             # A buffer per column instead of whole column chunks keeps memory small.
             file = pq.ParquetFile(raw, buffer_size=1 << 20, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, ValueError) as e:
-            reason = f"cannot be read as Parquet: {_one_line(e)}; fetch the file again"
-            raise BadFileError(source, None, reason) from e
         yield file
 
 
@@ -123,7 +214,8 @@ def _check_columns(schema: pa.Schema, slice: Slice, options: ReadOptions) -> Non
         count = schema.names.count(name)
         if count != 1:
             problem = "more than one" if count else "no"
-            raise BadFileError(slice.source, None, f"{problem} column {name!r}; the file has {columns}")
+            reason = f"{problem} column {name!r}; the file has {columns}"
+            raise BadFileError(slice.source, None, reason, kind="column", column=name)
     _check_type(schema, options.text_field, ("string",), slice)
     if options.id_field is not None:
         _check_type(schema, options.id_field, ("string", "integer"), slice)
@@ -134,19 +226,21 @@ def _check_type(schema: pa.Schema, name: str, expected: tuple[str, ...], slice: 
 
     found = schema.field(name).type
     value = found.value_type if types.is_dictionary(found) else found
-    if _is_text(value) or (types.is_integer(value) and "integer" in expected):
+    if is_text(value) or (types.is_integer(value) and "integer" in expected):
         return
     reason = f"column {name!r} is {found}, expected {' or '.join(expected)}"
-    raise BadFileError(slice.source, None, reason)
+    raise BadFileError(slice.source, None, reason, kind="column", column=name)
 
 
-def _is_text(type: pa.DataType) -> bool:
+def is_text(type: pa.DataType) -> bool:
+    """Whether an Arrow type is one of those of strings."""
     import pyarrow.types as types
 
     return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def plain_values(column: pa.Array) -> list[Any]:
+    """An Arrow array as a list; a UnicodeDecodeError stands for text that is not UTF-8."""
     try:
         return column.to_pylist()
     except ValueError:
@@ -162,5 +256,14 @@ def _value(scalar: pa.Scalar) -> Any:
         return scalar.value
 
 
+def _shortened(value: Any) -> Any:
+    return value[:HEAD_BYTES] if isinstance(value, str | bytes) else value
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
+
+
+FORMAT = Format(
+    "parquet", (".parquet", ".pq"), _read, _check, codecs=("",), cut=_cut, splittable=True, types=column_types
+)

@@ -1,38 +1,37 @@
-"""Which formats there are, how their files are named, and which of them can be cut."""
+"""Which formats there are, and how their files are named; quick to import, without Beam and pyarrow."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from transforms.formats import compression
+import transforms.formats
+from transforms.formats.base import Format
 
-_TEXT_CODECS = ("", *compression.SUFFIXES)
-
-_PLAIN = {
-    "txt": (".txt", ".md"),
-    "lines": (".lines",),
-    "jsonl": (".jsonl", ".ndjson", ".json"),
-    "csv": (".csv",),
-    "tsv": (".tsv", ".tab"),
-    "parquet": (".parquet", ".pq"),
-    "tfrecord": (".tfrecord", ".tfrecords"),
-}
-_CODECS = {"parquet": ("",), "tfrecord": ("", ".gz")}
-
-FORMATS: tuple[str, ...] = tuple(_PLAIN)
-
-# Formats whose uncompressed files can be read in pieces: byte ranges of lines, row groups of Parquet.
-SPLITTABLE: frozenset[str] = frozenset({"lines", "jsonl", "parquet"})
-
+# All modules of this folder but those that need this one.
+_NAMES = {m.name for m in pkgutil.iter_modules(transforms.formats.__path__)} - {"registry", "slices"}
+_MODULES = [importlib.import_module(f"transforms.formats.{name}") for name in sorted(_NAMES)]
+_FORMATS: dict[str, Format] = {m.FORMAT.name: m.FORMAT for m in _MODULES if hasattr(m, "FORMAT")}
 # Format -> the extensions it is known by, compressed ones included.
 EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        format: tuple(plain + codec for codec in _CODECS.get(format, _TEXT_CODECS) for plain in extensions)
-        for format, extensions in _PLAIN.items()
+        one.name: tuple(plain + codec for codec in one.codecs for plain in one.extensions)
+        for one in _FORMATS.values()
     }
 )
-_FORMAT_OF = {extension: format for format, extensions in EXTENSIONS.items() for extension in extensions}
+_FORMAT_OF = {extension: name for name, extensions in EXTENSIONS.items() for extension in extensions}
+
+
+def names() -> tuple[str, ...]:
+    """The formats' names, in alphabetical order."""
+    return tuple(_FORMATS)
+
+
+def get(name: str) -> Format:
+    """The format of a name."""
+    return _FORMATS[name]
 
 
 def format_of(path: str) -> str | None:
@@ -47,12 +46,3 @@ def format_of(path: str) -> str | None:
         if found is not None:
             return found
     return None
-
-
-def can_split(path: str, format: str) -> bool:
-    """Whether slices of the file may start and end inside it.
-
-    >>> can_split("a.jsonl", "jsonl"), can_split("a.jsonl.gz", "jsonl"), can_split("a.csv", "csv")
-    (True, False, False)
-    """
-    return format in SPLITTABLE and (format == "parquet" or compression.compression_of(path) is None)

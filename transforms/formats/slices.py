@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
+import datetime
 from collections.abc import Iterator
 
-from transforms.elements import DeadLetter, Document, Slice
+from transforms.elements import Slice
 from transforms.errors import BadFileError
-from transforms.formats.delimited import check_delimited, read_delimited
-from transforms.formats.jsonl import read_jsonl
-from transforms.formats.parquet import check_parquet, read_parquet
-from transforms.formats.records import ReadOptions
-from transforms.formats.text import check_text, read_lines, read_txt
-from transforms.formats.tfrecord import check_tfrecord, read_tfrecord
-from transforms.storage.files import check_unchanged
-
-_READ = {
-    "lines": read_lines,
-    "txt": read_txt,
-    "jsonl": read_jsonl,
-    "csv": read_delimited,
-    "tsv": read_delimited,
-    "parquet": read_parquet,
-    "tfrecord": read_tfrecord,
-}
+from transforms.formats import registry
+from transforms.formats.base import RawBlock, ReadOptions
+from transforms.storage.files import file_state
+from transforms.storage.passing import raise_passing
 
 
-def read_slice(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLetter]:
-    """Reads a slice's documents in file order; their index is left 0.
-
-    A sound record becomes a Document, any other a DeadLetter; both count towards the slice's limit.
+def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
+    """Reads a slice's records in file order, no more than its limit.
 
     Raises:
       BadFileError: the file was changed since the plan was made, or cannot be read to the slice's end. What
         came before is then not to be used; check_slice tells in advance.
+      StoreError: the file cannot be read for the moment.
     """
     check_unchanged(slice)
+    left = slice.limit
     try:
-        yield from itertools.islice(_READ[slice.format](slice, options), slice.limit)
+        for block in registry.get(slice.format).read(slice, options):
+            if left is None:
+                yield block
+                continue
+            yield block.head(left)
+            left -= len(block.positions)
+            if left <= 0:
+                break
         check_unchanged(slice)  # nor while it was read
     except OSError as e:
         raise _unreadable(slice, e) from e
@@ -46,11 +40,11 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLe
 def check_slice(slice: Slice, options: ReadOptions) -> None:
     """Finds out, in constant memory, whether the slice can be read to its end.
 
-    Compressed files are decompressed, TFRecord frames walked, CSV parsed, Parquet's needed columns read;
-    plain text has nothing that could be wrong.
+    Compressed files are decompressed, TFRecord frames walked, CSV parsed, Parquet's needed columns read; of
+    plain text only the encoding could be wrong.
 
     Raises:
-      BadFileError: as read_slice would.
+      BadFileError, StoreError: as read_slice would.
     """
     if slice.limit is not None:
         for _ in read_slice(slice, options):
@@ -58,18 +52,44 @@ def check_slice(slice: Slice, options: ReadOptions) -> None:
         return
     check_unchanged(slice)
     try:
-        if slice.format in ("csv", "tsv"):
-            check_delimited(slice, options)
-        elif slice.format == "parquet":
-            check_parquet(slice, options)
-        elif slice.format == "tfrecord":
-            check_tfrecord(slice)
-        else:
-            check_text(slice)
+        registry.get(slice.format).check(slice, options)
     except OSError as e:
         raise _unreadable(slice, e) from e
 
 
+def check_unchanged(slice: Slice) -> None:
+    """Holds the slice's file against what the plan knows of it.
+
+    Raises:
+      BadFileError: the file is gone, cannot be reached or was changed.
+      StoreError: it cannot be reached for the moment.
+    """
+    try:
+        size, mtime = file_state(slice.path)
+    except FileNotFoundError:
+        reason = "the file is gone; it was there when the plan was made"
+        raise BadFileError(slice.source, None, reason, kind="gone") from None
+    except OSError as e:
+        raise _unreadable(slice, e) from e
+    if change := change_of(slice, size, mtime):
+        raise BadFileError(slice.source, None, f"changed since the plan was made{change}", kind="changed")
+
+
+def change_of(slice: Slice, size: int, mtime: float | None) -> str:
+    """How a file differs from what the plan knows of it; "" where it does not."""
+    if size != slice.size:
+        return f": {slice.size} bytes then, {size} now"
+    # A millisecond: file systems and mounts keep different fractions of a second.
+    if slice.mtime is not None and mtime is not None and abs(mtime - slice.mtime) > 1e-3:
+        return f" (time {_utc(slice.mtime)} then, {_utc(mtime)} now)"
+    return ""
+
+
+def _utc(time: float) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat(timespec="milliseconds")
+
+
 def _unreadable(slice: Slice, error: OSError) -> BadFileError:
+    raise_passing(error, slice.source)
     reason = error.strerror or " ".join(str(error).split())
-    return BadFileError(slice.source, None, f"cannot be read: {reason}")
+    return BadFileError(slice.source, None, f"cannot be read: {reason}", kind="unreadable")

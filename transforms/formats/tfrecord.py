@@ -7,46 +7,110 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from transforms.elements import DeadLetter, Document, Slice
+from transforms.elements import ABSENT, RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.compression import open_decompressed
+from transforms.formats.base import (
+    HEAD_BYTES,
+    Bad,
+    Format,
+    RawBlock,
+    ReadOptions,
+    Record,
+    in_blocks,
+    too_long,
+)
+from transforms.formats.compression import open_decompressed, taken_of
+from transforms.formats.crc import masked
 from transforms.formats.example_message import example_class
-from transforms.formats.records import ReadOptions, dead, documents_of
+from transforms.formats.records import as_json
 
 _LONGEST = (1 << 31) - 1  # protobuf's own limit of a message
 _HEADER = struct.Struct("<QI")
 
 
-def read_tfrecord(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLetter]:
+def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """A document per record; the payload of a dead letter is the record's bytes in base64."""
+    kinds = dict(options.kept)
+
+    def columns(records: list[tuple[bytes, str]], bad: Bad) -> dict[str, list[Any]]:
+        features = [_features(content, row, bad) for row, content in enumerate(records)]
+        found: dict[str, list[Any]] = {}
+        for name in options.fields:
+            # `in` first: reading an absent key of a protobuf map adds it.
+            values = [_value(one[name]) if name in one else ABSENT for one in features]
+            strict = name in options.strict
+            found[name] = [_strict(v) if strict else _typed(v, kinds.get(name)) for v in values]
+        return found
+
+    with open_decompressed(slice.path, source=slice.source) as stream:
+        yield from in_blocks(
+            slice,
+            _records(stream, slice.source),
+            columns=columns,
+            text=lambda content: base64.b64encode(content[0]).decode(),
+            taken=taken_of(stream),
+        )
+
+
+def _records(stream: BinaryIO, source: str) -> Iterator[Record]:
     import google_crc32c
+
+    for number, (offset, length, data, checksum) in enumerate(_frames(stream, source)):
+        where, bad = f"record {number} at byte {offset}", None
+        if length > RECORD_BYTES:
+            bad = too_long(length)
+        elif masked(google_crc32c.value(data)) != checksum:
+            bad = "wrong checksum", where
+        yield number, (data, where), len(data), bad
+
+
+def _features(content: tuple[bytes, str], row: int, bad: Bad) -> Any:
+    """A record's map of features; empty, and the reason noted, where it is no Example."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    parse = example_class().FromString
-    document = documents_of(slice, options)
-    names = options.fields
-    strict = {options.text_field, options.id_field}
-    with open_decompressed(slice.path, source=slice.source) as stream:
-        for number, (offset, data, checksum) in enumerate(_frames(stream, slice.source)):
-            payload = lambda data=data: base64.b64encode(data).decode()  # noqa: E731
-            if _mask(google_crc32c.value(data)) != checksum:
-                reason = f"wrong checksum: record {number} at byte {offset}"
-                yield dead(slice, number, reason, payload=payload())
-                continue
-            try:
-                features = parse(data).features.feature
-            except DecodeError:
-                reason = f"not a tf.train.Example: record {number} at byte {offset}"
-                yield dead(slice, number, reason, payload=payload())
-                continue
-            # `in` first: reading an absent key of a protobuf map adds it.
-            fields = {
-                name: _value(features[name], strict=name in strict) for name in names if name in features
-            }
-            yield document(number, fields, payload=payload)
+    data, where = content
+    if row in bad:
+        return {}
+    try:
+        return example_class().FromString(data).features.feature
+    except DecodeError:
+        bad[row] = "not a tf.train.Example", where
+        return {}
 
 
-def check_tfrecord(slice: Slice) -> None:
+def _value(feature: Any) -> Any:
+    """A feature's one value, the list of its values, or None where it has none."""
+    kind = feature.WhichOneof("kind")
+    values = [] if kind is None else list(getattr(feature, kind).value)
+    if len(values) > 1:
+        return values
+    return values[0] if values else None
+
+
+def _strict(value: Any) -> Any:
+    """Bytes as text, or the error that stands for them."""
+    try:
+        return value.decode("utf-8") if type(value) is bytes else value
+    except UnicodeDecodeError as e:
+        return e
+
+
+def _typed(value: Any, kind: str | None) -> Any:
+    """A kept value as its column's type has it; what contradicts the type stays as it is.
+
+    An Example does not tell text from bytes, nor one value from a list of one: the column decides.
+    """
+    if value is None or value is ABSENT:
+        return None
+    if kind == "json":
+        return as_json(value if type(value) is list else [value])
+    if kind == "string":
+        text = _strict(value)
+        return value if isinstance(text, UnicodeDecodeError) else text
+    return value
+
+
+def _check(slice: Slice, options: ReadOptions) -> None:
     """Walks the frames to the file's end."""
     with open_decompressed(slice.path, source=slice.source) as stream:
         for _ in _frames(stream, slice.source):
@@ -57,21 +121,24 @@ def records(path: str, source: str) -> Iterator[bytes]:
     """Yields a file's records as they were written.
 
     Raises:
-      BadFileError: a checksum is wrong, or the file is truncated.
+      BadFileError: a checksum is wrong, a record is too long, or the file is truncated.
     """
     import google_crc32c
 
     with open_decompressed(path, source=source) as stream:
-        for number, (offset, data, checksum) in enumerate(_frames(stream, source)):
-            if _mask(google_crc32c.value(data)) != checksum:
+        for number, (offset, length, data, checksum) in enumerate(_frames(stream, source)):
+            if length > RECORD_BYTES:
+                raise BadFileError(source, offset, f"record {number} is {': '.join(too_long(length))}")
+            if masked(google_crc32c.value(data)) != checksum:
                 raise BadFileError(source, offset, f"wrong checksum of record {number}")
             yield data
 
 
-def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, bytes, int]]:
-    """Yields byte offset, data, and the checksum stored of the data, which is not checked here.
+def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, int, bytes, int]]:
+    """Yields byte offset, length, data, and the checksum stored of the data, which is not checked here.
 
     The format: uint64 length, uint32 masked CRC-32C of the length, data, uint32 masked CRC-32C of the data.
+    Of data that is too long only the head is there.
     """
     import google_crc32c
 
@@ -80,7 +147,7 @@ def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, bytes, int]]:
         if len(header) < _HEADER.size:
             raise BadFileError(source, offset, _truncated(len(header), "12 bytes of a record's header"))
         length, checksum = _HEADER.unpack(header)
-        if _mask(google_crc32c.value(header[:8])) != checksum:
+        if masked(google_crc32c.value(header[:8])) != checksum:
             reason = "wrong checksum of a record's length: damaged, or not a TFRecord file"
             if header.startswith(b"\x1f\x8b"):
                 reason = "this is a gzip file, not a plain TFRecord file; give it a name that ends in .gz"
@@ -89,12 +156,15 @@ def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, bytes, int]]:
             raise BadFileError(
                 source, offset, f"a record of {length} bytes; a tf.train.Example has at most 2 GiB"
             )
-        data = stream.read(length)
+        data = stream.read(length if length <= RECORD_BYTES else HEAD_BYTES)
+        there = len(data)
+        while there < length and (rest := len(stream.read(min(length - there, 1 << 20)))):
+            there += rest
         footer = stream.read(4)
-        if len(data) < length or len(footer) < 4:
-            left = len(header) + len(data) + len(footer)
+        if there < length or len(footer) < 4:
+            left = len(header) + there + len(footer)
             raise BadFileError(source, offset, _truncated(left, f"a record of {length + 16}"))
-        yield offset, data, int.from_bytes(footer, "little")
+        yield offset, length, data, int.from_bytes(footer, "little")
         offset += length + 16
 
 
@@ -102,27 +172,4 @@ def _truncated(found: int, expected: str) -> str:
     return f"truncated: {found} bytes are left here, expected {expected}; fetch the file again"
 
 
-def _mask(crc: int) -> int:
-    """TensorFlow stores checksums rotated and shifted, so that a checksum of checksums means something."""
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _value(feature: Any, *, strict: bool) -> Any:
-    """A feature's one value, the list of its values, or None where it has none.
-
-    Bytes become text if they are UTF-8; if not, they stay bytes, or, if strict, the error stands for them.
-    """
-    kind = feature.WhichOneof("kind")
-    values = [] if kind is None else list(getattr(feature, kind).value)
-    if kind == "bytes_list":
-        values = [_text(value, strict=strict) for value in values]
-    if len(values) > 1:
-        return values
-    return values[0] if values else None
-
-
-def _text(value: bytes, *, strict: bool) -> Any:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError as e:
-        return e if strict else value
+FORMAT = Format("tfrecord", (".tfrecord", ".tfrecords"), _read, _check, codecs=("", ".gz"))

@@ -1,23 +1,23 @@
-"""Shards into documents, each ended by a marker that tells how many came before it."""
+"""Shards into blocks of documents, each ended by a marker that tells how many came before it."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import re
 from collections.abc import Iterator
-from typing import Any
 
 import apache_beam as beam
 
-from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed
+from transforms import modality
+from transforms.elements import DeadLetter, DeadLetters, DocumentBlock, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
-from transforms.formats import ReadOptions, check_slice, read_slice
-from transforms.output import attempts, layout
+from transforms.formats.base import ReadOptions
+from transforms.formats.slices import check_slice, read_slice
+from transforms.observer import Read, tell
+from transforms.output import attempts
 from transforms.output.folder import Folder
-from transforms.output.kept import check_kept
+from transforms.steps.documents import Gathered, document_columns, in_elements
 
-_KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
+Element = DocumentBlock | DeadLetters | EndOfShard | ShardFailed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,123 +25,91 @@ class ReadConfig:
     """How shards are read.
 
     Attributes:
-      options: which fields are the text, the id and the kept ones.
+      options: which fields are the payload, the id and the kept ones.
       kept: types of the kept fields, by name, as in RowSchema.
       skip_bad_files: whether a bad file is one dead letter instead of a failed shard.
       output: the folder where shards are committed; those that are, are not read again. "" where none is.
+      job: identity of the job that is committed there.
+      fingerprint_key: what changes vectors besides the payload.
+      modality: name of what payloads are.
     """
 
     options: ReadOptions
     kept: tuple[tuple[str, str], ...] = ()
     skip_bad_files: bool = False
     output: str = ""
+    job: str = ""
+    fingerprint_key: bytes = b""
+    modality: str = "text"
 
 
-def read_shard(
-    shard: Shard, config: ReadConfig
-) -> Iterator[Document | DeadLetter | EndOfShard | ShardFailed]:
-    """Reads a shard: its documents and dead letters in order, then EndOfShard, or ShardFailed.
+def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
+    """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
     Every file is checked to its end before its shard gives a document, so that the sound part of a bad file
     is never half-used.
+
+    Raises:
+      StoreError: a file cannot be read for the moment; that is no fault of the file.
     """
+    kind = modality.get(config.modality)
+    options = dataclasses.replace(config.options, kept=config.kept)
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
         try:
-            check_slice(piece, config.options)
+            check_slice(piece, options)
         except BadFileError as e:
             if not config.skip_bad_files:
-                yield ShardFailed(shard.shard_id, e.source, e.position, e.reason)
+                yield _failed(shard, e)
                 return
             bad[number] = e
     index = 0
-    seen: set[str] = set()
+    gathered = Gathered(shard.shard_id)
     for number, piece in enumerate(shard.slices):
-        elements = (
-            iter([_letter_of_file(bad[number])]) if number in bad else read_slice(piece, config.options)
-        )
+        if number in bad:
+            yield DeadLetters(shard.shard_id, (_letter_of_file(bad[number], index),))
+            tell(Read(1, piece.bytes))
+            index += 1
+            continue
+        left = piece.bytes  # of the plan's bytes, not yet told
         try:
-            for element in elements:
-                yield _numbered(element, index, shard.shard_id, config, seen)
-                index += 1
+            for raw in read_slice(piece, options):
+                batch, letters = document_columns(
+                    raw, piece, options, kind, index=index, key=config.fingerprint_key
+                )
+                yield from in_elements(shard.shard_id, letters)
+                yield from gathered.add(batch, raw.size)
+                taken = min(left, raw.bytes)
+                tell(Read(len(raw.positions), taken))
+                index += len(raw.positions)
+                left -= taken
         except BadFileError as e:  # changed while it was read
-            yield ShardFailed(shard.shard_id, e.source, e.position, e.reason)
+            yield _failed(shard, e)
             return
+        if left:
+            tell(Read(0, left))
+    yield from gathered.rest()
     yield EndOfShard(shard.shard_id, index)
 
 
-def _letter_of_file(error: BadFileError) -> DeadLetter:
-    reason = f"bad file: {error.reason}"
-    return DeadLetter(error.source, error.source, error.position or 0, "read", reason)
+def _failed(shard: Shard, error: BadFileError) -> ShardFailed:
+    return ShardFailed(shard.shard_id, error.source, error.position, error.reason, error.kind)
 
 
-def _numbered(
-    element: Document | DeadLetter, index: int, shard_id: str, config: ReadConfig, seen: set[str]
-) -> Document | DeadLetter:
-    if isinstance(element, DeadLetter):
-        return dataclasses.replace(element, index=index, shard_id=shard_id)
-    problem = None
-    kept = element.kept
-    if config.options.id_field is not None:
-        if element.doc_id in seen:
-            problem = f"duplicate id: {element.doc_id!r} is in this shard already"
-        seen.add(element.doc_id)
-    if config.kept and problem is None:
-        try:
-            kept = {name: check_kept(name, kind, element.kept.get(name)) for name, kind in config.kept}
-        except ValueError as e:
-            # Both types in the kind of the reason, the value behind its colon.
-            problem = _KEPT_ERROR.sub(r"\1 \2: \3", str(e))
-    if problem is None:
-        return dataclasses.replace(element, index=index, shard_id=shard_id, kept=kept)
-    return DeadLetter(
-        element.doc_id, element.source, element.position, "read", problem, element.text, index, shard_id
-    )
-
-
-class _OpenShardsFn(beam.DoFn):
-    """The plan file into its shards that have no receipt yet."""
-
-    def process(self, output: str) -> Iterator[Shard]:
-        folder = Folder(output)
-        done = folder.names(layout.RECEIPTS)
-        plan = folder.read(layout.PLAN)
-        assert plan is not None  # the launcher wrote it
-        lines = io.BytesIO(plan)
-        lines.readline()  # the job
-        for line in lines:
-            shard = Shard.from_line(line.decode())
-            if f"{shard.shard_id}.json" not in done:
-                yield shard
-
-
-@dataclasses.dataclass(eq=False)
-class OpenShards(beam.PTransform):
-    """The shards of the plan that are not committed, spread over the workers.
-
-    Only descriptors cross the shuffle: the plan file itself keeps the job graph small.
-    """
-
-    output: str
-
-    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-        return (
-            root
-            | beam.Create([self.output], reshuffle=False)
-            | "Open shards" >> beam.ParDo(_OpenShardsFn())
-            | beam.Reshuffle()
-        )
+def _letter_of_file(error: BadFileError, index: int) -> DeadLetter:
+    source = error.source
+    return DeadLetter(source, source, error.position or 0, "read", "bad file", error.reason, None, index)
 
 
 class _ReadFn(beam.DoFn):
     def __init__(self, config: ReadConfig):
         self._config = config
 
-    def process(self, shard: Shard) -> Iterator[Any]:
+    def process(self, shard: Shard) -> Iterator[Element]:
         attempt = 1
         if self._config.output:
             # A runner that repeats a bundle, or all of the job, repeats no committed shard.
-            begun = attempts.begin(Folder(self._config.output), shard.shard_id)
+            begun = attempts.begin(Folder(self._config.output), shard.shard_id, self._config.job)
             if begun is None:
                 return
             attempt = begun
@@ -153,7 +121,7 @@ class _ReadFn(beam.DoFn):
 
 @dataclasses.dataclass(eq=False)
 class ReadShards(beam.PTransform):
-    """Shard -> Document, DeadLetter and, last, EndOfShard or ShardFailed."""
+    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed."""
 
     config: ReadConfig
 

@@ -1,0 +1,189 @@
+"""What a format is, and the raw blocks that it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transforms.elements import BLOCK_BYTES, BLOCK_DOCUMENTS, RECORD_BYTES, Slice
+from transforms.formats.compression import SUFFIXES, compression_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Bad = dict[int, tuple[str, str]]  # kind and detail, by number of the record in its block
+# Position, content, bytes, and what is wrong with it.
+Record = tuple[int, Any, int, tuple[str, str] | None]
+# So much of a record that is too long goes into its dead letter.
+HEAD_BYTES = 4 << 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What to take from records that have fields.
+
+    Attributes:
+      text_field: name of the field or column that is embedded.
+      id_field: name of the field that holds the document's id; None makes ids from file and position.
+      keep_fields: names of fields that go with the document to the output.
+      kept: types of the kept fields, by name, once they are known; for formats whose values have none.
+    """
+
+    text_field: str = "text"
+    id_field: str | None = None
+    keep_fields: tuple[str, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields that are read, each once."""
+        return tuple(dict.fromkeys((*self.strict, *self.keep_fields)))
+
+    @property
+    def strict(self) -> tuple[str, ...]:
+        """The fields that make a document: payload and id."""
+        return (self.text_field,) if self.id_field is None else (self.text_field, self.id_field)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class RawBlock:
+    """Some records of a slice as the format knows them, in file order.
+
+    Attributes:
+      positions: int64 [records].
+      columns: for each field a value per record: a list (ABSENT for a field that is missing, a
+        UnicodeDecodeError for bytes that are not UTF-8), or an Arrow array. Fields that the format cannot
+        have are left out.
+      record: the text of a record (its number in the block), for a dead letter.
+      size: bytes of the records, decompressed.
+      bytes: how many bytes of the file were read for them; for progress.
+      bad: kind and detail of the records that are none, by number; their values mean nothing.
+      whole: whether each record is a file of its own, whose bytes are the payload.
+    """
+
+    positions: np.ndarray
+    columns: dict[str, list[Any] | pa.Array]
+    record: Callable[[int], str]
+    size: int
+    bytes: int
+    bad: Bad = dataclasses.field(default_factory=dict)
+    whole: bool = False
+
+    def head(self, count: int) -> RawBlock:
+        """The first records alone."""
+        if count >= len(self.positions):
+            return self
+        columns = {name: values[:count] for name, values in self.columns.items()}
+        bad = {row: why for row, why in self.bad.items() if row < count}
+        return dataclasses.replace(self, positions=self.positions[:count], columns=columns, bad=bad)
+
+
+def whole_files(files: Sequence[Slice], target: int) -> list[list[Slice]]:
+    """Cuts nothing."""
+    return [[file] for file in files]
+
+
+def byte_ranges(files: Sequence[Slice], target: int) -> list[list[Slice]]:
+    """Cuts files that are not compressed into ranges of about `target` bytes."""
+
+    def ranges(whole: Slice) -> list[Slice]:
+        if compression_of(whole.path) is not None or whole.size <= target:
+            return [whole]
+        count = -(-whole.size // target)
+        cuts = [whole.size * i // count for i in range(count + 1)]
+        return [dataclasses.replace(whole, start=a, end=b, bytes=b - a) for a, b in itertools.pairwise(cuts)]
+
+    return [ranges(file) for file in files]
+
+
+def no_types(path: str) -> Mapping[str, str]:
+    """The file states no types of its columns."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One format: a module of this folder whose FORMAT it is. What it needs is imported when it is used.
+
+    Attributes:
+      name: as users name it.
+      extensions: of its files.
+      read: slice and options to raw blocks, in file order.
+      check: finds out, in constant memory, whether a slice can be read to its end; raises what read would.
+      codecs: suffixes of compression it may have; "" is none.
+      aliases: more extensions, of files that are taken from a folder where the user names the format.
+      cut: whole files into slices of about so many bytes.
+      splittable: whether `cut` cuts files that are not compressed.
+      types: type by column, as str() names Arrow's, as far as a file states them.
+      has_fields: whether records have named fields.
+      whole: whether a file is one document.
+    """
+
+    name: str
+    extensions: tuple[str, ...]
+    read: Callable[[Slice, ReadOptions], Iterator[RawBlock]]
+    check: Callable[[Slice, ReadOptions], None]
+    codecs: tuple[str, ...] = ("", *SUFFIXES)
+    aliases: tuple[str, ...] = ()
+    cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files
+    splittable: bool = False
+    types: Callable[[str], Mapping[str, str]] = no_types
+    has_fields: bool = True
+    whole: bool = False
+
+    def can_split(self, path: str) -> bool:
+        """Whether slices of the file may start and end inside it."""
+        return self.splittable and compression_of(path) is None
+
+
+def in_blocks(
+    slice: Slice,
+    records: Iterator[Record],
+    *,
+    columns: Callable[[list[Any], Bad], dict[str, list[Any] | pa.Array]],
+    text: Callable[[Any], str],
+    taken: Callable[[], int],
+) -> Iterator[RawBlock]:
+    """Collects records to blocks of at most the slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES.
+
+    Args:
+      columns: makes the columns of records' contents, and may add to what is wrong with them.
+      text: of a record's content, for a dead letter.
+      taken: how many bytes of the file were read so far.
+    """
+    most = min(BLOCK_DOCUMENTS, slice.limit or BLOCK_DOCUMENTS)
+    positions: list[int] = []
+    contents: list[Any] = []
+    bad: Bad = {}
+    size = before = 0
+
+    def block() -> RawBlock:
+        found, ended = contents, taken()
+        made = columns(found, bad)
+        return RawBlock(
+            np.array(positions, np.int64), made, lambda row: text(found[row]), size, ended - before, bad
+        )
+
+    for position, content, record_size, problem in records:
+        if contents and size + record_size > BLOCK_BYTES:
+            yield block()
+            positions, contents, bad, size, before = [], [], {}, 0, taken()
+        if problem:
+            bad[len(contents)] = problem
+        positions.append(position)
+        contents.append(content)
+        size += record_size
+        if len(contents) == most:
+            yield block()
+            positions, contents, bad, size, before = [], [], {}, 0, taken()
+    if contents:
+        yield block()
+
+
+def too_long(size: int) -> tuple[str, str]:
+    """Kind and detail of a record that is longer than a record may be."""
+    return "too long", f"{size:,} bytes, expected at most {RECORD_BYTES:,}"

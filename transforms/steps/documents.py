@@ -1,0 +1,293 @@
+"""Raw blocks of any format into documents and dead letters: column by column, no object for a good row."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as types
+
+from transforms.elements import (
+    ABSENT,
+    BLOCK_BYTES,
+    BLOCK_DOCUMENTS,
+    LETTER_BYTES,
+    LETTERS,
+    DeadLetter,
+    DeadLetters,
+    DocumentBlock,
+    Slice,
+)
+from transforms.formats.base import Bad, RawBlock, ReadOptions
+from transforms.formats.parquet import is_text, plain_values
+from transforms.formats.records import not_utf8
+from transforms.modality import Modality
+from transforms.output.kept import arrow_type, check_kept
+
+_KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
+# What each type of kept column takes of Python's types as it is; all else is looked at value by value.
+_TAKEN: dict[str, frozenset[type]] = {
+    "string": frozenset({str}),
+    "json": frozenset({str}),
+    "large_string": frozenset({str}),
+    "bool": frozenset({bool}),
+    "double": frozenset({float, int}),
+    "binary": frozenset({bytes}),
+    "large_binary": frozenset({bytes}),
+} | {f"{sign}int{bits}": frozenset({int}) for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Checked:
+    """A raw block whose ids and payloads were looked at.
+
+    Attributes:
+      rows: int64, the block's sound records.
+      doc_ids, payloads: of the sound records, in Arrow.
+      kept: raw values of the kept fields of the sound records, by name.
+      refused: (number of the record, document's id, kind, detail) of all others, in order.
+    """
+
+    rows: np.ndarray
+    doc_ids: pa.Array
+    payloads: pa.Array
+    kept: dict[str, list[Any] | pa.Array]
+    refused: list[tuple[int, str, str, str]]
+
+
+def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality) -> Checked:
+    """Tells sound records from others: the id, the payload, and kept text that is not UTF-8."""
+    count = len(raw.positions)
+    rows = np.arange(count)
+    columns = raw.columns
+    if raw.bad:
+        rows = np.setdiff1d(rows, np.fromiter(raw.bad, np.int64))
+        columns = {name: _take(values, rows) for name, values in columns.items()}
+    doc_ids, why = _ids(raw, slice, options, columns, rows)
+    if raw.whole:
+        payloads, refused = _of_files(columns[options.text_field], modality)
+    else:
+        payloads, refused = modality.decode(columns[options.text_field], field=options.text_field)
+    why = refused | why
+    kept: dict[str, list[Any] | pa.Array] = {}
+    for name in options.keep_fields:
+        values = columns.get(name)
+        kept[name], refused = _text_checked(name, pa.nulls(len(rows)) if values is None else values)
+        why = refused | why
+    letters = [(row, _default_id(raw, slice, row), *reason) for row, reason in raw.bad.items()]
+    if why:
+        letters += [(int(rows[i]), doc_ids[i].as_py(), *reason) for i, reason in why.items()]
+        sound = np.setdiff1d(np.arange(len(rows)), np.fromiter(why, np.int64))
+        rows, doc_ids, payloads = rows[sound], doc_ids.take(pa.array(sound)), payloads.take(pa.array(sound))
+        kept = {name: _take(values, sound) for name, values in kept.items()}
+    return Checked(rows, doc_ids, payloads, kept, sorted(letters))
+
+
+def _take(values: list[Any] | pa.Array, rows: np.ndarray) -> list[Any] | pa.Array:
+    if isinstance(values, list):
+        return [values[row] for row in rows.tolist()]
+    return values.take(pa.array(rows))
+
+
+def _of_files(contents: Sequence[Any], modality: Modality) -> tuple[pa.Array, Bad]:
+    found = [modality.decode_file(data) for data in contents]
+    payloads = pa.array([payload for payload, _ in found], arrow_type(modality.arrow_type))
+    return payloads, {row: refusal for row, (_, refusal) in enumerate(found) if refusal is not None}
+
+
+def _default_id(raw: RawBlock, slice: Slice, row: int) -> str:
+    return slice.source if raw.whole else f"{slice.source}:{raw.positions[row]}"
+
+
+def _ids(
+    raw: RawBlock, slice: Slice, options: ReadOptions, columns: dict[str, Any], rows: np.ndarray
+) -> tuple[pa.Array, Bad]:
+    """Ids of the rows, and why some have none; those have that of their place."""
+    name = options.id_field
+    found = None if name is None else columns.get(name)
+    if name is not None and found is not None:
+        if isinstance(found, list) and set(map(type, found)) <= {str, int}:
+            ids = pa.array(list(map(str, found)), pa.string())
+        elif isinstance(found, pa.Array) and types.is_integer(found.type) and not found.null_count:
+            return found.cast(pa.string()), {}
+        else:
+            ids = None
+            if isinstance(found, pa.Array) and not found.null_count:
+                ids = _sound_text(found)
+        if ids is not None and not pc.any(pc.or_(pc.equal(ids, ""), pc.utf8_is_space(ids))).as_py():
+            return ids, {}
+        values = found if isinstance(found, list) else plain_values(found)
+        why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
+        why |= _undecoded(name, values)
+        named = [_default_id(raw, slice, rows[i]) if i in why else str(v) for i, v in enumerate(values)]
+        return pa.array(named, pa.string()), why
+    if raw.whole:
+        return pa.array([slice.source] * len(rows), pa.string()), {}
+    places = pa.array(raw.positions[rows]).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar(slice.source), places, ":"), {}
+
+
+def _sound_text(values: pa.Array) -> pa.Array | None:
+    """The values as strings; None where one of them is not UTF-8, or the type is another."""
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not is_text(values.type):
+        return None
+    texts = values.cast(pa.string())
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return texts
+
+
+def _wrong_id(found: Any, name: str) -> str:
+    if type(found) is str:
+        return "" if found and not found.isspace() else f"field {name!r} is blank, expected an id"
+    if found is ABSENT:
+        return f"missing field {name!r}"
+    if found is None:
+        return f"field {name!r} is null"
+    return (
+        "" if type(found) is int else f"field {name!r} is {type(found).__name__}, expected string or integer"
+    )
+
+
+def _undecoded(name: str, values: list[Any]) -> Bad:
+    """Which values of a field are not UTF-8."""
+    if UnicodeDecodeError not in set(map(type, values)):
+        return {}
+    errors = {i: not_utf8(v) for i, v in enumerate(values) if isinstance(v, UnicodeDecodeError)}
+    return {i: (kind, f"{detail} of field {name!r}") for i, (kind, detail) in errors.items()}
+
+
+def _text_checked(name: str, values: list[Any] | pa.Array) -> tuple[list[Any] | pa.Array, Bad]:
+    """A kept field's values, text as plain strings, and which are not UTF-8."""
+    if isinstance(values, pa.Array):
+        if types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        texts = _sound_text(values)
+        if texts is not None:
+            return texts, {}
+        if not is_text(values.type):
+            return values, {}
+        values = plain_values(values)
+    if UnicodeDecodeError not in set(map(type, values)):
+        return values, {}
+    return values, {
+        i: _not_utf8_in(name, v) for i, v in enumerate(values) if isinstance(v, UnicodeDecodeError)
+    }
+
+
+def kept_column(name: str, kind: str, values: list[Any] | pa.Array) -> tuple[pa.Array, Bad]:
+    """A kept field's values as a column of its type, and the refusals by row."""
+    type_ = arrow_type(kind)
+    if isinstance(values, pa.Array):
+        if values.type == type_ or types.is_null(values.type):
+            return values.cast(type_), {}
+        values = plain_values(values)
+    found = set(map(type, values))
+    if type(ABSENT) in found:
+        values = [None if value is ABSENT else value for value in values]
+        found = set(map(type, values))
+    if found - {type(None)} <= _TAKEN.get(kind, frozenset()):
+        try:
+            return pa.array(values, type_), {}
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass  # one of them is out of range: each alone tells
+    made: list[Any] = []
+    why: Bad = {}
+    for row, value in enumerate(values):
+        try:
+            made.append(check_kept(name, kind, value))
+        except ValueError as e:
+            made.append(None)
+            # Both types in the kind of the reason, the value behind its colon.
+            what, _, detail = _KEPT_ERROR.sub(r"\1 \2: \3", str(e)).partition(": ")
+            why[row] = what, detail
+    return pa.array(made, type_), why
+
+
+def document_columns(
+    raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality, *, index: int, key: bytes
+) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+    """A raw block's documents, in the columns of DocumentBlock, and its dead letters, both in order.
+
+    Args:
+      index: place in the shard of the block's first record.
+      key: what changes vectors besides the payload, for fingerprints.
+    """
+    found = checked(raw, slice, options, modality)
+    kept: list[pa.Array] = []
+    why: Bad = {}
+    for name, kind in options.kept:
+        values, refused = kept_column(name, kind, found.kept[name])
+        kept.append(values)
+        why = refused | why
+
+    def letter(row: int, doc_id: str, reason: tuple[str, str], payload: str) -> DeadLetter:
+        position = int(raw.positions[row])
+        return DeadLetter(doc_id, slice.source, position, "read", *reason, payload, index + row)
+
+    letters = [letter(row, doc_id, (kind, why), raw.record(row)) for row, doc_id, kind, why in found.refused]
+    for i, reason in why.items():
+        payload = modality.shown(found.payloads[i].as_py())
+        letters.append(letter(int(found.rows[i]), found.doc_ids[i].as_py(), reason, payload))
+    columns = {
+        "doc_id": found.doc_ids,
+        "source": pa.repeat(slice.source, len(found.rows)),
+        "position": pa.array(raw.positions[found.rows]),
+        "index": pa.array(found.rows + index),
+        "payload": found.payloads,
+        "fingerprint": modality.fingerprint(found.payloads, key),
+    }
+    names = [*columns, *(name for name, _ in options.kept)]
+    batch = pa.RecordBatch.from_arrays([*columns.values(), *kept], names)
+    if why:
+        batch = batch.take(pa.array(np.setdiff1d(np.arange(batch.num_rows), np.fromiter(why, np.int64))))
+    return batch, sorted(letters, key=lambda letter: letter.index)
+
+
+def in_elements(shard_id: str, letters: Sequence[DeadLetter]) -> Iterator[DeadLetters]:
+    """Dead letters in elements of at most LETTERS letters and about LETTER_BYTES."""
+    some: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        weight = len(letter.payload or "")
+        if some and (len(some) == LETTERS or size + weight > LETTER_BYTES):
+            yield DeadLetters(shard_id, tuple(some))
+            some, size = [], 0
+        some.append(letter)
+        size += weight
+    if some:
+        yield DeadLetters(shard_id, tuple(some))
+
+
+class Gathered:
+    """Documents of many small files put together to blocks of BLOCK_DOCUMENTS and about BLOCK_BYTES."""
+
+    def __init__(self, shard_id: str):
+        self._shard_id = shard_id
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch, size: int) -> Iterator[DocumentBlock]:
+        """Takes documents of so many bytes; yields the block that they do not fit in any more."""
+        if not batch.num_rows:
+            return
+        if self._rows + batch.num_rows > BLOCK_DOCUMENTS or self._bytes + size > BLOCK_BYTES:
+            yield from self.rest()
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += size
+
+    def rest(self) -> Iterator[DocumentBlock]:
+        """What is left, at a shard's end."""
+        if self._batches:
+            yield DocumentBlock(self._shard_id, pa.concat_batches(self._batches))
+        self._batches, self._rows, self._bytes = [], 0, 0
