@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,6 +13,8 @@ from transforms.elements import Shard
 from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
+from transforms.output import plan_file as plans
+from transforms.output.reader import row_schema as schema_of
 from transforms.output.schema import RowSchema
 from transforms.storage.files import is_local
 
@@ -23,6 +24,9 @@ class Job:
     """The head of plan.jsonl. Options that the user left open stand here as they were chosen.
 
     A resume on another machine takes them from here, so it makes the same mini-batches.
+
+    Attributes:
+      identity: of the job, as in its plan file; "" before that is made.
     """
 
     embedbeam: str
@@ -53,6 +57,7 @@ class Job:
     output_format: str
     vector_dtype: str
     tfrecord_gzip: bool
+    identity: str = ""
 
 
 # Options that change rows, in the order in which a difference is reported.
@@ -123,13 +128,7 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
 
 
 def row_schema(job: Job) -> RowSchema:
-    return RowSchema(
-        dim=job.dim,
-        vector_dtype=job.vector_dtype,  # type: ignore[arg-type]  # checked when the options were made
-        chunks=job.long_documents == "chunks",
-        keep_text=job.keep_text,
-        kept=tuple((name, kind) for name, kind in job.kept),
-    )
+    return schema_of(dataclasses.asdict(job))
 
 
 def differences(job: Job, options: Options, digest: str) -> list[str]:
@@ -162,23 +161,21 @@ def check_same_job(job: Job, options: Options, model_digest: str) -> None:
 
 def plan_file(job: Job, plan: Plan) -> bytes:
     """The plan file: the job on the first line, then a line a shard."""
-    head = json.dumps(dataclasses.asdict(job), ensure_ascii=False)
-    if not head.isprintable():  # a path may hold separators of lines, or bytes that are not UTF-8
-        head = json.dumps(dataclasses.asdict(job))
-    return "".join(f"{line}\n" for line in (head, *(s.to_line() for s in plan.shards))).encode()
+    head = dataclasses.asdict(job)
+    del head["identity"]
+    return plans.to_bytes(head, plan.shards)
 
 
 def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
     """The inverse of plan_file.
 
     Raises:
-      UsageError: the file is not a plan of this version.
+      UsageError: the file is not a plan of this version, or it is not whole.
     """
+    plan = plans.from_bytes(data, where)
     try:
-        # Not splitlines: names may hold U+2028, which is no end of a line here.
-        head, *lines = data.decode().rstrip("\n").split("\n")
-        return Job(**json.loads(head)), [Shard.from_line(line) for line in lines]
-    except (ValueError, TypeError, KeyError) as e:
+        return Job(**plan.head, identity=plan.job), list(plan.shards)
+    except TypeError as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, "
             "or --overwrite"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
-import re
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from pipeline.job import Job, plan_file
+from pipeline.plan.plan import Plan
 from pipeline.run.finish import JobFailed
 from transforms.errors import UsageError
 from transforms.output import layout
+from transforms.output import plan_file as plans
 from transforms.output.folder import Folder
-
-_PART = re.compile(r"part-[0-9a-f]{16}\.(jsonl|parquet|tfrecord)(\.gz)?")
 
 
 @contextlib.contextmanager
@@ -29,15 +30,14 @@ def output_lock(folder: Folder) -> Iterator[None]:
         return
     made, created = not os.path.isdir(folder.path), not os.path.isdir(folder.join(layout.STATE))
     try:
-        os.makedirs(folder.join(layout.STATE), exist_ok=True)
-        lock = open(folder.join(layout.LOCK), "a")  # noqa: SIM115  closed below
+        lock = _lock(folder)
     except OSError as e:
         raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
+    if lock is None:
+        raise JobFailed(  # no mistake: a retry helps
+            f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
+        )
     try:
-        if not _locked(lock):
-            raise JobFailed(  # no mistake: a retry helps
-                f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
-            )
         try:
             yield
         except UsageError:
@@ -51,14 +51,40 @@ def output_lock(folder: Folder) -> Iterator[None]:
         lock.close()
 
 
-def _locked(lock: IO[str]) -> bool:
-    """Tries for half a second, since `status` holds the lock for a moment to learn who has it."""
+def _lock(folder: Folder) -> IO[str] | None:
+    """The lock file, locked; None if another process holds it.
+
+    Tries for half a second, since `status` holds the lock for a moment to learn who has it. A lock on a file
+    that somebody has removed meanwhile, with the folder, keeps nobody out: it is taken anew.
+    """
     for _ in range(6):
-        with contextlib.suppress(OSError):
+        os.makedirs(folder.join(layout.STATE), exist_ok=True)
+        lock = open(folder.join(layout.LOCK), "a")  # noqa: SIM115  closed by who gets it
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.1)
-    return False
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder.join(layout.LOCK))):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            time.sleep(0.1)
+        lock.close()
+    return None
+
+
+def write_plan(folder: Folder, job: Job, plan: Plan) -> Job:
+    """Makes the folder this job's own. Returns the job, with its identity.
+
+    Raises:
+      JobFailed: another launcher, which no lock keeps out of an object store, was faster.
+    """
+    data = plan_file(job, plan)
+    if not folder.create_new(layout.PLAN, data):
+        raise JobFailed(
+            f"--output {folder.path}: another embedbeam has just begun a job there; wait for it, or stop it, "
+            "then run the same command again"
+        )
+    return dataclasses.replace(job, identity=plans.job_in(data) or "")
 
 
 def clear(folder: Folder) -> None:
@@ -73,7 +99,7 @@ def clear(folder: Folder) -> None:
         folder.delete(name)
     for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY, layout.DEAD_LETTERS, ""):
         for name in folder.names(sub):
-            if sub.startswith(layout.STATE) or _PART.fullmatch(name):
+            if sub.startswith(layout.STATE) or layout.shard_of_part(name):
                 folder.delete(f"{sub}/{name}".lstrip("/"))
     for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
@@ -85,7 +111,7 @@ def check_empty(folder: Folder) -> None:
     # Folders too: pandas, pyarrow and Spark read what lies below them.
     there = os.listdir(folder.path) if folder.local else folder.names()
     names = (n for n in there if not n.startswith(("_", ".")))
-    foreign = sorted(n for n in names if not (ours and _PART.fullmatch(n)))
+    foreign = sorted(n for n in names if not (ours and layout.shard_of_part(n)))
     if foreign:
         raise UsageError(
             f"--output {folder.path}: holds {len(foreign)} files or folders that embedbeam did not write, "
@@ -93,13 +119,14 @@ def check_empty(folder: Folder) -> None:
         )
 
 
-def write_run(folder: Folder, device: str, runner: str) -> None:
+def write_run(folder: Folder, job: Job, device: str, runner: str) -> None:
     """Notes who is at work, for `status` and the manifest."""
-    record = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), "device": device}
-    record["runner"] = runner
+    record = {"job": job.identity, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    record |= {"device": device, "runner": runner}
     folder.write(layout.RUN, json.dumps(record).encode())
 
 
-def read_run(folder: Folder) -> dict[str, Any]:
-    """The note of the last run that did something; empty if there was none."""
-    return json.loads(folder.read(layout.RUN) or b"{}")
+def read_run(folder: Folder, job: str) -> dict[str, Any]:
+    """The note of the last run of this job that did something; empty if there was none."""
+    record = json.loads(folder.read(layout.RUN) or b"{}")
+    return record if record.get("job") == job else {}

@@ -67,11 +67,11 @@ def read(folder: Folder, shard_id: str, job: str) -> Attempt | None:
     return attempt if attempt and attempt.job == job else None
 
 
-def end(folder: Folder, shard_id: str, job: str, number: int) -> None:
-    """Takes the note of this attempt away: the shard is committed, or its file is bad.
+def end(folder: Folder, shard_id: str, job: str, number: int | None = None) -> None:
+    """Takes the note of this process's attempt away: the shard is committed, or its file is bad.
 
     The note of a later attempt stays: the end of the job then looks at the shard more closely.
     """
     last = read(folder, shard_id, job)
-    if last is not None and (last.number, last.process) == (number, process_token()):
+    if last is not None and last.process == process_token() and number in (None, last.number):
         folder.delete(layout.attempt(shard_id))

@@ -37,7 +37,7 @@ class Folder:
             unique = f"{name.replace('/', '-')}.{process_token()}.{uuid.uuid4().hex}"
             temporary = self.join(f"{layout.TEMPORARY}/{unique}")
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
-            return PendingFile(open(temporary, "wb"), self.join(name), temporary)
+            return PendingFile(open(temporary, "w+b"), self.join(name), temporary)
         # Without a name: whatever kills this process, nothing is left on the disk.
         return PendingFile(tempfile.TemporaryFile(), self.join(name))
 

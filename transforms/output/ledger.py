@@ -63,8 +63,8 @@ def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:
 def write_receipt(folder: Folder, receipt: ShardReceipt) -> ShardReceipt:
     """Commits a shard whose files have their names already. Returns the receipt that stands.
 
-    Two attempts may write at once, and other bytes (a mini-batch was halved in one of them). The first receipt
-    stands if its files do; if the second attempt's files came last, its receipt takes the place. An attempt
+    Two attempts may write at once, and other bytes (one halved a mini-batch). The first receipt stands if its
+    files do; if the second attempt's files came last, its receipt takes the place. An attempt
     that dies between its part and its receipt leaves a note of itself, and `unpaired` looks at its shard.
 
     Raises:

@@ -59,6 +59,11 @@ class PendingFile:
         self._raw, self._final, self._temporary = raw, final, temporary
         self.file = HashingFile(raw)
 
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes that were written; after it nothing more can be."""
+        self._raw.seek(start)
+        return self._raw.read(end - start)
+
     def commit(self) -> None:
         """Syncs or uploads, closes, and gives the file its final name."""
         if self._temporary is None:

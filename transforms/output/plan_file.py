@@ -29,7 +29,7 @@ class PlanFile:
 
     Attributes:
       job: the job's identity, 32 hexadecimal digits.
-      head: every choice that changes bytes, by name.
+      head: every choice that changes bytes, by name, and how many shards there are.
       shards: in the order of the input.
     """
 
@@ -63,6 +63,8 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
     try:
         head = json.loads(first)
         job, checksum, count = head.pop("job"), head["shards_sha256"], head["shards"]
+        identity = _identity(head)
+        del head["shards_sha256"]
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or "
@@ -74,7 +76,7 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
             f"{where}: has {found:,} shards, its first line says {count:,}: it was cut off or altered; put "
             "the whole file back, or use --overwrite"
         )
-    if hashlib.sha256(lines).hexdigest() != checksum or _identity(head) != job:
+    if hashlib.sha256(lines).hexdigest() != checksum or identity != job:
         raise UsageError(
             f"{where}: its checksum is wrong: it was altered; put the file back as it was, or use --overwrite"
         )

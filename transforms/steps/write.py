@@ -4,175 +4,69 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.counters import COUNTERS
-from transforms.elements import DeadLetter, Embedding, EndOfShard, ShardFailed, ShardReceipt
+from transforms import observer
+from transforms.elements import LETTER_BYTES, DeadLetters, EndOfShard, RowBlock, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
-from transforms.output import attempts, layout
-from transforms.output.folder import Folder, PendingFile
-from transforms.output.schema import RowSchema
+from transforms.output import attempts, ledger
+from transforms.output.folder import Folder
+from transforms.output.shard import ShardWriter, WriteConfig, check_owner
 
-# Rows collected before they go to the sink as one block of arrays.
-_BLOCK_ROWS = 1024
+__all__ = ["ShardWriter", "WriteConfig", "WriteShards"]
 
-
-@dataclasses.dataclass(frozen=True)
-class WriteConfig:
-    """What is written, and where.
-
-    Attributes:
-      output: the output folder.
-      format: parquet or tfrecord.
-      schema: the columns.
-      metadata: key-value metadata of each Parquet file.
-      gzip: whether TFRecord files are compressed.
-    """
-
-    output: str
-    format: str
-    schema: RowSchema
-    metadata: Mapping[str, str]
-    gzip: bool = False
-
-    @property
-    def extension(self) -> str:
-        return layout.EXTENSIONS[self.format] + (".gz" if self.gzip else "")
+# Bytes of rows that may wait for the writing thread. A commit counts as half of it.
+_MOST_WAITING = 16 << 20
 
 
-def open_sink(config: WriteConfig, file: Any) -> Any:
-    """The sink of the configured format, writing to a file."""
-    if config.format == "parquet":
-        from transforms.output.sinks.parquet import ParquetSink
+class _Behind:
+    """A thread that encodes and commits while the chain goes on: in order, and never far behind."""
 
-        return ParquetSink(file, config.schema, dict(config.metadata))
-    from transforms.output.sinks.tfrecord import TFRecordSink
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "write")
+        self._todo: collections.deque[tuple[Future[Any], int]] = collections.deque()
+        self._waiting = 0
 
-    return TFRecordSink(file, config.schema, dict(config.metadata), gzip=config.gzip)
+    def do(self, work: Callable[[], Any], weight: int) -> list[Any]:
+        """Takes work on; waits while more than the limit is to be done.
 
-
-def kind_of(reason: str) -> str:
-    """A dead letter's reason without its details, which stand behind a colon.
-
-    >>> kind_of("not UTF-8: byte 0xff at 17")
-    'not UTF-8'
-    """
-    return reason.partition(":")[0]
-
-
-def letter_line(letter: DeadLetter) -> bytes:
-    """A dead letter as a JSON line."""
-    fields = ("doc_id", "source", "position", "stage", "reason", "payload")
-    record = {name: getattr(letter, name) for name in fields}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _to_json(record: ShardReceipt | ShardFailed) -> bytes:
-    text = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace")
-
-
-class ShardWriter:
-    """Writes one shard; nothing of it is visible before `commit`."""
-
-    def __init__(self, shard_id: str, folder: Folder, config: WriteConfig):
-        self.shard_id = shard_id
-        self._folder, self._config = folder, config
-        self._part: PendingFile | None = None
-        self._letters: PendingFile | None = None
-        self._sink: Any = None
-        self._block: list[Embedding] = []
-        self._reasons: collections.Counter[str] = collections.Counter()
-        self._rows = self._documents = 0
-        self._tokens: int | None = 0
-        self._dropped: int | None = 0
-        self._started = time.time()
-
-    def add_row(self, row: Embedding) -> None:
-        self._block.append(row)
-        self._rows += 1
-        self._tokens = None if row.tokens is None or self._tokens is None else self._tokens + row.tokens
-        dropped = row.tokens_dropped
-        self._dropped = None if dropped is None or self._dropped is None else self._dropped + dropped
-        self._documents += row.last
-        if len(self._block) >= _BLOCK_ROWS:
-            self._flush()
-
-    def add_dead_letter(self, letter: DeadLetter) -> None:
-        if self._letters is None:
-            self._letters = self._folder.create(layout.dead_letters(self.shard_id))
-        self._letters.file.write(letter_line(letter))
-        self._reasons[kind_of(letter.reason)] += 1
-        self._documents += 1
-
-    def commit(self, marker: EndOfShard) -> ShardReceipt:
-        """Dead letters first, then the part, then the receipt: a shard with a receipt is whole.
-
-        If another attempt has committed the shard in the meantime, its commit stands.
+        Returns:
+          What earlier work gave, in order, without None.
 
         Raises:
-          LedgerError: documents read and documents written differ.
+          Exception: what earlier work raised.
         """
-        if self._documents != marker.documents:
-            raise LedgerError(
-                f"shard {self.shard_id}: {marker.documents} documents read, {self._documents} written; "
-                "nothing of it was committed"
-            )
-        committed = self._folder.read(layout.receipt(self.shard_id))
-        if committed is not None:
-            self.discard()
-            return ShardReceipt(**json.loads(committed))
-        self._flush()
-        if self._sink is not None:
-            self._sink.close()
-        names = (layout.dead_letters(self.shard_id), layout.part(self.shard_id, self._config.extension))
-        for name, pending in zip(names, (self._letters, self._part), strict=True):
-            if pending is not None:
-                pending.commit()
-            else:
-                self._folder.delete(name)  # an earlier attempt, under another model state, may have left one
-        receipt = ShardReceipt(
-            shard_id=self.shard_id,
-            documents=self._documents,
-            rows=self._rows,
-            dead_letters=dict(sorted(self._reasons.items())),
-            tokens=self._tokens,
-            tokens_dropped=self._dropped,
-            part=names[1] if self._part else None,
-            part_bytes=self._part.file.bytes if self._part else 0,
-            part_sha256=self._part.file.sha256() if self._part else None,
-            dead_letters_sha256=self._letters.file.sha256() if self._letters else None,
-            started=self._started,
-            finished=time.time(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            attempt=marker.attempt,
-        )
-        self._folder.write(layout.receipt(self.shard_id), _to_json(receipt))
-        attempts.end(self._folder, self.shard_id)
-        self._folder.delete(layout.failure(self.shard_id))
-        return receipt
+        done = []
+        while self._todo and (self._todo[0][0].done() or self._waiting + weight > _MOST_WAITING):
+            done.append(self._next())
+        self._todo.append((self._thread.submit(work), weight))
+        self._waiting += weight
+        return [result for result in done if result is not None]
 
-    def discard(self) -> None:
-        for pending in (self._part, self._letters):
-            if pending is not None:
-                pending.discard()
+    def finish(self) -> list[Any]:
+        """Waits for all work; returns and raises as `do`."""
+        done = [self._next() for _ in range(len(self._todo))]
+        return [result for result in done if result is not None]
 
-    def _flush(self) -> None:
-        if not self._block:
-            return
-        if self._part is None:
-            self._part = self._folder.create(layout.part(self.shard_id, self._config.extension))
-            self._sink = open_sink(self._config, self._part.file)
-        self._sink.write(self._block)
-        self._block = []
+    def drop(self) -> None:
+        """Waits until the thread is idle, and forgets what the work gave."""
+        wait([future for future, _ in self._todo])
+        self._todo.clear()
+        self._waiting = 0
+
+    def end(self) -> None:
+        self._thread.shutdown()
+
+    def _next(self) -> Any:
+        future, weight = self._todo.popleft()
+        self._waiting -= weight
+        return future.result()
 
 
 class _WriteFn(beam.DoFn):
@@ -184,42 +78,66 @@ class _WriteFn(beam.DoFn):
     def setup(self) -> None:
         self._folder = Folder(self._config.output)
         self._writer: ShardWriter | None = None
+        self._behind = _Behind()
 
     def start_bundle(self) -> None:
         self._give_up()  # what a bundle that failed has left
 
     def process(self, element: Any) -> Iterator[ShardReceipt | ShardFailed]:
-        if isinstance(element, Embedding):
-            self._of(element.document.shard_id).add_row(element)
-            COUNTERS.add(documents=int(element.last))
-        elif isinstance(element, DeadLetter):
-            self._of(element.shard_id).add_dead_letter(element)
-            COUNTERS.add(documents=1, dead_letters=1)
-        elif isinstance(element, EndOfShard):
-            receipt = self._of(element.shard_id).commit(element)
-            self._writer = None
-            COUNTERS.add(shards=1)
-            yield receipt
+        writer = self._of(element.shard_id)
+        if isinstance(element, RowBlock):
+            columns = [element.columns, *([] if element.payloads is None else [element.payloads])]
+            weight = element.vectors.nbytes + sum(column.nbytes for column in columns)
+            yield from self._do(writer, lambda: writer.add_rows(element), weight)
+            observer.tell(observer.Written(element.documents, 0))
+        elif isinstance(element, DeadLetters):
+            yield from self._do(writer, lambda: writer.add_letters(element), LETTER_BYTES)
+            observer.tell(observer.Written(len(element.letters), len(element.letters)))
         else:
-            self._of(element.shard_id)
-            self._give_up()
-            # Not over the commit of another attempt, which could read the file.
-            if self._folder.read(layout.receipt(element.shard_id)) is None:
-                self._folder.write(layout.failure(element.shard_id), _to_json(element))
-            attempts.end(self._folder, element.shard_id)
-            COUNTERS.add(failed_shards=1)
-            yield element
+            end = self._commit if isinstance(element, EndOfShard) else self._fail
+            done = self._do(writer, lambda: end(writer, element), _MOST_WAITING // 2)
+            self._writer = None
+            yield from done
 
-    def finish_bundle(self) -> None:
+    def finish_bundle(self) -> list[WindowedValue]:
         if self._writer is not None:
             shard_id = self._writer.shard_id
             self._give_up()
             raise LedgerError(f"shard {shard_id}: the bundle ended before its end-of-shard marker came")
+        return [GlobalWindows.windowed_value(result) for result in self._behind.finish()]
 
     def teardown(self) -> None:
         self._give_up()
+        self._behind.end()
+
+    def _do(self, writer: ShardWriter, work: Callable[[], Any], weight: int) -> list[Any]:
+        def unless_discarded() -> Any:
+            if writer.discarded:  # what failed before was raised
+                return None
+            try:
+                return work()
+            except BaseException:
+                writer.discard()
+                raise
+
+        return self._behind.do(unless_discarded, weight)
+
+    def _commit(self, writer: ShardWriter, marker: EndOfShard) -> ShardReceipt:
+        receipt = writer.commit(marker)
+        observer.tell(observer.ShardDone())
+        return receipt
+
+    def _fail(self, writer: ShardWriter, failed: ShardFailed) -> ShardFailed:
+        writer.discard()
+        job = self._config.job
+        check_owner(self._folder, job, failed.shard_id)
+        ledger.write_failure(self._folder, failed, job)
+        attempts.end(self._folder, failed.shard_id, job)
+        observer.tell(observer.ShardDone(failed=True))
+        return failed
 
     def _give_up(self) -> None:
+        self._behind.drop()
         if self._writer is not None:
             self._writer.discard()
             self._writer = None
@@ -236,7 +154,7 @@ class _WriteFn(beam.DoFn):
 
 @dataclasses.dataclass(eq=False)
 class WriteShards(beam.PTransform):
-    """Embeddings and dead letters into part files; ShardReceipt (or ShardFailed) out."""
+    """Row blocks and dead letters into part files; ShardReceipt (or ShardFailed) out."""
 
     config: WriteConfig
 

@@ -1,0 +1,206 @@
+"""One reader of what a job wrote: its plan, receipts, rows, vectors and dead letters, complete or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transforms.elements import DeadLetter, ShardReceipt
+from transforms.errors import LedgerError, UsageError
+from transforms.output import layout, ledger, manifest, plan_file
+from transforms.output.folder import Folder
+from transforms.output.kept import FLOAT_TYPES
+from transforms.output.manifest import Manifest
+from transforms.output.plan_file import PlanFile
+from transforms.output.schema import RowSchema, arrow_schema
+from transforms.storage.files import open_read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_ROWS = 8192
+
+
+def open_output(path: str) -> Output:
+    """Opens the output folder of a job, on a local disk or in a store; the job need not be complete.
+
+    >>> output = open_output("out")                        # doctest: +SKIP
+    >>> output.complete, output.count, output.dim          # doctest: +SKIP
+    (True, 20000, 384)
+    >>> for doc_ids, vectors in output.vectors():          # doctest: +SKIP
+    ...     index.add(vectors)
+
+    Raises:
+      UsageError: there is no job in the folder, or its plan is not whole.
+    """
+    folder = Folder(path)
+    plan = plan_file.read(folder)
+    if plan is None:
+        raise UsageError(f"{path}: no job here: expected the output folder of `embedbeam embed`")
+    return Output(folder, plan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """An output folder as it was when it was opened; nothing in it is changed.
+
+    Attributes:
+      folder: where it lies.
+      plan: the job's identity, its choices (`plan.head`) and its shards.
+    """
+
+    folder: Folder
+    plan: PlanFile
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """Every choice of the job that changes bytes, by name, as in the head of its plan."""
+        return dict(self.plan.head)
+
+    @property
+    def format(self) -> str:
+        """parquet or tfrecord."""
+        return self.plan.head["output_format"]
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.plan.head["dim"]
+
+    @functools.cached_property
+    def schema(self) -> RowSchema:
+        """What a row holds."""
+        return row_schema(self.plan.head)
+
+    @functools.cached_property
+    def receipts(self) -> tuple[ShardReceipt, ...]:
+        """Receipts of this job's committed shards, in the order of the plan.
+
+        Raises:
+          LedgerError: a receipt cannot be read.
+        """
+        found = {receipt.shard_id: receipt for receipt in ledger.read_receipts(self.folder, self.plan.job)}
+        planned = (found.get(shard.shard_id) for shard in self.plan.shards)
+        return tuple(receipt for receipt in planned if receipt is not None)
+
+    @functools.cached_property
+    def manifest(self) -> Manifest | None:
+        """The manifest; None before the job has ended."""
+        return manifest.read(self.folder, self.plan.job)
+
+    @functools.cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Ids of the shards that are not committed, in the order of the plan."""
+        done = {receipt.shard_id for receipt in self.receipts}
+        return tuple(shard.shard_id for shard in self.plan.shards if shard.shard_id not in done)
+
+    @functools.cached_property
+    def complete(self) -> bool:
+        """Whether all shards are committed and the books were balanced."""
+        return not self.missing and self.folder.read(layout.SUCCESS) is not None and self.manifest is not None
+
+    @property
+    def count(self) -> int:
+        """Rows that are committed."""
+        return sum(receipt.rows for receipt in self.receipts)
+
+    def rows(
+        self, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Committed rows in blocks, in the order of the plan and, within a shard, of the input.
+
+        Args:
+          columns: names of those that are read, in the order in which they are wanted; None means all.
+          block_rows: most rows of a block.
+
+        Raises:
+          UsageError: there is no such column.
+          LedgerError: a part is another job's.
+          OSError: a part cannot be opened.
+        """
+        for receipt in self.receipts:
+            if receipt.part is not None:
+                yield from self.part(receipt.part, columns, block_rows=block_rows)
+
+    def vectors(self, *, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Ids of documents and their vectors, float32 [rows, dim], in blocks and in the order of `rows`."""
+        for block in self.rows(["doc_id", "embedding"], block_rows=block_rows):
+            yield block.column(0).to_pylist(), as_matrix(block.column(1))
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """Committed dead letters, in the order of the plan and, within a shard, of the input."""
+        for receipt in self.receipts:
+            if receipt.dead_letters:
+                with open_read(self.folder.join(layout.dead_letters(receipt.shard_id))) as lines:
+                    for index, line in enumerate(lines):
+                        record = json.loads(line)
+                        kind, _, detail = record.pop("reason").partition(": ")
+                        yield DeadLetter(**record, kind=kind, detail=detail, index=index)
+
+    def part(
+        self, name: str, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one part file, as `rows`."""
+        fields = self.arrow.names
+        wanted = fields if columns is None else list(columns)
+        unknown = [column for column in wanted if column not in fields]
+        if unknown:
+            raise UsageError(f"{self.folder.path}: no column {unknown[0]!r}; there are {', '.join(fields)}")
+        if self.format == "tfrecord":
+            from transforms.output.examples import read_examples
+
+            schema = self.arrow.empty_table().select(wanted).schema
+            yield from read_examples(self.folder.join(name), name, schema, block_rows)
+        else:
+            yield from self._parquet(name, wanted, block_rows)
+
+    def _parquet(self, name: str, columns: list[str], block_rows: int) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        with open_read(self.folder.join(name)) as f:
+            file = pq.ParquetFile(f)
+            owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
+            if owner != self.plan.job:
+                raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")
+            for block in file.iter_batches(block_rows, columns=columns):
+                yield block.select(columns)
+
+    @functools.cached_property
+    def arrow(self) -> pa.Schema:
+        """The columns as `rows` gives them.
+
+        A TFRecord holds kept doubles as floats, and durations as text.
+        """
+        import pyarrow as pa
+
+        schema = arrow_schema(self.schema, {})
+        if self.format == "parquet":
+            return schema
+        for i, field in enumerate(schema):
+            if str(field.type) in FLOAT_TYPES:
+                schema = schema.set(i, field.with_type(pa.float32()))
+            elif str(field.type).startswith("duration"):
+                schema = schema.set(i, field.with_type(pa.string()))
+        return schema
+
+
+def as_matrix(column: pa.Array) -> np.ndarray:
+    """A column of vectors as float32 [rows, dim]."""
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float32, copy=False).reshape(len(column), -1)
+
+
+def row_schema(head: Any) -> RowSchema:
+    """The columns of a job's rows, from the head of its plan."""
+    return RowSchema(
+        dim=head["dim"],
+        vector_dtype=head["vector_dtype"],
+        chunks=head["long_documents"] == "chunks",
+        keep_text=head["keep_text"],
+        kept=tuple((name, kind) for name, kind in head["kept"]),
+    )

@@ -1,0 +1,215 @@
+"""One shard's files: its rows and its dead letters, committed together."""
+
+from __future__ import annotations
+
+import array
+import collections
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from transforms.elements import DeadLetter, DeadLetters, EndOfShard, RowBlock, ShardReceipt
+from transforms.errors import LedgerError
+from transforms.output import attempts, layout, ledger, plan_file
+from transforms.output.folder import Folder
+from transforms.output.pending import PendingFile
+from transforms.output.schema import RowSchema, arrow_schema, record_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteConfig:
+    """What is written, and where.
+
+    Attributes:
+      output: the output folder.
+      job: the identity of the job; its plan is in the folder.
+      format: parquet or tfrecord.
+      schema: the columns.
+      metadata: key-value metadata of each Parquet file.
+      gzip: whether TFRecord files are compressed.
+    """
+
+    output: str
+    job: str
+    format: str
+    schema: RowSchema
+    metadata: Mapping[str, str]
+    gzip: bool = False
+
+    @property
+    def extension(self) -> str:
+        return layout.EXTENSIONS[self.format] + (".gz" if self.gzip else "")
+
+
+def open_sink(config: WriteConfig, file: Any) -> Any:
+    """The sink of the configured format, writing to a file."""
+    metadata = {**config.metadata, "embedbeam.job": config.job}
+    if config.format == "parquet":
+        from transforms.output.sinks.parquet import ParquetSink
+
+        return ParquetSink(file, config.schema, metadata)
+    from transforms.output.sinks.tfrecord import TFRecordSink
+
+    return TFRecordSink(file, config.schema, metadata, gzip=config.gzip)
+
+
+def letter_line(letter: DeadLetter) -> bytes:
+    """A dead letter as a JSON line."""
+    fields = ("doc_id", "source", "position", "stage", "reason", "payload")
+    record = {name: getattr(letter, name) for name in fields}
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+class LettersFile:
+    """A shard's dead letters: written as they come, put in the order of the input at the end.
+
+    Of a letter that is written no more is remembered than its place: 16 bytes.
+    """
+
+    def __init__(self, folder: Folder, name: str):
+        self._folder, self._name = folder, name
+        self._pending: PendingFile | None = None
+        self._index, self._ends = array.array("q"), array.array("q")
+        self.reasons: collections.Counter[str] = collections.Counter()
+
+    def add(self, letters: DeadLetters) -> None:
+        self._pending = self._pending or self._folder.create(self._name)
+        for letter in letters.letters:
+            self._pending.file.write(letter_line(letter))
+            self._index.append(letter.index)
+            self._ends.append(self._pending.file.bytes)
+            self.reasons[letter.kind] += 1
+
+    def commit(self) -> str | None:
+        """Gives the file its name and returns its SHA-256; None if there are no letters, and no file then."""
+        if self._pending is None:
+            self._folder.delete(self._name)  # an earlier attempt may have left one
+            return None
+        order = np.argsort(np.asarray(self._index), kind="stable")
+        if (np.diff(order) != 1).any():
+            self._sort(order)
+        self._pending.commit()
+        return self._pending.file.sha256()
+
+    def _sort(self, order: np.ndarray) -> None:
+        assert self._pending is not None
+        unsorted, self._pending = self._pending, self._folder.create(self._name)
+        starts = [0, *self._ends[:-1]]
+        for row in order.tolist():
+            self._pending.file.write(unsorted.read(starts[row], self._ends[row]))
+        unsorted.discard()
+
+    def discard(self) -> None:
+        if self._pending is not None:
+            self._pending.discard()
+
+
+class ShardWriter:
+    """Writes one shard; nothing of it is visible before `commit`."""
+
+    def __init__(self, shard_id: str, folder: Folder, config: WriteConfig):
+        self.shard_id = shard_id
+        self._folder, self._config = folder, config
+        self._arrow = arrow_schema(config.schema, {})
+        self._part: PendingFile | None = None
+        self._part_name = layout.part(shard_id, config.extension)
+        self._sink: Any = None
+        self._letters = LettersFile(folder, layout.dead_letters(shard_id))
+        self._rows = self._documents = 0
+        self._tokens: list[int | None] = []
+        self._dropped: list[int | None] = []
+        self._started = time.time()
+        self.discarded = False
+
+    def add_rows(self, block: RowBlock) -> None:
+        """Appends rows.
+
+        Raises:
+          ValueError: as record_batch.
+        """
+        if self._part is None:
+            self._part = self._folder.create(self._part_name)
+            self._sink = open_sink(self._config, self._part.file)
+        self._sink.write(record_batch(self._config.schema, self._arrow, block))
+        self._rows += len(block.vectors)
+        self._documents += block.documents
+        self._tokens.append(None if block.tokens is None else int(block.tokens.sum()))
+        self._dropped.append(None if block.dropped is None else int(block.dropped.sum()))
+
+    def add_letters(self, letters: DeadLetters) -> None:
+        """Appends dead letters, in any order."""
+        self._letters.add(letters)
+        self._documents += len(letters.letters)
+
+    def commit(self, marker: EndOfShard) -> ShardReceipt:
+        """Dead letters first, then the part, then the receipt: a shard with a receipt is whole.
+
+        If another attempt has committed the shard in the meantime, its commit stands.
+
+        Raises:
+          LedgerError: documents read and documents written differ, or the folder is another job's by now.
+        """
+        if self._documents != marker.documents:
+            raise LedgerError(
+                f"shard {self.shard_id}: {marker.documents} documents read, {self._documents} written; "
+                "nothing of it was committed"
+            )
+        if self._sink is not None:
+            self._sink.close()
+        check_owner(self._folder, self._config.job, self.shard_id)
+        committed = ledger.committed(self._folder, self.shard_id, self._config.job)
+        if committed is not None:
+            self.discard()
+            return committed
+        letters_sha = self._letters.commit()
+        if self._part is not None:
+            self._part.commit()
+        else:
+            self._folder.delete(self._part_name)  # as with the letters
+        receipt = ShardReceipt(
+            job=self._config.job,
+            shard_id=self.shard_id,
+            documents=self._documents,
+            rows=self._rows,
+            dead_letters=dict(sorted(self._letters.reasons.items())),
+            tokens=ledger.total(self._tokens),
+            tokens_dropped=ledger.total(self._dropped),
+            part=self._part_name if self._part else None,
+            part_bytes=self._part.file.bytes if self._part else 0,
+            part_sha256=self._part.file.sha256() if self._part else None,
+            dead_letters_sha256=letters_sha,
+            started=self._started,
+            finished=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            attempt=marker.attempt,
+        )
+        receipt = ledger.write_receipt(self._folder, receipt)
+        attempts.end(self._folder, self.shard_id, self._config.job, marker.attempt)
+        return receipt
+
+    def discard(self) -> None:
+        self.discarded = True
+        for pending in (self._part, self._letters):
+            if pending is not None:
+                pending.discard()
+
+
+def check_owner(folder: Folder, job: str, shard_id: str) -> None:
+    """A worker that was thought dead may come late, when its folder was given to another job.
+
+    Raises:
+      LedgerError: the plan in the folder is not this job's.
+    """
+    owner = plan_file.job_of(folder)
+    if owner != job:
+        raise LedgerError(
+            f"{folder.path}: the folder belongs to another job now ({owner or 'one without a plan'}, this is "
+            f"{job}); nothing of shard {shard_id} was committed"
+        )
