@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -125,6 +127,13 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         window_chunks=WINDOW_CHUNKS,
         shard_bytes=plan.shard_bytes,
     )
+
+
+def fingerprint_key(job: Job) -> bytes:
+    """What changes a document's vectors besides its payload; 32 bytes."""
+    names = ("model_digest", "signature", "model_output", "max_tokens", "long_documents", "chunk_overlap")
+    what = {name: getattr(job, name) for name in (*names, "vector_dtype")}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 
 def row_schema(job: Job) -> RowSchema:

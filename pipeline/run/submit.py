@@ -9,14 +9,15 @@ import apache_beam as beam
 from pipeline.build import PipelineConfig, build_pipeline
 from pipeline.cluster import remote, runners
 from pipeline.cluster.failures import plain_error, without_step
-from pipeline.job import Job, row_schema
+from pipeline.job import Job, fingerprint_key, row_schema
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
 from pipeline.run import finish
 from transforms.errors import EmbedbeamError
+from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import ChunkConfig
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.read import ReadConfig
-from transforms.steps.shared import SharedEncoder
 from transforms.steps.write import WriteConfig
 from transforms.storage.files import full_path
 
@@ -29,11 +30,24 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
     # Workers run in folders of their own.
     output = full_path(options.output)
     return PipelineConfig(
-        read=ReadConfig(read_options(options), schema.kept, options.skip_bad_files, output),
-        chunk=ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
-        encoder=encoder,
+        read=ReadConfig(
+            options=read_options(options),
+            kept=schema.kept,
+            skip_bad_files=options.skip_bad_files,
+            output=output,
+            job=job.identity,
+            fingerprint_key=fingerprint_key(job),
+        ),
+        embed=EmbedBlocks(
+            encoder,
+            ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
+            vector_dtype=job.vector_dtype,
+            keep_payload=job.keep_text,
+            window_chunks=job.window_chunks,
+        ),
         write=WriteConfig(
             output=output,
+            job=job.identity,
             format=job.output_format,
             schema=schema,
             metadata={
@@ -45,7 +59,6 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
             },
             gzip=job.tfrecord_gzip,
         ),
-        window_chunks=job.window_chunks,
     )
 
 
