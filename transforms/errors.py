@@ -1,35 +1,70 @@
 """Errors that a user reads: one line with what was found, what was expected and what to do."""
 
+from __future__ import annotations
+
 
 class EmbedbeamError(Exception):
     """Base of all errors whose text is meant for a person; printed as one line, without a traceback."""
 
 
 class UsageError(EmbedbeamError):
-    """The user's mistake, found before any document is read (exit code 2)."""
+    """The user's mistake, found before any document is read (exit code 2).
+
+    Attributes:
+      argument: name of the option that is wrong, as in Python (`text_field`); None where it is none.
+    """
+
+    def __init__(self, message: str, *, argument: str | None = None):
+        super().__init__(message)
+        self.argument = argument
 
 
 class ModelError(EmbedbeamError):
     """The model cannot be loaded, has the wrong shape, or fails on every document alike."""
 
 
+class StoreError(EmbedbeamError):
+    """A store or a file system fails for the moment: no fault of the file, and another try may mend it."""
+
+
 class BadFileError(EmbedbeamError):
-    """A file that cannot be read as a whole: truncated, corrupt, vanished or changed since the plan.
+    """A file that cannot be read as a whole.
 
     Attributes:
       source: the file, relative to the input root.
       position: byte offset, row or record at which reading stopped; None if it never started.
+      reason: what was found, what was expected, what to do; without the file.
+      kind: damaged (truncated, corrupt), gone, changed (since the plan), unreadable, or column (one that was
+        asked for is missing or of another type: the user's mistake).
+      column: the column's name, where the kind is column.
     """
 
-    def __init__(self, source: str, position: int | None, reason: str):
-        super().__init__(source, position, reason)
+    def __init__(
+        self,
+        source: str,
+        position: int | None,
+        reason: str,
+        *,
+        kind: str = "damaged",
+        column: str | None = None,
+    ):
+        super().__init__(source, position, reason, kind, column)
         self.source = source
         self.position = position
         self.reason = reason
+        self.kind = kind
+        self.column = column
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _bad_file, self.args
 
     def __str__(self) -> str:
         at = "" if self.position is None else f" at {self.position}"
         return f"{self.source}{at}: {self.reason}"
+
+
+def _bad_file(source: str, position: int | None, reason: str, kind: str, column: str | None) -> BadFileError:
+    return BadFileError(source, position, reason, kind=kind, column=column)
 
 
 class LedgerError(EmbedbeamError):
