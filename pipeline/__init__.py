@@ -28,7 +28,7 @@ def feature_spec(output: str) -> dict[str, Any]:
 
     manifest = read_manifest(Folder(output))
     if manifest is None or manifest.feature_spec is None:
-        raise ValueError(f"{output}: expected a finished embedbeam job with --output-format tfrecord")
+        raise ValueError(f"{output}: expected a finished embedbeam job of `output_format` tfrecord")
     return to_tf(manifest.feature_spec)
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.job import Job, row_schema
+from pipeline.job import Job, plain, row_schema
 from pipeline.options.options import most_dead_letters
 from transforms.elements import Shard, ShardReceipt
 from transforms.errors import BadFileError, EmbedbeamError, LedgerError
@@ -178,9 +178,7 @@ def make_manifest(
     names = ("embedbeam", "apache-beam", "tensorflow", "tensorflow-text", "tensorflow-hub", "pyarrow")
     return Manifest(
         output=output,
-        options={
-            k: v for k, v in dataclasses.asdict(job).items() if k not in ("model", "model_digest", "dim")
-        },
+        options={k: v for k, v in plain(job).items() if k not in ("model", "model_digest", "dim")},
         model=job.model,
         model_digest=job.model_digest,
         dim=job.dim,

@@ -13,6 +13,7 @@ from transforms.elements import Chunk, DeadLetter, Document, EndOfShard, ShardFa
 from transforms.encoder.hub import Encoder, first_line
 from transforms.errors import ModelError
 from transforms.modality.spans import Count, Span, window_spans
+from transforms.observer import Chunked, tell
 from transforms.steps.shared import SharedEncoder
 from transforms.steps.windowed import at_origin
 
@@ -164,8 +165,10 @@ class _ChunkFn(beam.DoFn):
             yield dead_letter(document, "chunk", f"the model cannot count its tokens: {e}")
 
     def _chunks(self, documents: list[Document]) -> list[Chunk]:
-        chunks = chunk_documents(documents, self._config, self._encoder, self._count)
-        return [chunk for of_document in chunks for chunk in of_document]
+        of_documents = chunk_documents(documents, self._config, self._encoder, self._count)
+        chunks = [chunk for of_document in of_documents for chunk in of_document]
+        tell(Chunked(len(chunks), sum(chunk.cost for chunk in chunks)))
+        return chunks
 
     def _count(self, texts: Sequence[str]) -> np.ndarray:
         try:

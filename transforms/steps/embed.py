@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from transforms.counters import COUNTERS
 from transforms.elements import Chunk, DeadLetter, EmbeddedBatch
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
+from transforms.observer import MiniBatchBegun, MiniBatchDone, tell
 from transforms.output.schema import FLOAT16_MAX
 from transforms.steps.chunk import dead_letter
 from transforms.steps.shared import SharedEncoder
@@ -31,12 +32,15 @@ def embed_mini_batch(
     Raises:
       ModelError: the model itself is at fault.
     """
-    COUNTERS.enter_model()
+    tell(MiniBatchBegun())
+    began = time.monotonic()
+    costs = [chunk.cost for chunk in chunks]
     try:
-        vectors, failures = encoder.embed([chunk.text for chunk in chunks], [chunk.cost for chunk in chunks])
+        vectors, failures = encoder.embed([chunk.text for chunk in chunks], costs)
     finally:
-        COUNTERS.leave_model()
-    COUNTERS.add(tokens=sum(chunk.tokens or 0 for chunk in chunks))
+        tokens, seconds = sum(chunk.tokens or 0 for chunk in chunks), time.monotonic() - began
+        padded = max(costs) * len(costs)
+        tell(MiniBatchDone(len(chunks), tokens, sum(costs), padded, seconds, waited=0.0, calls=1))
     if vector_dtype == "float16":
         reason = f"beyond float16: a number above {FLOAT16_MAX:.0f}; use --vector-dtype float32"
         failures |= dict.fromkeys(

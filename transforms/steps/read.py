@@ -13,6 +13,7 @@ import apache_beam as beam
 from transforms.elements import DeadLetter, Document, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.formats import ReadOptions, check_slice, read_slice
+from transforms.observer import Read, tell
 from transforms.output import attempts, layout
 from transforms.output.folder import Folder
 from transforms.output.kept import check_kept
@@ -145,9 +146,15 @@ class _ReadFn(beam.DoFn):
             if begun is None:
                 return
             attempt = begun
+        left = sum(piece.bytes for piece in shard.slices)
         for element in read_shard(shard, self._config):
             if isinstance(element, EndOfShard):
                 element = dataclasses.replace(element, attempt=attempt)
+                tell(Read(0, left))
+            elif isinstance(element, (Document, DeadLetter)):
+                size = min(left, len(element.text) if isinstance(element, Document) else 0)
+                left -= size
+                tell(Read(1, size))
             yield element
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import apache_beam as beam
 
-from transforms.counters import COUNTERS
 from transforms.elements import DeadLetter, Embedding, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
+from transforms.observer import ShardDone, Written, tell
 from transforms.output import attempts, layout
 from transforms.output.folder import Folder, PendingFile
 from transforms.output.schema import RowSchema
@@ -191,14 +191,14 @@ class _WriteFn(beam.DoFn):
     def process(self, element: Any) -> Iterator[ShardReceipt | ShardFailed]:
         if isinstance(element, Embedding):
             self._of(element.document.shard_id).add_row(element)
-            COUNTERS.add(documents=int(element.last))
+            tell(Written(int(element.last), 0))
         elif isinstance(element, DeadLetter):
             self._of(element.shard_id).add_dead_letter(element)
-            COUNTERS.add(documents=1, dead_letters=1)
+            tell(Written(1, 1))
         elif isinstance(element, EndOfShard):
             receipt = self._of(element.shard_id).commit(element)
             self._writer = None
-            COUNTERS.add(shards=1)
+            tell(ShardDone())
             yield receipt
         else:
             self._of(element.shard_id)
@@ -207,7 +207,7 @@ class _WriteFn(beam.DoFn):
             if self._folder.read(layout.receipt(element.shard_id)) is None:
                 self._folder.write(layout.failure(element.shard_id), _to_json(element))
             attempts.end(self._folder, element.shard_id)
-            COUNTERS.add(failed_shards=1)
+            tell(ShardDone(failed=True))
             yield element
 
     def finish_bundle(self) -> None:
