@@ -16,8 +16,9 @@ DOCUMENTS = 1500
 
 def run_job(source: Path, output: Path) -> None:
     """Child: one run of the job, as the command line does it."""
-    from pipeline.cli import main
     from transforms.counters import COUNTERS
+
+    from pipeline.cli import main
 
     code = main(["embed", "--input", str(source), "--output", str(output), "--quiet"])
     assert code == 0, code

@@ -88,6 +88,7 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     """The texts of the very mini-batches that the job makes of a file, in its order."""
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from transforms.steps.shared import SharedEncoder
 
     from pipeline.options.options import Options
     from pipeline.plan.plan import make_plan, read_options
@@ -95,7 +96,6 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     from transforms.steps.batch import BatchByTokens, OrderByLength
     from transforms.steps.chunk import ChunkConfig, ChunkDocuments
     from transforms.steps.read import ReadConfig, ReadShards
-    from transforms.steps.shared import SharedEncoder
 
     options = Options(input=(str(path),), output=str(WORK / "none"))
     shards = list(make_plan(options).shards)

@@ -22,13 +22,13 @@ def feature_spec(output: str) -> dict[str, Any]:
     Raises:
       ValueError: the folder holds no finished TFRecord job.
     """
-    from pipeline.run.finish import read_manifest
+    from transforms.output import manifest as manifests
     from transforms.output.folder import Folder
     from transforms.output.sinks.tfrecord import to_tf
 
-    manifest = read_manifest(Folder(output))
+    manifest = manifests.read(Folder(output))
     if manifest is None or manifest.feature_spec is None:
-        raise ValueError(f"{output}: expected a finished embedbeam job with --output-format tfrecord")
+        raise ValueError(f"{output}: expected a finished embedbeam job of `output_format` tfrecord")
     return to_tf(manifest.feature_spec)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import apache_beam as beam
-from transforms.steps.open import OpenShards
 
 from transforms.steps.chain import EmbedBlocks
+from transforms.steps.open import OpenShards
 from transforms.steps.read import ReadConfig, ReadShards
 from transforms.steps.write import WriteConfig, WriteShards
 

@@ -1,22 +1,21 @@
-"""The command line: sub-commands, exit codes, signals, and what is shown on the screen."""
+"""The command line: assembles the sub-commands, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
-from pipeline.job import embedbeam_version
-from pipeline.options.options import Options, add_embed_arguments
-from pipeline.run.signals import on_signals
+from pipeline.commands import NAMES
+from pipeline.run.screen import Screen
+from pipeline.run.signals import die_quietly
 from transforms.errors import EmbedbeamError, UsageError
-from transforms.storage.files import is_local, use_options
 
 _EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
 any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
@@ -27,167 +26,73 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
+    """The parser of these commands; what is parsed has `run` and `parser` of the one that was typed."""
     parser = _Parser(
         prog="embedbeam",
         allow_abbrev=False,
         epilog=_EPILOG,
         description="Embeds documents with a TF Hub model.",
     )
-    parser.add_argument("--version", action="version", version=f"embedbeam {embedbeam_version()}")
+    parser.add_argument("--version", action="store_true", help="show the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_EPILOG)
-
-    add_embed_arguments(add("embed", "Embed documents, or go on with a job where it was."))
-    for name, text in (
-        ("status", "Tell how far a job is, from any machine, while it runs or after it died."),
-        ("verify", "Read an output folder back and report every defect."),
-        ("finish", "Balance a job that nobody waited for, and write its manifest and _SUCCESS."),
-    ):
-        add(name, text).add_argument("output", metavar="OUTPUT", help="output folder of a job")
-    commands.choices["finish"].add_argument(
-        "--max-dead-letters",
-        default="1%",
-        metavar="N",
-        help="more than this, a number or a percentage, is a failure",
-    )
-    export = add("export", "Write a BERT checkpoint folder as a TF Hub SavedModel.")
-    export.add_argument(
-        "checkpoint", metavar="CHECKPOINT_DIR", help="config.json, vocab.txt and *.safetensors"
-    )
-    export.add_argument("model", metavar="MODEL_DIR", help="where the SavedModel is written")
-    export.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the weights"
-    )
-    inspect = add(
-        "inspect", "Show a model's signature, dim, dtype, digest, window and device, and embed a sample."
-    )
-    inspect.add_argument("model", metavar="MODEL", help="TF Hub handle, or minilm")
-    inspect.add_argument("--signature", metavar="NAME")
-    inspect.add_argument("--model-output", metavar="NAME")
+    for name in names:
+        module = import_module(f"pipeline.commands.{name}")
+        below = commands.add_parser(
+            name, help=module.HELP, description=module.HELP, allow_abbrev=False, epilog=_EPILOG
+        )
+        module.add(below)
+        below.set_defaults(run=module.run, parser=below)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return _guarded(lambda: _dispatch(given), given)
+    # `python -m pipeline` may be all there is: the console script need not be on the path.
+    module = os.path.basename(sys.argv[0]) == "__main__.py"
+    program = [sys.executable, "-m", "pipeline"] if module else ["embedbeam"]
+    return _end(_main(given, [*program, *given]), alone=arguments is None)
 
 
 def embed_file(arguments: Sequence[str]) -> int:
     """`python pipeline/embed.py`: `embed` that hands what it does not know to Beam."""
-    given = ["embed", *arguments]
+    command = [sys.executable, sys.argv[0], *arguments]
+    return _end(_main(["embed", *arguments], command, lenient=True), alone=True)
+
+
+def _main(given: list[str], command: list[str], *, lenient: bool = False) -> int:
+    screen = Screen()
+    die_quietly(screen.fd)
+    if given == ["--version"]:
+        from pipeline.version import embedbeam_version
+
+        print(f"embedbeam {embedbeam_version()}")
+        return 0
 
     def call() -> int:
-        parser = make_parser()
-        parsed, unknown = parser.parse_known_args(given)
-        try:
-            _check_unknown(unknown, parser)
-        except UsageError as e:  # schedulers add options of their own
-            print(f"embedbeam: {e} (ignored)", file=sys.stderr)
-        return _embed(parsed, unknown, [sys.executable, sys.argv[0], *arguments])
+        names = given[:1] if given and given[0] in NAMES else NAMES  # others take time to import
+        args, unknown = make_parser(names).parse_known_args(given)
+        args.beam_args, args.screen, args.typed, args.lenient = unknown, screen, command, lenient
+        code: int = args.run(args)
+        return code
 
-    return _guarded(call, given)
-
-
-def _dispatch(given: list[str]) -> int:
-    parser = make_parser()
-    parsed, unknown = parser.parse_known_args(given)
-    if parsed.command == "embed":
-        _check_unknown(unknown, parser)
-        # `python -m pipeline` may be all there is: the console script need not be on the path.
-        module = os.path.basename(sys.argv[0]) == "__main__.py"
-        program = [sys.executable, "-m", "pipeline"] if module else ["embedbeam"]
-        return _embed(parsed, unknown, [*program, *given])
-    if parsed.command in ("status", "verify", "finish"):
-        return _look(parsed, unknown, parser)
-    if unknown:
-        raise UsageError(f"unknown option {unknown[0]}; see `embedbeam {parsed.command} --help`")
-    if parsed.command == "export":
-        from transforms.encoder.export import export
-
-        print(f"wrote {export(parsed.checkpoint, parsed.model, precision=parsed.precision)}")
-        return 0
-    from pipeline.commands.inspect import print_model
-
-    return print_model(parsed.model, signature=parsed.signature, model_output=parsed.model_output)
+    try:
+        return _guarded(call, given, screen)
+    finally:
+        screen.close()
 
 
-def _embed(parsed: argparse.Namespace, unknown: list[str], command: list[str]) -> int:
-    values = {k: v for k, v in vars(parsed).items() if k != "command"}
-    options = Options(**values, beam_args=tuple(unknown))
-    if options.dry_run:
-        from pipeline.commands.dry_run import print_plan
-
-        return print_plan(options)
-    on_signals(options.output, command)
-    from pipeline.run.launch import run
-    from pipeline.run.summary import print_summary
-
-    manifest = run(options)
-    if manifest is not None and not options.quiet:
-        print_summary(manifest)
-    return 0
+def _end(code: int, *, alone: bool) -> int:
+    """Ends a process that has nothing else to do at once, without waiting for a model that nobody needs."""
+    loading = sys.modules.get("pipeline.run.loading")
+    if alone and loading is not None and loading.is_loading():
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
-def _look(parsed: argparse.Namespace, unknown: list[str], parser: argparse.ArgumentParser) -> int:
-    """The commands that look at an output folder, on whatever file system Beam's options describe."""
-    if unknown:
-        _check_unknown(unknown, parser, parsed.command)
-    if unknown or not is_local(parsed.output):
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-        from transforms.storage.stores import check_store
-
-        beam_options = PipelineOptions(unknown)
-        use_options(beam_options)
-        check_store("OUTPUT", parsed.output, beam_options)
-    if parsed.command == "status":
-        from pipeline.commands.status import print_status
-
-        return print_status(parsed.output)
-    if parsed.command == "verify":
-        from pipeline.commands.verify import print_defects
-
-        return print_defects(parsed.output)
-    from pipeline.run.launch import finish_job
-    from pipeline.run.summary import print_summary
-
-    print_summary(finish_job(parsed.output, parsed.max_dead_letters))
-    return 0
-
-
-def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser, command: str = "embed") -> None:
-    """Beam's own options pass; anything else is an error that suggests the nearest name."""
-    names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
-    stray = [argument for argument in unknown[:1] if not argument.startswith("-")]
-    if stray:
-        raise UsageError(f"unexpected argument {stray[0]!r}; see `embedbeam {command} --help`")
-    if not names:
-        return
-    from pipeline.cluster.runners import known_beam_options
-
-    beam_names = set(known_beam_options())
-    endpoints = [argument.partition("=")[2] for argument in unknown if argument.startswith("--job_endpoint=")]
-    if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
-        from pipeline.cluster.probe import probe_job_server
-
-        beam_names |= probe_job_server(endpoints[-1])
-    for name in names:
-        if name in beam_names:
-            continue
-        embed = parser._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr,index]
-        own = [option for action in embed._actions for option in action.option_strings]
-        near = difflib.get_close_matches(name, beam_names, 1, 0.9) or difflib.get_close_matches(
-            name, [*own, *beam_names], 1, 0.6
-        )
-        hint = f"; did you mean {near[0]}?" if near else f"; see `embedbeam {command} --help`"
-        raise UsageError(f"unknown option {name}{hint}")
-
-
-def _guarded(call: Callable[[], int], given: list[str]) -> int:
+def _guarded(call: Callable[[], int], given: list[str], screen: Screen | None = None) -> int:
     """Turns errors into one line and an exit code."""
     verbose = "--verbose" in given
     if verbose:
@@ -201,23 +106,37 @@ def _guarded(call: Callable[[], int], given: list[str]) -> int:
     except EmbedbeamError as e:
         if verbose:
             logging.getLogger("embedbeam").error("traceback", exc_info=True)
-        print(f"embedbeam: error: {e}", file=sys.stderr)
-        return 2 if isinstance(e, UsageError) else 1
+        from pipeline.options.arguments import in_flags
+
+        code, text = 2 if isinstance(e, UsageError) else 1, in_flags(e)
+        argument = e.argument if isinstance(e, UsageError) else None
     except BrokenPipeError:
         return 1
     except OSError as e:
         if verbose:
             raise
-        print(f"embedbeam: error: {os_error_text(e)}", file=sys.stderr)
-        return 1
+        code, text, argument = 1, os_error_text(e), None
     except Exception as e:  # a bug of ours: still one line, and where to see more
         if verbose:
             raise
-        print(
-            f"embedbeam: error: {type(e).__name__}: {e} (unexpected; --verbose shows the traceback)",
-            file=sys.stderr,
-        )
-        return 1
+        text = f"{type(e).__name__}: {e} (unexpected; --verbose shows the traceback)"
+        code, argument = 1, None
+    _tell(text, argument, code, screen, as_json="--json" in given)
+    return code
+
+
+def _tell(text: str, argument: str | None, code: int, screen: Screen | None, *, as_json: bool) -> None:
+    from pipeline.options.secrets import redact_text
+
+    text = redact_text(text)
+    if as_json:
+        from pipeline.commands.results import print_json
+
+        print_json({"error": text, "argument": argument, "exit_code": code})
+    if screen is not None:
+        screen.tell(f"error: {text}")
+    else:
+        print(f"embedbeam: error: {text}", file=sys.stderr)
 
 
 def os_error_text(error: OSError) -> str:

@@ -7,45 +7,57 @@ Options that embedbeam does not know are handed to Beam.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if __name__ == "__main__":
     # A file started by its path has its own folder first on the path, where this package's modules would
     # stand in for others of the same name.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from pipeline.options.options import Options, OptionsDict
+from pipeline.options.options import Options
 
 if TYPE_CHECKING:
     from pipeline.run.finish import Manifest
 
 
-def embed(
-    *,
-    input: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    **options: Unpack[OptionsDict],
-) -> Manifest | None:
-    """Embeds documents, or goes on with a job where it was; the options are those of the command line.
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
-    Args:
-      input: path, glob, folder or URL, or several.
-      output: folder for the vectors.
-      **options: see `embedbeam embed --help`, with _ for -.
+
+def _takes(
+    options: Callable[_Parameters, Options],
+) -> Callable[[Callable[..., _Result]], Callable[_Parameters, _Result]]:
+    """Gives a function the parameters of Options, for type checkers and for help()."""
+
+    def give(function: Callable[..., _Result]) -> Callable[_Parameters, _Result]:
+        function.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return function
+
+    return give
+
+
+@_takes(Options)
+def embed(**options: Any) -> Manifest | None:
+    """Embeds documents, or goes on with a job where it was.
+
+    The options are those of the command line, with _ for -: see docs/options.md. `input` may be one path or
+    several.
 
     Returns:
       The manifest: counts, model, dim, and where the output lies. None from Dataflow, which nobody waits for.
 
     Raises:
-      UsageError: a mistake found before anything started.
+      UsageError: a mistake found before anything started; its `argument` names the option.
       EmbedbeamError: the job ran and something is wrong.
     """
+    made = Options(**options)
     from pipeline.run.launch import run
 
-    return run(Options(input=input, output=output, **options))  # type: ignore[arg-type]  # Options normalises
+    return run(made)
 
 
 if __name__ == "__main__":

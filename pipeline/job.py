@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.options.options import Options
+from pipeline.options.fields import convert, group, stated
+from pipeline.options.options import (
+    RECORDED,
+    ChunkingOptions,
+    InputOptions,
+    ModelOptions,
+    Options,
+    OutputOptions,
+)
 from pipeline.plan.plan import Plan
+from pipeline.version import embedbeam_version
 from transforms.elements import Shard
 from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
@@ -18,11 +25,11 @@ from transforms.errors import UsageError
 from transforms.output import plan_file as plans
 from transforms.output.reader import row_schema as schema_of
 from transforms.output.schema import RowSchema
-from transforms.storage.files import is_local
+from transforms.storage.files import full_path
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+@group
+class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     """The head of plan.jsonl. Options that the user left open stand here as they were chosen.
 
     A resume on another machine takes them from here, so it makes the same mini-batches.
@@ -32,74 +39,36 @@ class Job:
     """
 
     embedbeam: str
-    input: list[str]
     root: str
     files: int
     input_bytes: int
     shards: int
-    input_format: str
-    text_field: str
-    id_field: str | None
-    keep_field: list[str]
     kept: list[list[str]]
-    keep_text: bool
-    limit: int | None
-    model: str
     model_digest: str
-    signature: str | None
-    model_output: str | None
     dim: int
-    max_tokens: int | None
     model_dtype: str
-    long_documents: str
-    chunk_overlap: int
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
-    output_format: str
-    vector_dtype: str
-    tfrecord_gzip: bool
     identity: str = ""
 
-
-# Options that change rows, in the order in which a difference is reported.
-_ROW_OPTIONS = (
-    "input",
-    "input_format",
-    "text_field",
-    "id_field",
-    "keep_field",
-    "keep_text",
-    "limit",
-    "signature",
-    "model_output",
-    "long_documents",
-    "chunk_overlap",
-    "output_format",
-    "vector_dtype",
-    "tfrecord_gzip",
-)
-# Options that may be left open; then the plan's values hold.
-_CHOSEN_OPTIONS = ("max_tokens", "batch_tokens", "shard_bytes")
+    def __post_init__(self) -> None:
+        convert(self)
 
 
-def embedbeam_version() -> str:
-    try:
-        return version("embedbeam")
-    except PackageNotFoundError:  # run from a checkout
-        return "0+unknown"
+def plain(job: Job) -> dict[str, Any]:
+    """A job's record as JSON holds it."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(job)))
+    return plain
 
 
-def recorded(options: Options, name: str) -> Any:
-    """An option's value as the plan records it: absolute paths, no secrets."""
-    value = getattr(options, name)
-    if name == "input":
-        return [redact(_absolute(pattern)) for pattern in value]
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path.removeprefix("file://"))) if is_local(path) else path
+def recorded(options: Options) -> dict[str, Any]:
+    """The options that the plan records, by name: absolute paths, no secrets."""
+    values = {one.name: getattr(options, one.name) for one in stated(*RECORDED)}
+    return values | {
+        "input": tuple(redact(full_path(pattern)) for pattern in options.input),
+        "model": redact(options.model),
+    }
 
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
@@ -111,21 +80,18 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
     else:
         budget = policy.default_batch_tokens(encoder.device, encoder.device_memory)
     return Job(
-        **{name: recorded(options, name) for name in _ROW_OPTIONS},
+        **recorded(options)
+        | {"batch_tokens": options.batch_tokens or budget, "shard_bytes": plan.shard_bytes},
         embedbeam=embedbeam_version(),
         root=redact(plan.root),
         files=plan.files,
         input_bytes=plan.input_bytes,
         shards=len(plan.shards),
         kept=[list(pair) for pair in kept],
-        model=redact(options.model),
         model_digest=encoder.digest,
         dim=encoder.dim,
-        max_tokens=options.max_tokens,
         model_dtype=encoder.dtype,
-        batch_tokens=options.batch_tokens or budget,
         window_chunks=WINDOW_CHUNKS,
-        shard_bytes=plan.shard_bytes,
     )
 
 
@@ -148,23 +114,26 @@ def differences(job: Job, options: Options, digest: str) -> list[str]:
             f"model digest: {job.model_digest[:16]}… ({job.model}) there, {digest[:16]}… "
             f"({redact(options.model)}) here"
         )
-    for name in (*_ROW_OPTIONS, *_CHOSEN_OPTIONS):
-        here, there = recorded(options, name), getattr(job, name)
-        if here != there and not (here is None and name in _CHOSEN_OPTIONS):
-            found.append(f"--{name.replace('_', '-')}: {_show(there)} there, {_show(here)} here")
+    values = recorded(options)
+    for one in stated(*RECORDED):
+        here, there = values[one.name], getattr(job, one.name)
+        left_open = here is None and one.about.chosen
+        if one.about.compared and here != there and not left_open:
+            found.append(f"`{one.name}`: {_show(there)} there, {_show(here)} here")
     return found
 
 
 def _show(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def check_same_job(job: Job, options: Options, model_digest: str) -> None:
     found = differences(job, options, model_digest)
     if found:
         raise UsageError(
-            f"--output {options.output}: belongs to another job: {'; '.join(found)}. Use another folder, or "
-            "--overwrite to start anew"
+            f"output {options.output}: belongs to another job: {'; '.join(found)}. Use another folder, or "
+            "`overwrite` to start anew",
+            argument="output",
         )
 
 
@@ -187,5 +156,5 @@ def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
     except TypeError as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, "
-            "or --overwrite"
+            "or `overwrite`"
         ) from e

@@ -105,7 +105,8 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     numbers = [values(getattr(block, name)) for name in ("tokens", "dropped", "chunk", "start", "end")]
     origins = block.origins or ()
     for i, (origin, vector, *row) in enumerate(zip(origins, block.vectors, *numbers, strict=True)):
-        yield Embedding(origin.document, vector, *row, origins[i + 1 : i + 2] != (origin,), origin)
+        last = origins[i + 1 : i + 2] != (origin,)
+        yield Embedding(origin.document, vector, *row, last=last, origin=origin)
 
 
 class _SplitFn(beam.DoFn):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Read:
-    """Documents were read (dead letters counted among them), and so many bytes of the plan's input for them."""
+    """Documents were read, dead letters among them, and so many bytes of the plan's input for them."""
 
     documents: int
     bytes: int

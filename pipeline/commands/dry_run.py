@@ -1,22 +1,59 @@
-"""`--dry-run`: the plan, in words; nothing is written and no model is loaded."""
+"""`embed --dry-run`: what a job would read; nothing is written and no model is loaded."""
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 
 from pipeline.cluster.preflight import prepare
 from pipeline.options.options import Options
 from pipeline.plan.kept import kept_types, take_sample
 from pipeline.plan.plan import make_plan
+from pipeline.run.screen import Screen
 from transforms.formats import can_split
 
 
-def print_plan(options: Options) -> int:
-    """Prints what a job would read. Returns the exit code."""
-    prepare(options)
-    plan = make_plan(options)
-    sample = take_sample(plan, options)
-    kept = kept_types(plan, sample, options)
+@dataclasses.dataclass(frozen=True)
+class InputSeen:
+    """What a job would read.
+
+    Attributes:
+      files, bytes, shards, shard_bytes: of the plan.
+      formats: files of each format, the most common first.
+      documents, tokens: estimated from the sampled ones.
+      sampled: documents that were read for it, and (sampled_dead) records that are dead letters.
+      not_split: files that one worker each reads as a whole.
+      unknown: files in input folders that no format claims.
+      kept: kept fields and their types.
+    """
+
+    files: int
+    formats: dict[str, int]
+    bytes: int
+    shards: int
+    shard_bytes: int
+    documents: int
+    tokens: int
+    sampled: int
+    not_split: list[str]
+    unknown: list[str]
+    kept: dict[str, str]
+    sampled_dead: list[str]
+
+
+def look_at_input(options: Options, screen: Screen) -> InputSeen:
+    """Plans a job and samples its input.
+
+    Raises:
+      UsageError: a mistake in the options or in the input.
+    """
+    with screen.doing("checking the options"):
+        prepare(options)
+    with screen.doing("listing the input"):
+        plan = make_plan(options)
+    with screen.doing("sampling the input"):
+        sample = take_sample(plan, options)
+        kept = kept_types(plan, sample, options)
     slices = [piece for shard in plan.shards for piece in shard.slices]
     files = {piece.path: piece for piece in slices}
     formats = collections.Counter(piece.format for piece in files.values())
@@ -24,19 +61,37 @@ def print_plan(options: Options) -> int:
     documents = len(files) if set(formats) == {"txt"} else planned / max(1.0, sample.bytes_per_document)
     if options.limit is not None:
         documents = min(documents, options.limit)
-    print(f"files      {plan.files:,} ({', '.join(f'{n:,} {name}' for name, n in formats.most_common())})")
-    print(f"bytes      {plan.input_bytes:,}")
-    print(f"shards     {len(plan.shards):,} of about {plan.shard_bytes:,} bytes")
-    print(f"documents  about {round(documents):,} (estimated from {len(sample.documents):,} sampled ones)")
-    print(f"tokens     about {round(documents * sample.tokens_per_document):,} (estimated)")
     whole = [p.source for p in files.values() if p.format != "txt" and not can_split(p.path, p.format)]
-    whole = [source for source in whole if not source.endswith((".parquet", ".pq"))]
-    if whole:
-        print(f"not split  {len(whole):,} files are read by one worker each, e.g. {whole[0]}")
-    if plan.unknown:
-        print(f"not read   {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
-    for name, kind in kept:
+    return InputSeen(
+        files=plan.files,
+        formats=dict(formats.most_common()),
+        bytes=plan.input_bytes,
+        shards=len(plan.shards),
+        shard_bytes=plan.shard_bytes,
+        documents=round(documents),
+        tokens=round(documents * sample.tokens_per_document),
+        sampled=len(sample.documents),
+        not_split=[source for source in whole if not source.endswith((".parquet", ".pq"))],
+        unknown=list(plan.unknown),
+        kept=dict(kept),
+        sampled_dead=[letter.reason for letter in sample.letters],
+    )
+
+
+def print_plan(seen: InputSeen) -> None:
+    """The same in words."""
+    formats = ", ".join(f"{n:,} {name}" for name, n in seen.formats.items())
+    print(f"files      {seen.files:,} ({formats})")
+    print(f"bytes      {seen.bytes:,}")
+    print(f"shards     {seen.shards:,} of about {seen.shard_bytes:,} bytes")
+    print(f"documents  about {seen.documents:,} (estimated from {seen.sampled:,} sampled ones)")
+    print(f"tokens     about {seen.tokens:,} (estimated)")
+    if seen.not_split:
+        count, first = len(seen.not_split), seen.not_split[0]
+        print(f"not split  {count:,} files are read by one worker each, e.g. {first}")
+    if seen.unknown:
+        print(f"not read   {len(seen.unknown):,} files of unknown kind, e.g. {seen.unknown[0]}")
+    for name, kind in seen.kept.items():
         print(f"kept       {name}: {kind}")
-    if sample.letters:
-        print(f"dead       {len(sample.letters):,} of the sampled records, e.g. {sample.letters[0].reason}")
-    return 0
+    if seen.sampled_dead:
+        print(f"dead       {len(seen.sampled_dead):,} of the sampled records, e.g. {seen.sampled_dead[0]}")

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 
 from pipeline.cluster.runners import LOCAL
-from pipeline.run.progress import duration
+from pipeline.commands.folders import add_output, open_stores
+from pipeline.commands.results import print_json
+from pipeline.commands.unknown import check_unknown
+from pipeline.run.screen import duration
 from pipeline.run.state import Status, read_status
 
+HELP = "Tell how far a job is, from any machine, while it runs or after it died."
 
-def print_status(output: str) -> int:
-    """Prints the state of a job. Returns the exit code: 0, whatever the state is.
 
-    Raises:
-      UsageError: there is no job in the folder.
-    """
-    for line in status_lines(read_status(output)):
-        print(line)
+def add(parser: argparse.ArgumentParser) -> None:
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the state of a job. Returns the exit code: 0, whatever the state is."""
+    args.screen.quiet = args.quiet
+    check_unknown(args.beam_args, args.parser)
+    with args.screen, args.screen.doing("reading the receipts"):
+        open_stores(args.output, args.beam_args)
+        status = read_status(args.output)
+    if args.json:
+        print_json(status)
+    else:
+        print("\n".join(status_lines(status)))
     return 0
 
 

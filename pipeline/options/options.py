@@ -1,4 +1,8 @@
-"""What a user may ask of `embed`: one frozen, checked object, made from the command line or from Python."""
+"""What a user may ask of `embed`. Each option is stated here and nowhere else.
+
+The command line, the signature of `pipeline.embed`, the record at the head of a plan, docs/options.md and the
+parameters of the Dataflow template are made from these fields.
+"""
 
 from __future__ import annotations
 
@@ -6,137 +10,23 @@ import argparse
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, TypedDict
+from typing import ClassVar
 
+from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated, text, texts
 from transforms.errors import UsageError
-from transforms.storage.files import is_local
 
-FORMATS = ("auto", "lines", "txt", "jsonl", "csv", "tsv", "parquet", "tfrecord")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of `embed`; `embedbeam embed --help` explains each.
+def _formats() -> tuple[str, ...]:
+    from transforms.formats.registry import FORMATS
 
-    None means: chosen for this job, and recorded in its plan.
-    """
-
-    input: tuple[str, ...]
-    output: str
-    input_format: str = "auto"
-    text_field: str = "text"
-    id_field: str | None = None
-    keep_field: tuple[str, ...] = ()
-    keep_text: bool = False
-    limit: int | None = None
-    skip_bad_files: bool = False
-    model: str = "minilm"
-    signature: str | None = None
-    model_output: str | None = None
-    max_tokens: int | None = None
-    long_documents: str = "mean"
-    chunk_overlap: int = 32
-    batch_tokens: int | None = None
-    output_format: str = "parquet"
-    vector_dtype: str = "float32"
-    tfrecord_gzip: bool = False
-    shard_bytes: int | None = None
-    max_dead_letters: str = "1%"
-    overwrite: bool = False
-    dry_run: bool = False
-    runner: str = "DirectRunner"
-    worker_gpus: int | None = None
-    shared_filesystem: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    beam_args: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("input", "keep_field", "beam_args"):
-            value = getattr(self, name)
-            values = (value,) if isinstance(value, (str, os.PathLike)) else value
-            object.__setattr__(self, name, tuple(map(str, values)))
-        object.__setattr__(self, "model", str(self.model))
-        output = str(self.output)
-        object.__setattr__(self, "output", os.path.expanduser(output) if is_local(output) else output)
-        object.__setattr__(self, "max_dead_letters", str(self.max_dead_letters))
-        if not self.input or not all(self.input):
-            raise UsageError("--input is empty: expected a path, a glob, a folder or a URL")
-        if not self.output:
-            raise UsageError("--output is empty: expected a folder")
-        _check_choice("--input-format", self.input_format, FORMATS)
-        _check_choice("--output-format", self.output_format, ("parquet", "tfrecord"))
-        _check_choice("--vector-dtype", self.vector_dtype, ("float32", "float16"))
-        _check_choice("--long-documents", self.long_documents, ("mean", "truncate", "chunks"))
-        for name in ("limit", "max_tokens", "batch_tokens", "shard_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number of 1 or more")
-        if self.worker_gpus is not None and self.worker_gpus < 0:
-            raise UsageError(f"--worker-gpus {self.worker_gpus}: expected 0 or more")
-        if self.chunk_overlap < 0:
-            raise UsageError(f"--chunk-overlap {self.chunk_overlap}: expected 0 or more tokens")
-        if self.tfrecord_gzip and self.output_format != "tfrecord":
-            raise UsageError("--tfrecord-gzip needs --output-format tfrecord; Parquet is compressed already")
-        for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
-            raise UsageError(f"--keep-field {name} is given twice")
-        most_dead_letters(self.max_dead_letters, 0)
-
-    @classmethod
-    def fields(cls) -> set[str]:
-        return {field.name for field in dataclasses.fields(cls)}
+    return ("auto", *FORMATS)
 
 
-class OptionsDict(TypedDict, total=False):
-    """Keyword arguments of `pipeline.embed` beside input and output: the fields of Options."""
-
-    input_format: str
-    text_field: str
-    id_field: str | None
-    keep_field: Sequence[str]
-    keep_text: bool
-    limit: int | None
-    skip_bad_files: bool
-    model: str | os.PathLike[str]
-    signature: str | None
-    model_output: str | None
-    max_tokens: int | None
-    long_documents: str
-    chunk_overlap: int
-    batch_tokens: int | None
-    output_format: str
-    vector_dtype: str
-    tfrecord_gzip: bool
-    shard_bytes: int | None
-    max_dead_letters: str | int
-    overwrite: bool
-    dry_run: bool
-    runner: str
-    worker_gpus: int | None
-    shared_filesystem: bool
-    quiet: bool
-    verbose: bool
-    beam_args: Sequence[str]
-
-
-def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"{option} {value}: expected one of {', '.join(choices)}")
-
-
-def most_dead_letters(limit: str, documents: int) -> int:
-    """How many dead letters a job of so many documents may have.
-
-    >>> most_dead_letters("1%", 250), most_dead_letters("7", 250)
-    (2, 7)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", limit.strip())
-    if not match or (not match[2] and "." in match[1]) or (match[2] and float(match[1]) > 100):
-        raise UsageError(f"--max-dead-letters {limit}: expected a number like 10 or a percentage like 1%")
-    return int(documents * Fraction(match[1]) / 100) if match[2] else int(match[1])
+def _folder(path: str | os.PathLike[str]) -> str:
+    return os.path.expanduser(path) if "://" not in str(path) else str(path)
 
 
 def size(text: str) -> int:
@@ -151,93 +41,177 @@ def size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def add_embed_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `embed`, in groups, with the defaults of Options."""
-    defaults = {
-        f.name: f.default for f in dataclasses.fields(Options) if f.default is not dataclasses.MISSING
-    }
+@group
+class InputOptions(Group):
+    """What is read."""
 
-    def add(group: Any, flag: str, text: str, **kwargs: Any) -> None:
-        default = defaults.get(flag[2:].replace("-", "_"))
-        if kwargs.get("action") not in ("store_true", "append") and default is not None:
-            text += f" (default: {default})"
-        group.add_argument(flag, help=text.replace("%", "%%"), default=argparse.SUPPRESS, **kwargs)
-
-    flag = {"action": "store_true"}
-    g = parser.add_argument_group("input")
-    add(
-        g,
-        "--input",
-        "file, glob, folder or URL to read; may be given several times",
-        action="append",
-        required=True,
-        metavar="PATTERN",
+    title: ClassVar[str] = "input"
+    input: Texts = option(
+        "file, glob, folder or URL to read; may be given several times", metavar="PATTERN", convert=texts
     )
-    add(g, "--input-format", "how files are read; auto goes by their names", choices=FORMATS)
-    add(g, "--text-field", "field or column that holds the text", metavar="NAME")
-    add(
-        g,
-        "--id-field",
-        "field or column that holds the document id (default: file and position)",
+    input_format: str = option(
+        "how files are read; auto goes by their names", default="auto", choices=_formats
+    )
+    text_field: str = option("field or column that holds the text", default="text", metavar="NAME")
+    id_field: str | None = option(
+        "field or column that holds the document id",
+        default=None,
         metavar="NAME",
+        unset="file and position",
     )
-    add(
-        g,
-        "--keep-field",
+    keep_field: Texts = option(
         "field or column carried to the output; may be given several times",
-        action="append",
+        default=(),
         metavar="NAME",
+        convert=texts,
     )
-    add(g, "--keep-text", "carry the text to the output, too", **flag)
-    add(g, "--limit", "only the first N documents, to try things", type=int, metavar="N")
-    add(g, "--skip-bad-files", "a truncated or corrupt file becomes one dead letter, not an error", **flag)
-    g = parser.add_argument_group("model")
-    add(g, "--model", "TF Hub handle: folder, .tar.gz, URL, or the name minilm", metavar="HANDLE")
-    add(
-        g,
-        "--signature",
-        "signature of the SavedModel (default: serving_default, or the model's call)",
+    keep_text: bool = option("carry the text to the output, too", default=False)
+    limit: int | None = option(
+        "only the first N documents, to try things", default=None, metavar="N", least=1
+    )
+
+
+@group
+class ModelOptions(Group):
+    """What embeds."""
+
+    title: ClassVar[str] = "model"
+    model: Text = option(
+        "TF Hub handle: folder, .tar.gz, URL, or the name minilm",
+        default="minilm",
+        metavar="HANDLE",
+        convert=text,
+        compared=False,  # its digest is
+    )
+    signature: str | None = option(
+        "signature of the SavedModel",
+        default=None,
         metavar="NAME",
+        unset="serving_default, or the model's call",
     )
-    add(g, "--model-output", "which output, where there are several", metavar="NAME")
-    add(
-        g,
-        "--max-tokens",
+    model_output: str | None = option("which output, where there are several", default=None, metavar="NAME")
+    max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
-        type=int,
+        default=None,
         metavar="N",
+        least=1,
+        chosen=True,
     )
-    add(
-        g,
-        "--long-documents",
+
+
+@group
+class ChunkingOptions(Group):
+    """What becomes a vector, and which of them go through the model together."""
+
+    title: ClassVar[str] = "chunking"
+    long_documents: str = option(
         "documents longer than the window: mean of the chunks' vectors, first window, or a row a chunk",
+        default="mean",
         choices=("mean", "truncate", "chunks"),
     )
-    add(g, "--chunk-overlap", "tokens that a chunk repeats of the one before", type=int, metavar="N")
-    add(g, "--batch-tokens", "token budget of a mini-batch (default: by device)", type=int, metavar="N")
-    g = parser.add_argument_group("output")
-    add(g, "--output", "folder to write to", required=True, metavar="FOLDER")
-    add(g, "--output-format", "file format", choices=("parquet", "tfrecord"))
-    add(g, "--vector-dtype", "type of the vectors' numbers", choices=("float32", "float16"))
-    add(g, "--tfrecord-gzip", "compress TFRecord files", **flag)
-    add(
-        g,
-        "--shard-bytes",
-        "input bytes of a shard, e.g. 8MiB (default: by size and workers)",
-        type=size,
+    chunk_overlap: int = option(
+        "tokens that a chunk repeats of the one before", default=32, metavar="N", least=0
+    )
+    batch_tokens: int | None = option(
+        "token budget of a mini-batch", default=None, metavar="N", least=1, unset="by device", chosen=True
+    )
+
+
+@group
+class OutputOptions(Group):
+    """What is written."""
+
+    title: ClassVar[str] = "output"
+    output_format: str = option("file format", default="parquet", choices=("parquet", "tfrecord"))
+    vector_dtype: str = option(
+        "type of the vectors' numbers", default="float32", choices=("float32", "float16")
+    )
+    tfrecord_gzip: bool = option("compress TFRecord files", default=False)
+    shard_bytes: int | None = option(
+        "input bytes of a shard, e.g. 8MiB",
+        default=None,
         metavar="BYTES",
+        least=1,
+        parse=size,
+        unset="by size and workers",
+        chosen=True,
     )
-    add(g, "--max-dead-letters", "more than this, a number or a percentage, fails the job", metavar="N")
-    add(g, "--overwrite", "delete what an earlier job left in the output folder, and start anew", **flag)
-    g = parser.add_argument_group("run")
-    add(g, "--dry-run", "print the plan (files, shards, bytes, estimates) and write nothing", **flag)
-    add(g, "--runner", "Beam runner; its own options pass through", metavar="NAME")
-    add(g, "--worker-gpus", "GPUs of each worker machine of a cluster (default: 0)", type=int, metavar="N")
-    add(
-        g,
-        "--shared-filesystem",
-        "local paths are mounted under the same names on every worker machine",
-        **flag,
+
+
+@group
+class RunOptions(Group):
+    """Where and how it runs. The plan does not record these: they change no row."""
+
+    title: ClassVar[str] = "run"
+    output: Text = option("folder to write to", metavar="FOLDER", convert=_folder, group="output")
+    skip_bad_files: bool = option(
+        "a truncated or corrupt file becomes one dead letter, not an error", default=False, group="input"
     )
-    add(g, "--quiet", "no progress and no summary", **flag)
-    add(g, "--verbose", "show the warnings of TensorFlow and Beam, and tracebacks", **flag)
+    max_dead_letters: Text = option(
+        "more than this, a number or a percentage, fails the job",
+        default="1%",
+        metavar="N",
+        convert=text,
+        group="output",
+    )
+    overwrite: bool = option(
+        "delete what an earlier job left in the output folder, and start anew", default=False, group="output"
+    )
+    dry_run: bool = option(
+        "print the plan (files, shards, bytes, estimates) and write nothing", default=False
+    )
+    runner: str = option("Beam runner; its own options pass through", default="DirectRunner", metavar="NAME")
+    worker_gpus: int | None = option(
+        "GPUs of each worker machine of a cluster", default=None, metavar="N", least=0, unset="0"
+    )
+    shared_filesystem: bool = option(
+        "local paths are mounted under the same names on every worker machine", default=False
+    )
+    quiet: bool = option("no progress and no summary", default=False)
+    verbose: bool = option("show the warnings of TensorFlow and Beam, and tracebacks", default=False)
+    beam_args: Texts = option("Beam's own options, as they are typed", default=(), convert=texts, typed=False)
+
+
+# What makes a job the job it is: its plan records them, and a rerun must not ask for others.
+RECORDED = (InputOptions, ModelOptions, ChunkingOptions, OutputOptions)
+GROUPS = (*RECORDED, RunOptions)
+
+
+@group
+class Options(InputOptions, ModelOptions, ChunkingOptions, OutputOptions, RunOptions):
+    """Options of `embed`, checked. None means: chosen for this job, and recorded in its plan."""
+
+    def __post_init__(self) -> None:
+        convert(self)
+        for name, expected in (("input", "a path, a glob, a folder or a URL"), ("output", "a folder")):
+            value = getattr(self, name)
+            if not value or not all(value):
+                raise UsageError(f"{name} is empty: expected {expected}", argument=name)
+        check(self, stated(*GROUPS))
+        if self.tfrecord_gzip and self.output_format != "tfrecord":
+            raise UsageError(
+                "tfrecord_gzip needs `output_format` tfrecord; Parquet is compressed already",
+                argument="tfrecord_gzip",
+            )
+        for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
+            raise UsageError(f"keep_field {name} is given twice", argument="keep_field")
+        most_dead_letters(self.max_dead_letters, 0)
+
+    @classmethod
+    def fields(cls) -> set[str]:
+        return {field.name for field in dataclasses.fields(cls)}
+
+
+def most_dead_letters(limit: str, documents: int) -> int:
+    """How many dead letters a job of so many documents may have.
+
+    >>> most_dead_letters("1%", 250), most_dead_letters("7", 250)
+    (2, 7)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", limit.strip())
+    if not match or (not match[2] and "." in match[1]) or (match[2] and float(match[1]) > 100):
+        raise UsageError(
+            f"max_dead_letters {limit}: expected a number like 10 or a percentage like 1%",
+            argument="max_dead_letters",
+        )
+    return int(documents * Fraction(match[1]) / 100) if match[2] else int(match[1])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import socket
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from pipeline.job import Job, row_schema
+from pipeline.job import Job, plain, row_schema
 from pipeline.options.options import most_dead_letters
 from transforms.elements import Shard, ShardFailed, ShardReceipt
 from transforms.errors import BadFileError, EmbedbeamError, LedgerError
@@ -113,7 +112,7 @@ def make_manifest(
     return Manifest(
         output=output,
         job=job.identity,
-        options={k: v for k, v in dataclasses.asdict(job).items() if k not in _ELSEWHERE},
+        options={k: v for k, v in plain(job).items() if k not in _ELSEWHERE},
         model=job.model,
         model_digest=job.model_digest,
         dim=job.dim,

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import remote, runners
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file
+from pipeline.job import Job, check_same_job, new_job, parse_plan
 from pipeline.options.options import Options
 from pipeline.plan.kept import kept_types, take_sample
-from pipeline.plan.plan import Plan, find_files, make_plan
-from pipeline.run import finish
-from pipeline.run.output import check_empty, clear, output_lock, read_run, write_run
+from pipeline.plan.plan import Plan, make_plan
+from pipeline.run import changes, finish
+from pipeline.run.loading import Background, shared_encoder, start_loading
+from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
-from transforms.counters import COUNTERS
+from pipeline.run.screen import Screen
 from transforms.elements import Shard
-from transforms.encoder.model.handle import MINILM, digest, resolve
+from transforms.encoder.model.handle import digest, resolve
 from transforms.errors import UsageError
-from transforms.output import layout
+from transforms.observer import observe
+from transforms.output import layout, ledger, manifest
 from transforms.output.folder import Folder
-from transforms.storage.files import full_path
+from transforms.output.manifest import Manifest
 
 if TYPE_CHECKING:
-    from transforms.steps.shared import SharedEncoder
-
-_LOG = logging.getLogger(__name__)
+    from transforms.encoder.hub import HubEncoder
 
 
-def run(options: Options) -> finish.Manifest | None:
+def run(
+    options: Options, *, screen: Screen | None = None, progress: Progress | None = None
+) -> Manifest | None:
     """Runs the job that the options describe, or goes on with it where it was.
+
+    Args:
+      screen: where it is said what is done; standard error, if none is given.
+      progress: counts what happens, for a summary.
 
     Returns:
       The manifest; None where the job was sent to a runner that nobody waits for (Dataflow).
@@ -43,75 +48,111 @@ def run(options: Options) -> finish.Manifest | None:
       UsageError: the user's mistake; nothing was started.
       EmbedbeamError: the job ran and something is wrong.
     """
-    started = time.time()
     if options.dry_run:
-        raise UsageError("--dry-run prints a plan and makes no manifest; use it on the command line")
-    COUNTERS.reset()
-    beam_options = prepare(options)
+        raise UsageError(
+            "dry_run prints a plan and makes no manifest; use it on the command line", argument="dry_run"
+        )
+    progress = progress or Progress()
+    with contextlib.ExitStack() as stack:
+        if screen is None:
+            screen = Screen(quiet=options.quiet)
+            stack.callback(screen.close)
+        stack.enter_context(screen)
+        stack.callback(observe(progress.hear))
+        return _run(options, screen, progress)
+
+
+def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
+    started = time.time()
+    with screen.doing("checking the options"):
+        beam_options = prepare(options)
     if beam_options is not None and beam_options.get_all_options().get("dry_run"):
-        build_only(options)
+        build_only(options, screen)
         return None
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
-        raise UsageError(f"--output {options.output}: is a file; expected a folder")
+        raise UsageError(f"output {options.output}: is a file; expected a folder", argument="output")
     with output_lock(folder):
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
+        slots, encoder, loading = None, None, None
         if plan_data is None:
             check_empty(folder)
-            slots = look_at_cluster(options)
-            job, plan, encoder = plan_job(options, slots)
+            loading = start_loading(options, screen)
+            slots = look_at_cluster(options, screen)
+            job, plan, loaded = plan_job(options, slots, screen, loading)
             shards = list(plan.shards)
+            progress.clearing = True
             clear(folder)  # only now: a mistake in the command costs nobody an output
-            folder.write(layout.PLAN, plan_file(job, plan))
+            job = write_plan(folder, job, plan)
         else:
-            job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-            check_same_job(job, options, digest(resolve(options.model)))
-            encoder = None
-            _warn_of_new_files(options, shards)
-            slots = None
-        manifest = finished(folder, job, shards, options)
-        if manifest is not None:
-            return manifest
+            with screen.doing("reading the plan"):
+                job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
+            with screen.doing("checking the model"):
+                check_same_job(job, options, digest(resolve(options.model)))
+            if not options.quiet:
+                with screen.doing("listing the input"):
+                    said = changes.notes(options, shards)
+                for note in said:
+                    screen.say(note)
+        progress.planned = True
+        done = finished(folder, job, shards, options)
+        if done is not None:
+            return done
+        with screen.doing("reading the receipts"):
+            receipts = ledger.read_receipts(folder, job.identity)
+            ledger.drop_others(folder, receipts)
+            left = len(shards) - len(receipts)
+        if left and loading is None:
+            loading = start_loading(options, screen, job.model_digest)
         if (
             options.runner in runners.LOCAL
-            and read_run(folder).get("runner", options.runner) in runners.LOCAL
+            and read_run(folder, job.identity).get("runner", options.runner) in runners.LOCAL
         ):
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
-        if encoder is None and len(folder.names(layout.RECEIPTS)) < len(shards):
-            slots = look_at_cluster(options)
-        if len(folder.names(layout.RECEIPTS)) < len(shards):
-            if encoder is None:
-                encoder = load_encoder(options, job.model_digest)
-            device = getattr(encoder.acquire().encoder, "device_name", "unknown")
-            write_run(folder, device, options.runner)
-            from pipeline.run.submit import submit
-
-            with Progress(len(shards), folder, quiet=options.quiet, near=in_process(options)):
+        if loading is not None and left:
+            if plan_data is not None:
+                slots = look_at_cluster(options, screen)
+            submit = import_submit(screen)
+            loaded = loading.result()
+            encoder = shared_encoder(options, loaded)
+            write_run(folder, job, loaded.device_name, options.runner)
+            progress.begin(folder, job.identity, shards, near=in_process(options))
+            with screen.showing(progress.line):
                 job_id = submit(options, job, encoder, slots=slots)
+            progress.end()
             if job_id is not None:
-                say(options, sent_text(options, job_id))
+                screen.say(sent_text(options, job_id))
                 return None
-        return complete(folder, job, shards, options, started)
+        with screen.doing("balancing the books"):
+            return complete(folder, job, shards, options, started)
+
+
+def import_submit(screen: Screen) -> Any:
+    """`submit`, once Beam is imported."""
+    with screen.doing("importing Beam"):
+        from pipeline.run.submit import submit
+
+    return submit
 
 
 def complete(
     folder: Folder, job: Job, shards: list[Shard], options: Options, started: float | None = None
-) -> finish.Manifest:
+) -> Manifest:
     """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
 
     `started` is when this process began the run; None where it was another's.
     """
-    receipts = finish.read_receipts(folder)
-    last_run = read_run(folder)
+    receipts = ledger.read_receipts(folder, job.identity)
+    last_run = read_run(folder, job.identity)
     ended = time.time()
     if started is None:
         started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
         ended = max((r.finished for r in receipts), default=ended)
-    finish.balance(folder, shards, receipts)
-    manifest = finish.make_manifest(
+    finish.balance(folder, job.identity, shards, receipts)
+    made = finish.make_manifest(
         job,
         receipts,
         output=options.output,
@@ -122,34 +163,42 @@ def complete(
     folder.sweep()  # what attempts left that were killed
     for name in folder.names(layout.ATTEMPTS):
         folder.delete(f"{layout.ATTEMPTS}/{name}")
-    folder.write(layout.MANIFEST, manifest.to_json())
+    folder.write(layout.MANIFEST, made.to_json())
     folder.write(layout.SUCCESS, b"")
-    return manifest
+    return made
 
 
-def look_at_cluster(options: Options) -> int | None:
+def look_at_cluster(options: Options, screen: Screen) -> int | None:
     """Is it there, and has an earlier run's job ended? Returns its slots, if it tells."""
-    slots = probe(options)
-    if options.runner not in runners.LOCAL:
+    if options.runner in runners.LOCAL:
+        return None
+    with screen.doing("asking the cluster"):
+        slots = probe(options)
         remote.RemoteJob(options).wait_for_twin(options.output)
     return slots
 
 
-def plan_job(options: Options, slots: int | None) -> tuple[Job, Plan, SharedEncoder]:
+def plan_job(
+    options: Options, slots: int | None, screen: Screen, loading: Background[HubEncoder]
+) -> tuple[Job, Plan, HubEncoder]:
     """A new job: its plan, its record and the model, all checked here."""
     if options.runner not in runners.LOCAL:
         gpus = runners.worker_gpus(options, runners.parse(options))
         options = dataclasses.replace(options, worker_gpus=gpus)
-    plan = make_plan(options, parallelism=slots or 1)
-    sample = take_sample(plan, options)
-    kept = kept_types(plan, sample, options)
+    with screen.doing("listing the input"):
+        plan = make_plan(options, parallelism=slots or 1)
+    with screen.doing("sampling the input"):
+        sample = take_sample(plan, options)
+        kept = kept_types(plan, sample, options)
     if plan.unknown:
-        say(options, f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
-    encoder = load_encoder(options)
-    return new_job(options, plan, kept, encoder.acquire().encoder), plan, encoder
+        screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
+    loading.check()
+    import_submit(screen)  # while the model is loaded
+    encoder = loading.result()
+    return new_job(options, plan, kept, encoder), plan, encoder
 
 
-def finish_job(output: str, max_dead_letters: str) -> finish.Manifest:
+def finish_job(output: str, max_dead_letters: str) -> Manifest:
     """Balances a job whose shards are all done, as `run` does at its end.
 
     Raises:
@@ -175,13 +224,11 @@ def sent_text(options: Options, job_id: str) -> str:
     )
 
 
-def build_only(options: Options) -> None:
+def build_only(options: Options, screen: Screen) -> None:
     """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent or written."""
-    from pipeline.run.submit import submit
-
-    job, _, encoder = plan_job(options, None)
-    submit(options, job, encoder)
-    say(options, f"job {runners.job_name(options.output)} was built for {options.runner}; nothing was sent")
+    job, _, encoder = plan_job(options, None, screen, start_loading(options, screen))
+    import_submit(screen)(options, job, shared_encoder(options, encoder))
+    screen.say(f"job {runners.job_name(options.output)} was built for {options.runner}; nothing was sent")
 
 
 def in_process(options: Options) -> bool:
@@ -191,53 +238,15 @@ def in_process(options: Options) -> bool:
     return runners.beam_options(options).get_all_options()["environment_type"] == "LOOPBACK"
 
 
-def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> finish.Manifest | None:
+def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> Manifest | None:
     """The manifest of a job that is done already; None if there is something to do."""
     if folder.read(layout.SUCCESS) is None:
         return None
-    manifest = finish.read_manifest(folder)
-    receipts, parts = folder.names(layout.RECEIPTS), folder.names().items()
-    there = sum(size for name, size in parts if name.startswith("part-"))
-    if manifest is None or len(receipts) != len(shards) or there != manifest.output_bytes:
+    made = manifest.read(folder, job.identity)
+    there = sum(size for name, size in folder.names().items() if layout.shard_of_part(name))
+    if made is None or len(folder.shards(layout.RECEIPTS)) != len(shards) or there != made.output_bytes:
         return None
-    if sum(manifest.dead_letters.values()):
-        finish.check_dead_letters(finish.read_receipts(folder), options.max_dead_letters, options.output)
-    return dataclasses.replace(manifest, output=options.output)  # the folder may have been moved
-
-
-def say(options: Options, text: str) -> None:
-    """One line for the user, on standard error."""
-    if not options.quiet:
-        print(f"embedbeam: {text}", file=sys.stderr, flush=True)
-
-
-def _warn_of_new_files(options: Options, shards: list[Shard]) -> None:
-    """A plan is made once: files that came since are not embedded, and the user should know."""
-    if options.limit is not None or options.quiet:
-        return
-    try:
-        _, files, _ = find_files(options)
-    except UsageError:
-        return  # the input is gone; shards that still need it will say so
-    planned = {piece.path for shard in shards for piece in shard.slices}
-    new = [file.path for file, _ in files if file.path not in planned]
-    if new:
-        say(
-            options,
-            f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "
-            "give them an output folder of their own",
-        )
-
-
-def load_encoder(options: Options, model_digest: str | None = None) -> SharedEncoder:
-    """Loads and checks the model here, before any worker starts; local workers then share it."""
-    from transforms.encoder.hub import ModelConfig
-    from transforms.steps.shared import SharedEncoder
-
-    # Workers run in folders of their own.
-    handle = options.model if options.model == MINILM else full_path(options.model)
-    encoder = SharedEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
-    loaded: Any = encoder.keep()
-    # Workers on other machines must have the very same model.
-    encoder.config = dataclasses.replace(encoder.config, digest=loaded.encoder.digest)
-    return encoder
+    if sum(made.dead_letters.values()):
+        receipts = ledger.read_receipts(folder, job.identity)
+        finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
+    return dataclasses.replace(made, output=options.output)  # the folder may have been moved

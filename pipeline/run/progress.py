@@ -1,149 +1,219 @@
-"""Live progress: one line on a terminal, a plain line every half minute elsewhere."""
+"""How far a run is: what the steps tell in this process, and what receipts tell of workers elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from pipeline.run import finish
-from transforms.counters import COUNTERS
-from transforms.errors import EmbedbeamError
-from transforms.output import attempts, layout
+from pipeline.run.screen import duration
+from transforms.elements import Shard
+from transforms.observer import Chunked, Event, MiniBatchBegun, MiniBatchDone, Read, ShardDone, Written
+from transforms.output import attempts, layout, ledger
 from transforms.output.folder import Folder
 
-_PLAIN_SECONDS = 30.0
-_LIVE_SECONDS = 0.5
 _FAR_SECONDS = 5.0  # between two looks at a folder that may be an object store
 _IDLE_SECONDS = 60.0
 
 
-def duration(seconds: float) -> str:
-    """A time span as people read it.
-
-    >>> duration(5), duration(75), duration(7380), duration(200000)
-    ('5s', '1m15s', '2h03m', '2d07h')
-    """
-    s = round(seconds)
-    if s < 60:
-        return f"{s}s"
-    if s < 3600:
-        return f"{s // 60}m{s % 60:02d}s"
-    if s < 86400:
-        return f"{s // 3600}h{s % 3600 // 60:02d}m"
-    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
-
-
 class Progress:
-    """Shows how far the running job is on standard error until it is left.
+    """Counts of one run, thread-safe: `hear` takes the events of this process.
 
-    Work in this process is known from its counters; work elsewhere from the receipts, as they appear.
+    Attributes:
+      documents: that came to the writer, as rows or as dead letters (dead_letters).
+      tokens: as the model counts them, of what it has embedded.
+      mini_batches, calls: mini-batches done, and calls of the model for them.
+      model_seconds: in which at least one thread was inside the model.
+      waited_seconds: of mini-batches, between being handed over and entering the model.
+      run_seconds: from `begin` to `end`.
+      shards, failed_shards: committed, and failed on a bad file.
+      first_mini_batch: when the model was entered first (monotonic clock).
+      clearing, planned: whether an earlier job's output is being deleted, and the plan of this job written.
     """
 
-    def __init__(self, shards: int, folder: Folder, *, quiet: bool, near: bool = True):
-        self._seen = set(folder.names(layout.RECEIPTS))
-        self._shards_before, self._shards = len(self._seen), shards
-        self._folder, self._quiet, self._near = folder, quiet, near
-        self._look_seconds = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.documents = self.dead_letters = self.shards = self.failed_shards = 0
+        self.tokens = self.mini_batches = self.calls = 0
+        self.model_seconds = self.waited_seconds = self.run_seconds = 0.0
+        self.first_mini_batch: float | None = None
+        self.clearing = self.planned = False
+        self._read = self._bytes = self._chunked = self._embedded = self._padded = 0
+        self._inside, self._entered = 0, 0.0
+        self._shown = 0
+        self._begun: float | None = None
+        self._open: dict[str, int] = {}
+        self._folder: Folder | None = None
+        self._job = ""
+        self._looked = self._look_seconds = 0.0
+        self._idle: str | None = None
 
-    def __enter__(self) -> Progress:
-        COUNTERS.reset()
-        self._started, self._since = time.monotonic(), time.time()
-        if not self._quiet:
-            self._thread.start()
-        return self
+    def hear(self, event: Event) -> None:
+        """Takes an event of this process, in whichever thread it happens."""
+        with self._lock:
+            match event:
+                case Read():
+                    self._read += event.documents
+                    self._bytes += event.bytes
+                case Chunked():
+                    self._chunked += event.cost
+                case MiniBatchBegun():
+                    now = time.monotonic()
+                    self.first_mini_batch = self.first_mini_batch or now
+                    if not self._inside:
+                        self._entered = now
+                    self._inside += 1
+                case MiniBatchDone():
+                    self._inside -= 1
+                    if not self._inside:
+                        self.model_seconds += time.monotonic() - self._entered
+                    self.mini_batches += 1
+                    self.calls += event.calls
+                    self.tokens += event.tokens
+                    self._embedded += event.cost
+                    self._padded += event.padded
+                    self.waited_seconds += event.waited
+                case Written():
+                    self.documents += event.documents
+                    self.dead_letters += event.dead_letters
+                case ShardDone(failed=True):
+                    self.failed_shards += 1
+                case ShardDone():
+                    self.shards += 1
 
-    def __exit__(self, *_: object) -> None:
-        COUNTERS.run_seconds = time.monotonic() - self._started
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
-        if not self._near:
-            with contextlib.suppress(Exception):  # for the summary only
-                self._read_receipts()
+    @property
+    def retries(self) -> int:
+        """Calls of the model beyond one for each mini-batch."""
+        return max(0, self.calls - self.mini_batches)
+
+    @property
+    def padding(self) -> float:
+        """The share of what went through the model that was padding."""
+        return 1 - self._embedded / self._padded if self._padded else 0.0
+
+    def begin(self, folder: Folder, job: str, shards: Sequence[Shard], *, near: bool) -> None:
+        """From here on the run is timed and can be described.
+
+        Args:
+          folder: the output folder; shards that it has receipts of are not this run's work.
+          job: the job's identity.
+          shards: of the plan.
+          near: whether the work is done in this process; elsewhere only receipts tell of it.
+        """
+        done = folder.shards(layout.RECEIPTS)
+        sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in shards}
+        self._open = {i: size for i, size in sizes.items() if i not in done}
+        self._of = len(shards)
+        self._seen, self._folder, self._job = done, None if near else folder, job
+        self._begun, self._since = time.monotonic(), time.time()
+
+    def end(self) -> None:
+        if self._begun is not None:
+            self.run_seconds = time.monotonic() - self._begun
+            if self._folder is not None:
+                self._look_seconds = self._looked = 0.0
+                self._look()
+
+    def embedded_documents(self) -> int:
+        """How many documents are through the model: of those that wait for a row of their file, too."""
+        with self._lock:
+            share = self._embedded / self._chunked if self._chunked else 0.0
+            self._shown = max(self._shown, self.documents, int(self._read * min(1.0, share)))
+            return self._shown
+
+    def fraction(self) -> float | None:
+        """The share of this run's input that is done; None before anything is."""
+        planned = sum(self._open.values())
+        if not planned:
+            return None
+        with self._lock:
+            if self._chunked:
+                share = self._embedded / self._chunked
+            else:  # nothing but dead letters so far, or workers elsewhere
+                share = self.documents / self._read if self._read else 0.0
+            done = self._bytes * min(1.0, share) / planned
+        return min(1.0, done) if done > 0 else None
+
+    def seconds_left(self) -> float | None:
+        done = self.fraction()
+        if done is None or self.first_mini_batch is None:
+            return None
+        return (time.monotonic() - self.first_mini_batch) * (1 - done) / done
 
     def line(self) -> str:
-        """documents, rates, shards, dead letters and time left, in words."""
-        if not self._near:
-            self._read_receipts()
-        elapsed = max(1e-9, time.monotonic() - (COUNTERS.first_mini_batch or time.monotonic()))
-        documents, tokens = COUNTERS.documents, COUNTERS.tokens
-        shards = self._shards_before + COUNTERS.shards
+        """Documents, rates, share of the input, shards, dead letters and time left, in words."""
+        if self._folder is not None:
+            self._look()
+            if self._idle is not None:
+                return self._idle
+        elapsed = max(1e-9, time.monotonic() - (self.first_mini_batch or time.monotonic()))
+        documents = self.embedded_documents()
         parts = [f"{documents:,} documents"]
         if documents:
             parts.append(f"{documents / elapsed:,.1f} documents/s")
-        if tokens:
-            parts.append(f"{tokens / elapsed:,.0f} tokens/s")
-        parts += [f"{shards}/{self._shards} shards", f"{COUNTERS.dead_letters:,} dead letters"]
-        if COUNTERS.failed_shards:
-            parts.append(f"{COUNTERS.failed_shards} shards failed")
-        left = self._seconds_left()
+        if self.tokens:
+            parts.append(f"{self.tokens / elapsed:,.0f} tokens/s")
+        done, left = self.fraction(), self.seconds_left()
+        parts.append(f"{done or 0:.0%} of the input")
+        parts.append(f"{self._of - len(self._open) + self.shards}/{self._of} shards")
+        parts.append(f"{self.dead_letters:,} dead letters")
+        if self.failed_shards:
+            parts.append(f"{self.failed_shards} shards failed")
         parts.append("time left unknown yet" if left is None else f"{duration(left)} left")
         return ", ".join(parts)
 
-    def _read_receipts(self) -> None:
-        """Counts what workers elsewhere have committed since the last look."""
-        began = time.monotonic()
-        new = set(self._folder.names(layout.RECEIPTS)) - self._seen
-        self._seen |= new
-        for receipt in finish.read_all(self._folder, sorted(new)):
-            dead = sum(receipt.dead_letters.values())
-            if COUNTERS.first_mini_batch is None:
-                COUNTERS.first_mini_batch = self._started
-            COUNTERS.add(documents=receipt.documents, dead_letters=dead, tokens=receipt.tokens or 0, shards=1)
-        self._look_seconds = time.monotonic() - began
+    def numbers(self) -> dict[str, Any]:
+        """The run in numbers, for `--json`."""
+        return {
+            "documents": self.documents,
+            "dead_letters": self.dead_letters,
+            "tokens": self.tokens,
+            "shards": self.shards,
+            "failed_shards": self.failed_shards,
+            "mini_batches": self.mini_batches,
+            "retries": self.retries,
+            "padding": round(self.padding, 4),
+            "model_seconds": round(self.model_seconds, 3),
+            "run_seconds": round(self.run_seconds, 3),
+        }
 
-    def _waits(self) -> str | None:
+    def _look(self) -> None:
+        """Counts what workers elsewhere have committed since the last look.
+
+        Looks at a large job's receipts take a while: a tenth of the time at most goes into them.
+        """
+        assert self._folder is not None
+        began = time.monotonic()
+        if began - self._looked < max(_FAR_SECONDS, 10 * self._look_seconds) and self._looked:
+            return
+        new = self._folder.shards(layout.RECEIPTS) - self._seen
+        receipts = ledger.read_receipts(self._folder, self._job, new)
+        self._seen |= new
+        with self._lock:
+            self.first_mini_batch = self.first_mini_batch or (self._begun if new else None)
+            for receipt in receipts:
+                self.documents += receipt.documents
+                self._read += receipt.documents
+                self.dead_letters += sum(receipt.dead_letters.values())
+                self.tokens += receipt.tokens or 0
+                self._bytes += self._open.get(receipt.shard_id, 0)
+                self.shards += 1
+        self._idle = self._waits(self._folder)
+        self._looked = time.monotonic()
+        self._look_seconds = self._looked - began
+
+    def _waits(self, folder: Folder) -> str | None:
         """What to look at when a cluster has not begun with any shard after a minute."""
-        waited = time.monotonic() - self._started
-        idle = not self._near and not COUNTERS.shards and waited > _IDLE_SECONDS
-        if not idle or self._begun():
+        waited = time.monotonic() - (self._begun or time.monotonic())
+        if self.shards or waited <= _IDLE_SECONDS or self._at_work(folder):
             return None
         return (
             f"no worker has begun a shard for {duration(waited)}: look at the cluster for free slots, and at "
             "the logs of its workers"
         )
 
-    def _begun(self) -> bool:
+    def _at_work(self, folder: Folder) -> bool:
         """Whether a worker has begun a shard in this run; dead ones of earlier runs leave their notes."""
-        ids = [name.removesuffix(".json") for name in self._folder.names(layout.ATTEMPTS)]
-        notes = [attempts.read(self._folder, shard_id) for shard_id in ids]
+        notes = [attempts.read(folder, shard_id, self._job) for shard_id in folder.shards(layout.ATTEMPTS)]
         return any(note is not None and note.started >= self._since for note in notes)
-
-    def _seconds_left(self) -> float | None:
-        """From the mean time of a committed shard; shards are of like size."""
-        done = COUNTERS.shards + COUNTERS.failed_shards
-        if not done or not COUNTERS.last_commit or COUNTERS.first_mini_batch is None:
-            return None
-        per_shard = (COUNTERS.last_commit - COUNTERS.first_mini_batch) / done
-        since = time.monotonic() - COUNTERS.last_commit
-        return max(0.0, per_shard * (self._shards - self._shards_before - done) - since)
-
-    def _run(self) -> None:
-        if sys.stderr.isatty():
-            self._run_live()
-            return
-        while not self._stop.wait(_PLAIN_SECONDS):
-            with contextlib.suppress(EmbedbeamError, OSError):  # a store that stumbles stops no progress
-                print(f"embedbeam: {self._waits() or self.line()}", file=sys.stderr, flush=True)
-
-    def _pause(self) -> float:
-        """Looks at a large job's receipts take a while: a tenth of the time at most goes into them."""
-        return _LIVE_SECONDS if self._near else max(_FAR_SECONDS, 10 * self._look_seconds)
-
-    def _run_live(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.spinner import Spinner
-
-        spinner = Spinner("dots", text=self.line())
-        console: Any = Console(stderr=True)
-        with Live(spinner, console=console, transient=True, refresh_per_second=4) as live:
-            while not self._stop.wait(self._pause()):
-                with contextlib.suppress(EmbedbeamError, OSError):
-                    spinner.update(text=self._waits() or self.line())
-                live.refresh()

@@ -6,15 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from transforms.storage.files import is_local
-
 _STORE_SECONDS = 10.0
+SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 
 
-def on_signals(output: str, command: Sequence[str]) -> None:
+def on_signals(output: str, command: Sequence[str], screen: int, *, replaced: Callable[[], str]) -> None:
     """Makes Ctrl-C and SIGTERM say what is committed and how to go on, then end the process at once.
 
     Threads inside the model cannot be interrupted, so nothing waits for them: what is committed is safe. A
@@ -23,8 +22,9 @@ def on_signals(output: str, command: Sequence[str]) -> None:
     Args:
       output: the output folder.
       command: what was typed, which goes on with the job when it is typed again.
+      screen: a descriptor of standard error, which itself is muted while TensorFlow's libraries load.
+      replaced: what has become of an earlier job's output that this one is to replace; empty where none is.
     """
-    screen = os.dup(2)  # standard error itself is muted while TensorFlow's libraries load
 
     def tell(text: str) -> None:  # not print: the signal may have come in the middle of one
         os.write(screen, text.encode("utf-8", "backslashreplace"))
@@ -39,7 +39,7 @@ def on_signals(output: str, command: Sequence[str]) -> None:
                 tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
                 if not job.cancel():
                     tell(f"embedbeam: job {job.name} may still run: the cluster does not say it is gone\n")
-            tell(_last_words(output, command))
+            tell(_last_words(output, command, replaced()))
         finally:
             if job is not None:
                 job.stop_servers()
@@ -49,7 +49,21 @@ def on_signals(output: str, command: Sequence[str]) -> None:
         signal.signal(number, stop)
 
 
-def _last_words(output: str, command: Sequence[str]) -> str:
+def die_quietly(screen: int) -> None:
+    """Until a command has something to say at its end: no traceback of imports that were cut off."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        if os.isatty(screen):
+            os.write(screen, SHOW_CURSOR)
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _last_words(output: str, command: Sequence[str], replaced: str) -> str:
     """What is committed; an object store that does not answer is not waited for."""
     from pipeline.run.summary import resume_command, stopped_text
     from transforms.output.folder import Folder
@@ -57,13 +71,14 @@ def _last_words(output: str, command: Sequence[str]) -> str:
     words: list[str] = []
 
     def look() -> None:
-        words.append(stopped_text(output, command))
+        words.append(stopped_text(output, command, replaced=replaced))
         Folder(output).sweep(own=True)
 
-    if is_local(output):
+    if Folder(output).local:
         look()
     else:
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         looking.join(_STORE_SECONDS)
-    return words[0] if words else f"embedbeam: stopped. To go on:\n  {resume_command(command)}\n"
+    resume = resume_command(command, keep_overwrite=bool(replaced))
+    return words[0] if words else f"embedbeam: stopped. To go on:\n  {resume}\n"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
 
+from pipeline.options.secrets import redact_arguments
 from pipeline.run.finish import Manifest
-from pipeline.run.progress import duration
-from transforms.counters import COUNTERS
-from transforms.encoder.model.handle import redact
+from pipeline.run.progress import Progress
+from pipeline.run.screen import duration
+from pipeline.run.signals import SHOW_CURSOR
 from transforms.output import layout
 from transforms.output.folder import Folder
 
-_SECRET = re.compile(r"secret|password|token$|key$|credential", re.IGNORECASE)
-_SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
-
-def print_summary(manifest: Manifest) -> None:
+def print_summary(manifest: Manifest, progress: Progress) -> None:
     """Counts, rates, where the output is, and the line of Python that opens it."""
     dead = sum(manifest.dead_letters.values())
     print(
@@ -26,13 +23,13 @@ def print_summary(manifest: Manifest) -> None:
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
-    if COUNTERS.shards:
-        seconds = max(COUNTERS.run_seconds, 1e-9)
-        rates = f"{COUNTERS.documents / seconds:,.1f} documents/s"
-        if COUNTERS.tokens:
-            rates += f", {COUNTERS.tokens / seconds:,.0f} tokens/s"
-        if COUNTERS.model_seconds:  # unknown of workers elsewhere
-            rates += f", {min(1.0, COUNTERS.model_seconds / seconds):.0%} of the time in the model"
+    if progress.shards:
+        seconds = max(progress.run_seconds, 1e-9)
+        rates = f"{progress.documents / seconds:,.1f} documents/s"
+        if progress.tokens:
+            rates += f", {progress.tokens / seconds:,.0f} tokens/s"
+        if progress.model_seconds:  # unknown of workers elsewhere
+            rates += f", {min(1.0, progress.model_seconds / seconds):.0%} of the time in the model"
         print(f"this run: {duration(manifest.wall_seconds)}, {rates}")
     else:
         print("nothing was left to do: everything is committed")
@@ -58,34 +55,38 @@ def opening_line(manifest: Manifest) -> str:
     )
 
 
-def resume_command(command: Sequence[str]) -> str:
-    """The command that goes on with a job: the one that began it, without --overwrite and without secrets.
+def resume_command(command: Sequence[str], *, keep_overwrite: bool = False) -> str:
+    """The command that goes on with a job: the one that began it, without secrets.
+
+    `--overwrite` is left out of it, unless the earlier job is still there that it shall replace.
 
     >>> resume_command(["embedbeam", "embed", "--overwrite", "--s3_secret_access_key=abc"])
     "embedbeam embed '--s3_secret_access_key=***'"
     """
-    shown: list[str] = []
-    for argument in command:
-        name, equals, value = argument.partition("=")
-        if not argument.startswith("-"):
-            hidden = bool(shown and shown[-1].startswith("-") and _SECRET.search(shown[-1]))
-            shown.append("***" if hidden else redact(argument))
-        elif equals:
-            shown.append(f"{name}={'***' if _SECRET.search(name) else redact(value)}")
-        elif argument != "--overwrite":
-            shown.append(argument)
-    return shlex.join(shown)
+    kept = [argument for argument in command if keep_overwrite or argument != "--overwrite"]
+    return shlex.join(redact_arguments(kept))
 
 
-def stopped_text(output: str, command: Sequence[str]) -> str:
-    """What Ctrl-C and SIGTERM say: what is committed, and how to go on."""
+def stopped_text(output: str, command: Sequence[str], *, replaced: str = "") -> str:
+    """What Ctrl-C and SIGTERM say: what is committed, and how to go on.
+
+    Args:
+      replaced: what has become of an earlier job's output, where the new plan is not written yet
+        (--overwrite); else empty.
+    """
     folder = Folder(output)
     plan = folder.read(layout.PLAN)
-    clean = _SHOW_CURSOR if sys.stderr.isatty() else ""
+    clean = SHOW_CURSOR.decode() if sys.stderr.isatty() else ""
+    resume = resume_command(command, keep_overwrite=bool(replaced))
     if plan is None:
         return f"{clean}embedbeam: stopped before anything was written\n"
+    if replaced:
+        return (
+            f"{clean}embedbeam: stopped before the new plan was written; nothing of the new job is there, "
+            f"what the earlier job left in {output} {replaced}. To begin the new job:\n  {resume}\n"
+        )
     shards, done = max(0, plan.count(b"\n") - 1), len(folder.names(layout.RECEIPTS))
     return (
         f"{clean}embedbeam: stopped; {done} of {shards} shards are committed in {output}. To go on:\n"
-        f"  {resume_command(command)}\n"
+        f"  {resume}\n"
     )

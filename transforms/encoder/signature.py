@@ -91,7 +91,8 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
         where = f"model {redact(config.handle)}"
         if len(alone) != 1:
             raise UsageError(
-                f"{where}: gives {len(alone)} outputs without names, expected one; choose another `signature`",
+                f"{where}: gives {len(alone)} outputs without names, expected one; "
+                "choose another `signature`",
                 argument="model",
             )
         _check_vectors(alone[0], f"{where}: its output")

@@ -140,6 +140,7 @@ class Chunker:
         """
         ends = [of_text[:2][-1][1] for of_text in spans]
         tokens = self._count([self._modality.cut(t, 0, end) for t, end in zip(texts, ends, strict=True)])
+        assert self._window is not None
         most = np.minimum(tokens, self._window).tolist()
         return [[(0, end, n)] for end, n in zip(ends, most, strict=True)]
 

@@ -24,10 +24,9 @@ class SharedEncoder:
         """Returns the process's encoder; the caller must keep the reference, Beam keeps only the last one."""
         return self._shared.acquire(lambda: RobustEncoder(self._load(self.config)))
 
-    def keep(self) -> RobustEncoder:
-        """Loads the model now and keeps it for this process's later calls (the reference is not pickled)."""
-        self._kept = self.acquire()
-        return self._kept
+    def keep(self, loaded: Encoder) -> None:
+        """Takes a model that is loaded for this process's later calls (the reference is not pickled)."""
+        self._kept = self._shared.acquire(lambda: RobustEncoder(loaded))
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_kept"}

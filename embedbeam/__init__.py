@@ -1,0 +1,62 @@
+"""The front door for Python: names, and no logic.
+
+import embedbeam
+
+manifest = embedbeam.embed(input="docs/*.jsonl", output="out")
+vectors = embedbeam.open_output("out")
+documents | embedbeam.EmbedDocuments("minilm")  # in a Beam pipeline of your own
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.embed import embed
+    from pipeline.options.options import Options
+    from pipeline.run.finish import Manifest
+    from transforms.elements import DeadLetter, Document, Embedding
+    from transforms.embed_documents import EmbedDocuments
+    from transforms.errors import EmbedbeamError, UsageError
+    from transforms.output.reader import open_output
+
+__all__ = [
+    "DeadLetter",
+    "Document",
+    "EmbedDocuments",
+    "EmbedbeamError",
+    "Embedding",
+    "Manifest",
+    "Options",
+    "UsageError",
+    "embed",
+    "open_output",
+]
+
+_HOMES = {
+    "DeadLetter": "transforms.elements",
+    "Document": "transforms.elements",
+    "EmbedDocuments": "transforms.embed_documents",
+    "EmbedbeamError": "transforms.errors",
+    "Embedding": "transforms.elements",
+    "Manifest": "pipeline.run.finish",
+    "Options": "pipeline.options.options",
+    "UsageError": "transforms.errors",
+    "embed": "pipeline.embed",
+    "open_output": "transforms.output.reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for, and nothing else: Beam takes seconds to import."""
+    if name == "__version__":
+        from pipeline.version import embedbeam_version
+
+        return embedbeam_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embedbeam' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

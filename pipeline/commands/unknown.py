@@ -1,0 +1,49 @@
+"""Arguments that are not ours: Beam's own pass, anything else is a mistake."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+
+from transforms.errors import UsageError
+
+
+def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser, *, beams: bool = True) -> None:
+    """Refuses what neither this command nor Beam (or a job server that is named) knows.
+
+    Args:
+      unknown: arguments that the parser did not take.
+      parser: the command's.
+      beams: whether Beam's options make sense here.
+
+    Raises:
+      UsageError: suggests the nearest name.
+    """
+    if not unknown:
+        return
+    names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
+    help_text = f"see `{parser.prog} --help`"
+    if not unknown[0].startswith("-"):
+        raise UsageError(f"unexpected argument {unknown[0]!r}; {help_text}")
+    beam_names: set[str] = set()
+    if beams:
+        from pipeline.cluster.runners import known_beam_options
+
+        beam_names |= set(known_beam_options())
+        endpoints = [a.partition("=")[2] for a in unknown if a.startswith("--job_endpoint=")]
+        if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
+            from pipeline.cluster.probe import probe_job_server
+
+            beam_names |= probe_job_server(endpoints[-1])
+    own = [option for action in parser._actions for option in action.option_strings]
+    for name in names:
+        if name not in beam_names:
+            near = difflib.get_close_matches(name, beam_names, 1, 0.9) or difflib.get_close_matches(
+                name, [*own, *beam_names], 1, 0.6
+            )
+            raise UsageError(
+                f"unknown option {name}; did you mean {near[0]}?"
+                if near
+                else f"unknown option {name}; {help_text}"
+            )

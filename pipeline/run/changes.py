@@ -1,0 +1,44 @@
+"""What has become of the input since the plan was made: a rerun embeds what was planned, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.options.options import Options
+from pipeline.plan.plan import find_files
+from transforms.elements import Shard, Slice
+from transforms.errors import UsageError
+from transforms.storage.files import FoundFile
+
+
+def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
+    """A line each about files that came, changed or went since the plan was made."""
+    try:
+        _, files, _ = find_files(options)
+    except UsageError:
+        return []  # the input is gone; shards that still need it will say so
+    planned = {piece.path: piece for shard in shards for piece in shard.slices}
+    found = {file.path: file for file, _ in files}
+    said = []
+    new = [path for path in found if path not in planned]
+    if new and options.limit is None:
+        said.append(
+            f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "
+            "give them an output folder of their own"
+        )
+    changed = [path for path, piece in planned.items() if path in found and _changed(piece, found[path])]
+    gone = [path for path in planned if path not in found]
+    for paths, what in ((changed, "have changed"), (gone, "are gone")):
+        if paths:
+            said.append(
+                f"{len(paths):,} input files {what} since the plan was made, e.g. {paths[0]}; rows that are "
+                "committed stay as they are, --overwrite embeds anew"
+            )
+    return said
+
+
+def _changed(piece: Slice, file: FoundFile) -> bool:
+    if piece.size != file.size:
+        return True
+    # A millisecond: file systems and mounts keep different fractions of a second.
+    return piece.mtime is not None and file.mtime is not None and abs(piece.mtime - file.mtime) > 1e-3

@@ -1,0 +1,158 @@
+"""Standard error as people see it: one live line on a terminal, a plain line elsewhere when it takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from transforms.errors import EmbedbeamError
+
+_LIVE_SECONDS = 0.25
+_PLAIN_SECONDS = 30.0
+_LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal
+
+
+def duration(seconds: float) -> str:
+    """A time span as people read it.
+
+    >>> duration(5), duration(75), duration(7380), duration(200000)
+    ('5s', '1m15s', '2h03m', '2d07h')
+    """
+    s = round(seconds)
+    if s < 60:
+        return f"{s}s"
+    if s < 3600:
+        return f"{s // 60}m{s % 60:02d}s"
+    if s < 86400:
+        return f"{s // 3600}h{s % 3600 // 60:02d}m"
+    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+
+
+class Screen:
+    """What a command says while it works.
+
+    Standard error is kept as it was at first: TensorFlow's libraries write to it while they load, so it is
+    muted meanwhile, in whichever thread they load.
+    """
+
+    def __init__(self, *, quiet: bool = False):
+        self.fd = os.dup(2)
+        self.quiet = quiet
+        self._file = os.fdopen(self.fd, "w", errors="backslashreplace", closefd=False)
+        self._steps: dict[object, tuple[str, float]] = {}
+        self._words: Callable[[], str] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Screen:
+        """From here on what it does is shown, unless it shall be quiet."""
+        self._stderr, sys.stderr = sys.stderr, self._file
+        if not self.quiet:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._show, daemon=True, name="screen")
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+            self._thread = None
+        self._file.flush()
+        sys.stderr = self._stderr
+
+    def close(self) -> None:
+        self._file.flush()
+        os.close(self.fd)
+
+    def say(self, text: str) -> None:
+        """A line that stays, unless it shall be quiet."""
+        if not self.quiet:
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """A line that stays, in any case."""
+        # While the live line is drawn, sys.stderr puts lines above it.
+        stream = sys.stderr if self._thread is not None else self._file
+        print(f"embedbeam: {text}", file=stream, flush=True)
+
+    @contextlib.contextmanager
+    def doing(self, step: str) -> Iterator[None]:
+        """Says what is being done; several threads may do something at once."""
+        key = object()
+        self._steps[key] = (step, time.monotonic())
+        try:
+            yield
+        finally:
+            del self._steps[key]
+
+    @contextlib.contextmanager
+    def showing(self, words: Callable[[], str]) -> Iterator[None]:
+        """From here on it says how far the job is, in these words."""
+        self._words = words
+        try:
+            yield
+        finally:
+            self._words = None
+
+    def line(self) -> str:
+        """What the live line says now."""
+        if self._words is not None:
+            return self._words()
+        steps = list(self._steps.values())
+        if not steps:
+            return "starting"
+        waited = time.monotonic() - min(since for _, since in steps)
+        return f"{', '.join(dict.fromkeys(step for step, _ in steps))} ({duration(waited)})"
+
+    def _show(self) -> None:
+        if self._file.isatty():
+            self._show_live()
+        else:
+            self._show_plain()
+
+    def _show_plain(self) -> None:
+        spoken: set[object] = set()
+        since: float | None = None
+        while not self._stop.wait(min(1.0, _PLAIN_SECONDS)):
+            now = time.monotonic()
+            if self._words is not None:
+                since = since or now
+                if now - since >= _PLAIN_SECONDS:
+                    since = now
+                    with contextlib.suppress(EmbedbeamError, OSError):  # a store stumbles: no reason to stop
+                        self.tell(self._words())
+                continue
+            for key, (step, began) in list(self._steps.items()):
+                if now - began >= _LONG_SECONDS and key not in spoken:
+                    spoken.add(key)
+                    self.tell(f"still {step}")
+
+    def _show_live(self) -> None:
+        if self._stop.wait(0.1):  # what takes no time needs no line
+            return
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        def words() -> Any:
+            return Text(self.line(), no_wrap=True, overflow="ellipsis")
+
+        spinner = Spinner("dots", text=words())
+        console: Any = Console(file=self._file, force_terminal=True)
+        with Live(
+            spinner, console=console, transient=True, redirect_stdout=False, refresh_per_second=8
+        ) as live:
+            while not self._stop.wait(_LIVE_SECONDS):
+                with contextlib.suppress(EmbedbeamError, OSError):
+                    spinner.update(text=words())
+                live.refresh()
