@@ -7,12 +7,12 @@ import jobs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reading import Doc, read_slice
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import KIB, MIB, default_shard_bytes, make_plan, pack, read_options
-from transforms.elements import Document, Shard, Slice
+from transforms.elements import Shard, Slice
 from transforms.errors import UsageError
-from transforms.formats import read_slice
 
 
 def plan_of(*patterns, output="/nowhere/out", **given):
@@ -23,7 +23,7 @@ def plan_of(*patterns, output="/nowhere/out", **given):
 def read_all(plan, options):
     """Texts of the whole plan, in order."""
     elements = [e for s in plan.shards for p in s.slices for e in read_slice(p, read_options(options))]
-    assert all(isinstance(e, Document) for e in elements)
+    assert all(isinstance(e, Doc) for e in elements)
     return [e.text for e in elements]
 
 

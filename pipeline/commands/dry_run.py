@@ -10,7 +10,7 @@ from pipeline.options.options import Options
 from pipeline.plan.kept import kept_types, take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
-from transforms.formats import can_split
+from transforms.formats import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,8 @@ class InputSeen:
       files, bytes, shards, shard_bytes: of the plan.
       formats: files of each format, the most common first.
       documents, tokens: estimated from the sampled ones.
-      sampled: documents that were read for it, and (sampled_dead) records that are dead letters.
+      sampled: documents that were read for it, and (sampled_dead) records that are dead letters,
+        the first of them for dead_reason.
       not_split: files that one worker each reads as a whole.
       unknown: files in input folders that no format claims.
       kept: kept fields and their types.
@@ -38,7 +39,8 @@ class InputSeen:
     not_split: list[str]
     unknown: list[str]
     kept: dict[str, str]
-    sampled_dead: list[str]
+    sampled_dead: int
+    dead_reason: str | None
 
 
 def look_at_input(options: Options, screen: Screen) -> InputSeen:
@@ -58,10 +60,15 @@ def look_at_input(options: Options, screen: Screen) -> InputSeen:
     files = {piece.path: piece for piece in slices}
     formats = collections.Counter(piece.format for piece in files.values())
     planned = sum(piece.bytes for piece in slices)
-    documents = len(files) if set(formats) == {"txt"} else planned / max(1.0, sample.bytes_per_document)
+    documents = (
+        len(files)
+        if all(registry.get(name).whole for name in formats)
+        else planned / max(1.0, sample.bytes_per_document)
+    )
     if options.limit is not None:
         documents = min(documents, options.limit)
-    whole = [p.source for p in files.values() if p.format != "txt" and not can_split(p.path, p.format)]
+    known = ((piece, registry.get(piece.format)) for piece in files.values())
+    whole = [piece.source for piece, kind in known if not kind.whole and not kind.can_split(piece.path)]
     return InputSeen(
         files=plan.files,
         formats=dict(formats.most_common()),
@@ -70,11 +77,12 @@ def look_at_input(options: Options, screen: Screen) -> InputSeen:
         shard_bytes=plan.shard_bytes,
         documents=round(documents),
         tokens=round(documents * sample.tokens_per_document),
-        sampled=len(sample.documents),
-        not_split=[source for source in whole if not source.endswith((".parquet", ".pq"))],
+        sampled=sample.documents,
+        not_split=whole,
         unknown=list(plan.unknown),
         kept=dict(kept),
-        sampled_dead=[letter.reason for letter in sample.letters],
+        sampled_dead=sample.letters,
+        dead_reason=sample.first_letter.reason if sample.first_letter else None,
     )
 
 
@@ -94,4 +102,4 @@ def print_plan(seen: InputSeen) -> None:
     for name, kind in seen.kept.items():
         print(f"kept       {name}: {kind}")
     if seen.sampled_dead:
-        print(f"dead       {len(seen.sampled_dead):,} of the sampled records, e.g. {seen.sampled_dead[0]}")
+        print(f"dead       {seen.sampled_dead:,} of the sampled records, e.g. {seen.dead_reason}")

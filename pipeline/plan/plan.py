@@ -5,16 +5,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.options.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.formats import EXTENSIONS, ReadOptions, can_split, format_of, read_slice
-from transforms.storage.files import FoundFile, full_path, is_local
+from transforms.formats import registry
+from transforms.formats.base import ReadOptions
+from transforms.formats.compression import SUFFIXES
+from transforms.formats.slices import read_slice
+from transforms.storage.files import FoundFile, full_path, is_local, local_path
 from transforms.storage.listing import list_files
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -63,7 +64,7 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
     root, files, unknown = find_files(options)
     if not files:
         some = f" ({len(unknown)} files of unknown kind there, e.g. {unknown[0]})" if unknown else ""
-        known = ", ".join(sorted(extension for names in EXTENSIONS.values() for extension in names))
+        known = ", ".join(sorted(extension for names in registry.EXTENSIONS.values() for extension in names))
         raise UsageError(
             f"--input {' '.join(options.input)}: no file to read{some}; expected names that end in {known} "
             "(compressed ones too), or --input-format with a glob"
@@ -75,13 +76,7 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
             f"--shard-bytes {target}: gives {total // target:,} shards, expected at most {_MOST_SHARDS:,}; "
             "choose a larger size"
         )
-    parquet = [file for file, kind in files if kind == "parquet"]
-    if parquet:
-        import pyarrow.parquet  # noqa: F401  here and not in a thread that ends: see the pin in pyproject.toml
-    with ThreadPoolExecutor(16) as threads:  # their footers, one small read each
-        cut = threads.map(lambda file: cut_file(file, "parquet", target), parquet)
-        row_groups = {file.path: slices for file, slices in zip(parquet, cut, strict=True)}
-    slices = [s for file, kind in files for s in row_groups.get(file.path) or cut_file(file, kind, target)]
+    slices = cut_files(files, target)
     if options.limit is not None:
         slices = list(first_documents(slices, options))
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
@@ -117,12 +112,27 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
         found = {
             path: (file._replace(source=_relative(path, root)), kind) for path, (file, kind) in found.items()
         }
-    return root, [found[path] for path in sorted(found)], unknown
+    return root, _once([found[path] for path in sorted(found)]), unknown
+
+
+def _once(files: list[tuple[FoundFile, str]]) -> list[tuple[FoundFile, str]]:
+    """Local files that are one, reached by two links, are read once: under the first of their paths."""
+    alike = collections.Counter((file.size, file.mtime) for file, _ in files)
+    seen: set[tuple[int, int]] = set()
+    once = []
+    for file, kind in files:
+        if alike[file.size, file.mtime] > 1 and is_local(file.path):
+            state = os.stat(local_path(file.path))
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+        once.append((file, kind))
+    return once
 
 
 def _format(path: str, wanted: str, *, folder: bool) -> str | None:
     if wanted == "auto":
-        return format_of(path)
+        return registry.format_of(path)
     # A folder may hold other things too; a glob or a file name says itself what is meant.
     if folder and not any(path.lower().endswith(e) for e in _endings(wanted)):
         return None
@@ -130,10 +140,8 @@ def _format(path: str, wanted: str, *, folder: bool) -> str | None:
 
 
 def _endings(wanted: str) -> tuple[str, ...]:
-    plain = tuple(EXTENSIONS[wanted])
-    if wanted == "lines":
-        plain += (".txt", ".text", ".log", ".md")
-    return plain + tuple(e + c for e in plain for c in (".gz", ".bz2", ".zst", ".xz"))
+    plain = (*registry.EXTENSIONS[wanted], *registry.get(wanted).aliases)
+    return plain + tuple(e + c for e in plain for c in SUFFIXES)
 
 
 def _common_root(roots: Sequence[str]) -> str:
@@ -151,34 +159,17 @@ def _relative(path: str, root: str) -> str:
     return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def cut_file(file: FoundFile, kind: str, target: int) -> list[Slice]:
-    """Cuts one file into slices of about `target` bytes; files that cannot be cut are one slice."""
-    whole = Slice(file.path, file.source, kind, size=file.size, mtime=file.mtime, bytes=file.size)
-    if kind == "parquet":
-        return _cut_row_groups(whole, target)
-    if not can_split(file.path, kind) or file.size <= target:
-        return [whole]
-    count = -(-file.size // target)
-    cuts = [file.size * i // count for i in range(count + 1)]
-    return [dataclasses.replace(whole, start=a, end=b, bytes=b - a) for a, b in itertools.pairwise(cuts)]
-
-
-def _cut_row_groups(whole: Slice, target: int) -> list[Slice]:
-    from transforms.formats.parquet import row_groups
-
-    try:
-        groups = row_groups(whole.path)
-    except BadFileError:
-        return [whole]  # its shard will fail and say why; the others go on
-    slices, first, total = [], 0, 0
-    for i, (_, size) in enumerate(groups):
-        if i > first and total + size > target:
-            slices.append(dataclasses.replace(whole, start=first, end=i, bytes=total))
-            first, total = i, 0
-        total += size
-    if not first:
-        return [whole]
-    return [*slices, dataclasses.replace(whole, start=first, end=len(groups), bytes=total)]
+def cut_files(files: Sequence[tuple[FoundFile, str]], target: int) -> list[Slice]:
+    """Cuts files of any formats into slices of about `target` bytes, as each format allows, in order."""
+    whole: dict[str, list[Slice]] = {}
+    for file, kind in files:
+        piece = Slice(file.path, file.source, kind, size=file.size, mtime=file.mtime, bytes=file.size)
+        whole.setdefault(kind, []).append(piece)
+    cut: dict[str, list[Slice]] = {}
+    for kind, pieces in whole.items():
+        slices = registry.get(kind).cut(pieces, target)
+        cut |= {piece.path: found for piece, found in zip(pieces, slices, strict=True)}
+    return [piece for file, _ in files for piece in cut[file.path]]
 
 
 def pack(slices: Iterable[Slice], target: int) -> list[Shard]:
@@ -217,9 +208,8 @@ def first_documents(slices: Sequence[Slice], options: Options) -> Iterator[Slice
         if left <= 0:
             return
         try:
-            documents = sum(
-                1 for _ in read_slice(dataclasses.replace(piece, limit=left), read_options(options))
-            )
+            found = read_slice(dataclasses.replace(piece, limit=left), read_options(options))
+            documents = sum(len(block.positions) for block in found)
         except BadFileError:
             yield piece  # its shard will fail and say why
             continue

@@ -100,11 +100,6 @@ def byte_ranges(files: Sequence[Slice], target: int) -> list[list[Slice]]:
     return [ranges(file) for file in files]
 
 
-def no_types(path: str) -> Mapping[str, str]:
-    """The file states no types of its columns."""
-    return {}
-
-
 @dataclasses.dataclass(frozen=True)
 class Format:
     """One format: a module of this folder whose FORMAT it is. What it needs is imported when it is used.
@@ -118,7 +113,7 @@ class Format:
       aliases: more extensions, of files that are taken from a folder where the user names the format.
       cut: whole files into slices of about so many bytes.
       splittable: whether `cut` cuts files that are not compressed.
-      types: type by column, as str() names Arrow's, as far as a file states them.
+      types: type by column, as str() names Arrow's; None where files state none.
       has_fields: whether records have named fields.
       whole: whether a file is one document.
     """
@@ -131,7 +126,7 @@ class Format:
     aliases: tuple[str, ...] = ()
     cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files
     splittable: bool = False
-    types: Callable[[str], Mapping[str, str]] = no_types
+    types: Callable[[str], Mapping[str, str]] | None = None
     has_fields: bool = True
     whole: bool = False
 
@@ -159,7 +154,7 @@ def in_blocks(
     positions: list[int] = []
     contents: list[Any] = []
     bad: Bad = {}
-    size = before = 0
+    size, before = 0, slice.start
 
     def block() -> RawBlock:
         found, ended = contents, taken()

@@ -10,7 +10,7 @@ from typing import Any
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
 from transforms.formats.base import HEAD_BYTES, Bad, RawBlock, ReadOptions, Record, in_blocks, too_long
-from transforms.formats.compression import taken_of
+from transforms.formats.compression import compression_of, taken_of
 from transforms.formats.encoding import open_text
 from transforms.formats.records import escaped, not_utf8
 
@@ -23,8 +23,10 @@ def read_delimited(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """The header is no record, and neither is an empty line."""
     stream, _ = open_text(slice)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = _rows(text, slice)
+        lines = _Lines(text)
+        rows = _rows(lines, slice)
         header = _header(rows, slice, options)
+        compressed = compression_of(slice.path) is not None
 
         def columns(found: list[tuple[list[str], str]], bad: Bad) -> dict[str, list[Any]]:
             for row, (_, raw) in enumerate(found):
@@ -40,7 +42,7 @@ def read_delimited(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
             _records(rows, len(header)),
             columns=columns,
             text=lambda content: _payload(content[1]),
-            taken=taken_of(stream),
+            taken=taken_of(stream) if compressed else lambda: lines.total,
         )
 
 
@@ -48,7 +50,7 @@ def check_delimited(slice: Slice, options: ReadOptions) -> None:
     """Parses the file to its end."""
     stream, _ = open_text(slice)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = _rows(text, slice)
+        rows = _rows(_Lines(text), slice)
         _header(rows, slice, options)
         for _ in rows:
             pass
@@ -93,7 +95,7 @@ class _Lines:
         self._readline: Callable[[int], str] = text.readline
         self.record: list[str] = []
         self.size = self.quotes = 0
-        self.number = 0  # of lines
+        self.number = self.total = 0  # of lines, and their characters
 
     def __iter__(self) -> _Lines:
         return self
@@ -105,6 +107,7 @@ class _Lines:
         self.number += 1
         self.record.append(line)
         self.size += len(line)
+        self.total += len(line)
         if self.size >= RECORD_BYTES:
             raise _TooLong
         return line
@@ -123,15 +126,15 @@ class _Lines:
             if not line:
                 break
             self.size += len(line)
+            self.total += len(line)
             quotes += line.count('"')
             self.number += line.endswith("\n")
         return quotes % 2 == 0
 
 
-def _rows(text: io.TextIOWrapper, slice: Slice) -> Iterator[_Row]:
+def _rows(lines: _Lines, slice: Slice) -> Iterator[_Row]:
     """Yields the header, whose number is -1, and all records."""
     csv.field_size_limit(RECORD_BYTES)
-    lines = _Lines(text)
     number = -1
     first = 1  # line of the record
     try:

@@ -36,10 +36,8 @@ def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) ->
     if not records or set(map(type, records)) != {dict}:
         records = [_record(line, row, options, bad, array) for row, line in enumerate(lines)]
     columns = {name: [record.get(name, ABSENT) for record in records] for name in options.fields}
-    doubtful = [
-        values for values in columns.values() if not {float, dict, list}.isdisjoint(map(type, values))
-    ]
-    if any([_mend(lines, records, values) for values in doubtful]):
+    mended = [_mend(lines, records, values) for values in columns.values()]
+    if any(mended):
         columns = {name: [record.get(name, ABSENT) for record in records] for name in options.fields}
     for name in options.keep_fields:
         if name not in options.strict and set(map(type, columns[name])) & {dict, list}:
@@ -49,6 +47,8 @@ def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) ->
 
 def _mend(lines: list[bytes], records: list[Any], values: list[Any]) -> bool:
     """Reads lines again by the standard library whose integers are too long for the fast parser."""
+    if {float, dict, list}.isdisjoint(map(type, values)):
+        return False
     doubtful = [
         row
         for row, value in enumerate(values)

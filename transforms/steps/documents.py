@@ -177,11 +177,7 @@ def _text_checked(name: str, values: list[Any] | pa.Array) -> tuple[list[Any] | 
         if not is_text(values.type):
             return values, {}
         values = plain_values(values)
-    if UnicodeDecodeError not in set(map(type, values)):
-        return values, {}
-    return values, {
-        i: _not_utf8_in(name, v) for i, v in enumerate(values) if isinstance(v, UnicodeDecodeError)
-    }
+    return values, _undecoded(name, values)
 
 
 def kept_column(name: str, kind: str, values: list[Any] | pa.Array) -> tuple[pa.Array, Bad]:
