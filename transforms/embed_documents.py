@@ -106,7 +106,7 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     origins = block.origins or ()
     for i, (origin, vector, *row) in enumerate(zip(origins, block.vectors, *numbers, strict=True)):
         last = origins[i + 1 : i + 2] != (origin,)
-        yield Embedding(origin.document, vector, *row, last=last, origin=origin)
+        yield Embedding(origin.document, vector, *row, last, origin)
 
 
 class _SplitFn(beam.DoFn):

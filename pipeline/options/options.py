@@ -20,9 +20,9 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 2
 
 
 def _formats() -> tuple[str, ...]:
-    from transforms.formats.registry import FORMATS
+    from transforms.formats import registry
 
-    return ("auto", *FORMATS)
+    return ("auto", *registry.names())
 
 
 def _folder(path: str | os.PathLike[str]) -> str:
