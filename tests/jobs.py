@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -103,6 +104,11 @@ def run(*arguments, **kwargs):
     """Runs a command to its end."""
     command = [str(argument) for argument in arguments]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def without_steps(stderr):
+    """Standard error without the lines that name a step of the start which took long: on a busy machine some do."""
+    return re.sub(r"embedbeam: still [\w, ]+\n", "", stderr)
 
 
 def start(*arguments, **kwargs):
