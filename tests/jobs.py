@@ -103,11 +103,13 @@ def environment():
 def run(*arguments, **kwargs):
     """Runs a command to its end."""
     command = [str(argument) for argument in arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+    done.stderr = without_steps(done.stderr)
+    return done
 
 
 def without_steps(stderr):
-    """Standard error without the lines that name a step of the start which took long: on a busy machine some do."""
+    """Standard error without lines that name a step which took long: on a busy machine any does."""
     return re.sub(r"embedbeam: still [\w, ]+\n", "", stderr)
 
 

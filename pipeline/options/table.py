@@ -17,8 +17,8 @@ Beam and of its runners (`--flink_master`, `--project`, ...) are handed on as th
 `beam_args`.
 
 An option with a dot in the last column belongs to the job: the plan records it, and the same command again
-with another value is told so. Of these, what was left open is chosen once and kept. All others may change from
-run to run.
+with another value is told so. Of these, what was left open is chosen once and kept. All others may change
+from run to run.
 """
 _TAIL = """
 ## Commands
@@ -30,7 +30,7 @@ _TAIL = """
 | `embedbeam status OUTPUT` | tells how far a job is | state, shards, bytes, rate, time left |
 | `embedbeam verify OUTPUT` | reads an output back | its `defects`, and what it holds if there are none |
 | `embedbeam finish OUTPUT` | balances a job that nobody waited for | the manifest |
-| `embedbeam inspect MODEL` | shows a model, and embeds a sample | signature, dim, digest, window, vector, ... |
+| `embedbeam inspect MODEL` | shows a model, and embeds a sample | signature, dim, digest, vector, ... |
 | `embedbeam export CHECKPOINT_DIR MODEL_DIR` | writes a BERT checkpoint as a SavedModel | where it is |
 | `embedbeam completion SHELL` | prints a completion script for bash, zsh or tcsh | |
 
