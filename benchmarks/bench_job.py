@@ -77,7 +77,7 @@ def main() -> None:
     )
     show("whole job / raw model time, same mini-batches", whole, raw, "<= 0.95")
     starts = [run["first"] - run["spawned"] for run in jobs]
-    show("start-up to first mini-batch / import tensorflow", starts, imports, "<= 1.6")
+    show("start-up to first mini-batch / import tensorflow", starts, imports, "<= 1.4")
     show("rerun of a finished job / its first run", reruns, [run["wall_seconds"] for run in jobs], "<= 0.03")
 
 

@@ -49,14 +49,15 @@ def make(shards: int) -> None:
     from pipeline.job import new_job, plan_file
     from pipeline.options.options import Options
     from pipeline.plan.plan import make_plan
-    from pipeline.run.launch import load_encoder
+    from pipeline.run.loading import load_encoder
+    from pipeline.run.screen import Screen
     from transforms.elements import Shard
     from transforms.output import layout
     from transforms.output.folder import Folder
 
     given = arguments(shards)
     options = Options(**given | {"input": (given["input"],)})
-    encoder = load_encoder(options).acquire().encoder
+    encoder = load_encoder(options, Screen(quiet=True))
     before = peak_mib()
     seconds, plan = timed(make_plan, options)
     job = new_job(options, plan, (), encoder)

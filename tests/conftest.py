@@ -76,11 +76,13 @@ def slow_model(tmp_path_factory):
 
 
 @pytest.fixture
-def cli(capfd):
+def cli(capfd, monkeypatch):
     """Runs the console script's function in this process; returns exit code, stdout and stderr."""
     from pipeline.cli import main
+    from pipeline.run import screen
 
     def run(*arguments):
+        monkeypatch.setattr(screen, "_LONG_SECONDS", 1e9)  # on a busy machine any step takes long
         kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         capfd.readouterr()
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -102,7 +103,14 @@ def environment():
 def run(*arguments, **kwargs):
     """Runs a command to its end."""
     command = [str(argument) for argument in arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+    done.stderr = without_steps(done.stderr)
+    return done
+
+
+def without_steps(stderr):
+    """Standard error without lines that name a step which took long: on a busy machine any does."""
+    return re.sub(r"embedbeam: still [\w, ]+\n", "", stderr)
 
 
 def start(*arguments, **kwargs):

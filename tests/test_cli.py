@@ -1,11 +1,14 @@
 """The command line: what it refuses, what it passes on, what it says."""
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import jobs
+import numpy as np
 import pytest
 
 import pipeline
@@ -37,6 +40,10 @@ EMBED_OPTIONS = {
     "--overwrite": None,
     "--skip-bad-files": None,
     "--verbose": None,
+    "--max-tokens": None,
+    "--worker-gpus": "0",
+    "--shared-filesystem": None,
+    "--json": None,
 }
 
 
@@ -51,18 +58,19 @@ def test_help_of_embed(cli):
         assert described, option
         if default is not None:
             assert f"(default: {default})" in described[1], option
-    for group in ("input:", "model:", "output:", "run:", "exit codes: 0 done"):
+    for group in ("input:", "model:", "chunking:", "output:", "run:", "exit codes: 0 done"):
         assert group in text
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((), ["embed", "status", "verify", "export", "inspect", "--version"]),
+        ((), ["embed", "status", "verify", "finish", "export", "inspect", "completion", "--version"]),
         (("status",), ["OUTPUT"]),
         (("verify",), ["OUTPUT"]),
         (("export",), ["CHECKPOINT_DIR", "MODEL_DIR", "--precision", "bfloat16"]),
-        (("inspect",), ["MODEL", "--signature", "--model-output"]),
+        (("inspect",), ["MODEL", "--signature", "--model-output", "--json"]),
+        (("finish",), ["OUTPUT", "--max-dead-letters", "--json"]),
     ],
 )
 def test_help_of_commands(cli, command, words):
@@ -205,7 +213,7 @@ def test_python_call_refuses(tmp_path):
         pipeline.embed(input="a", output=str(tmp_path / "o"), unknown_option=1)
     from transforms.errors import UsageError
 
-    with pytest.raises(UsageError, match="--dry-run"):
+    with pytest.raises(UsageError, match="dry_run"):
         pipeline.embed(input="a", output=str(tmp_path / "o"), dry_run=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -217,6 +225,136 @@ def test_inspect(cli, model):
     assert card["signature"] == "serving_default(text: string [n])"
     assert (card["dim"], card["dtype"], card["max tokens"]) == ("8", "float32", "16")
     assert re.fullmatch("[0-9a-f]{64}", card["digest"])
+
+
+def only_json(cli, *arguments):
+    """Exit code and the one object on standard output."""
+    code, out, _ = cli(*arguments, "--json")
+    assert out.count("\n") == 1
+    return code, json.loads(out)
+
+
+def test_json_of_every_command(cli, tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", [*jobs.documents(30), "{"])
+    out = tmp_path / "out"
+    flags = [f"--input={tmp_path}/*.jsonl", f"--output={out}", f"--model={model}", "--max-dead-letters=1"]
+    code, planned = only_json(cli, "embed", *flags, "--dry-run")
+    assert (code, planned["files"], planned["formats"], planned["shards"]) == (0, 1, {"jsonl": 1}, 1)
+    assert planned["bytes"] == (tmp_path / "a.jsonl").stat().st_size
+    assert not out.exists()
+    code, done = only_json(cli, "embed", *flags)
+    assert code == 0
+    run = done.pop("run")
+    assert done == jobs.manifest(out)
+    assert (run["documents"], run["dead_letters"], run["shards"], run["failed_shards"]) == (31, 1, 1, 0)
+    assert run["mini_batches"] >= 1
+    assert 0 < run["model_seconds"] <= run["run_seconds"]
+    again = only_json(cli, "embed", *flags)[1]
+    assert again.pop("run")["shards"] == 0
+    assert again == done
+    code, status = only_json(cli, "status", out)
+    assert (code, status["state"]) == (0, "finished")
+    assert (status["shards"], status["committed"], status["failed"], status["documents"]) == (1, 1, 0, 31)
+    assert (status["dead_letters"], status["bytes_done"]) == ({"not JSON": 1}, status["bytes"])
+    sound = {"output": str(out), "defects": [], "shards": 1, "rows": 30, "dead_letters": 1}
+    assert only_json(cli, "verify", out) == (0, sound)
+    assert only_json(cli, "finish", out, "--max-dead-letters=1") == (0, done)
+    (part,) = out.glob("part-*")
+    part.write_bytes(part.read_bytes()[:-1])
+    code, broken = only_json(cli, "verify", out)
+    assert code == 1
+    assert len(broken["defects"]) == 1
+    assert broken["defects"][0].startswith(f"{part.name}: {part.stat().st_size} bytes, the receipt says")
+    code, card = only_json(cli, "inspect", model)
+    assert (code, card["dim"], card["max_tokens"], card["input"]) == (0, 8, 16, "text")
+    assert np.allclose(card["vector"], jobs.expected_vector(card["sample"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "says"),
+    [
+        (["embed", "--input=a", "--output=b", "--limit=0"], "limit", "--limit 0: expected a number of 1 or"),
+        (["embed", "--input=a", "--output=b", "--limit=x"], None, "--limit: invalid int value: 'x'"),
+        (["embed", "--input=/nowhere/x", "--output=b", "--dry-run"], None, "/nowhere/x: matches no file"),
+        (["status", "/nowhere/x"], None, "/nowhere/x: no job here"),
+    ],
+)
+def test_mistakes_in_json(cli, arguments, argument, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*arguments, "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"], err) == (2, 2, f"embedbeam: error: {told['error']}\n")
+    assert says in told["error"]
+    assert told["argument"] in (argument, "input")
+
+
+def test_input_that_changed_since_the_plan_is_named(cli, tmp_path, model):
+    for name in ("a", "b", "c"):
+        jobs.write_jsonl(tmp_path / "in" / f"{name}.jsonl", jobs.documents(3))
+    flags = [f"--input={tmp_path}/in", f"--output={tmp_path}/out", f"--model={model}"]
+    assert cli("embed", *flags)[::2] == (0, "")
+    assert cli("embed", *flags)[::2] == (0, "")
+    jobs.write_jsonl(tmp_path / "in" / "a.jsonl", jobs.documents(4))
+    (tmp_path / "in" / "b.jsonl").unlink()
+    jobs.write_jsonl(tmp_path / "in" / "d.jsonl", jobs.documents(1))
+    code, out, err = cli("embed", *flags)
+    assert code == 0
+    assert "nothing was left to do" in out
+    assert err.splitlines() == [
+        f"embedbeam: 1 files came after the plan was made and are not embedded, e.g. {tmp_path}/in/d.jsonl; "
+        "give them an output folder of their own",
+        f"embedbeam: 1 input files have changed since the plan was made, e.g. {tmp_path}/in/a.jsonl; rows "
+        "that are committed stay as they are, --overwrite embeds anew",
+        f"embedbeam: 1 input files are gone since the plan was made, e.g. {tmp_path}/in/b.jsonl; rows "
+        "that are committed stay as they are, --overwrite embeds anew",
+    ]
+    os.utime(tmp_path / "in" / "c.jsonl", (1, 1))
+    assert "2 input files have changed" in cli("embed", *flags)[2]
+    assert cli("embed", *flags, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "command", [[jobs.PYTHON, "-m", "pipeline"], [Path(jobs.PYTHON).parent / "embedbeam"]]
+)
+def test_version_at_once(command):
+    """Nothing that takes time is imported for it."""
+    done = jobs.run(*command, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"embedbeam \S+\n", done.stdout)
+
+
+def test_what_is_imported_before_the_first_word():
+    code = "import sys; from pipeline.cli import main; main(['--version']); print(*sys.modules)"
+    done = jobs.run(jobs.PYTHON, "-c", code)
+    heavy = {"numpy", "pyarrow", "tensorflow", "apache_beam", "rich", "transforms.elements"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
+def test_completion_knows_every_option(cli):
+    code, out, err = cli("completion", "bash")
+    assert (code, err) == (0, "")
+    assert [option for option in EMBED_OPTIONS if option not in out] == []
+    assert "status" in out
+    with subprocess.Popen(["bash", "-n"], stdin=subprocess.PIPE) as bash:
+        bash.communicate(out.encode())
+    assert bash.returncode == 0
+
+
+def test_the_front_door_of_python(tmp_path, model):
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(3))
+    code = (
+        "import sys, embedbeam\n"
+        "light = {'numpy', 'tensorflow', 'apache_beam'} & set(sys.modules)\n"
+        "assert not light, light\n"
+        f"made = embedbeam.embed(input='a.jsonl', output='out', model={model!r}, quiet=True)\n"
+        "assert isinstance(made, embedbeam.Manifest) and made.documents == 3\n"
+        "assert embedbeam.EmbedDocuments.__module__ == 'transforms.embed_documents'\n"
+        "assert issubclass(embedbeam.UsageError, embedbeam.EmbedbeamError)\n"
+        "assert set(embedbeam.__all__) <= set(dir(embedbeam))\n"
+        "print(embedbeam.__version__)"
+    )
+    done = jobs.run(jobs.PYTHON, "-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from apache_beam.runners.dataflow.internal import apiclient
 from pipeline import cli as command_line
 from pipeline.cluster import runners
 from pipeline.options.options import Options
-from pipeline.run import submit
+from pipeline.run import signals, submit
 
 SECRET = "TOPSECRET-of-the-test"
 IMAGE = "europe-docker.pkg.dev/project-x/images/embedbeam:1"
@@ -40,7 +40,8 @@ def built(tmp_path_factory, corpus, model):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         patch.setattr(runners, "make_runner", lambda options: made.append(make(options)) or made[-1])
-        patch.setattr(command_line, "on_signals", lambda *_: None)
+        patch.setattr(signals, "on_signals", lambda *_, **__: None)
+        patch.setattr(command_line, "die_quietly", lambda _: None)
         arguments = [f"--input={corpus}", f"--output={output}", f"--model={model}", *jobs.FLAGS, *FLAGS]
         assert command_line.main(["embed", *arguments]) == 0
     (runner,) = made

@@ -12,37 +12,40 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.options.options import Options, add_embed_arguments
+from pipeline.options.arguments import add_embed_arguments
+from pipeline.options.options import Options
 
 FOLDER = Path(__file__).parent.parent / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
 PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
-# Options that a template does not have, and why.
-LEFT_OUT = {
-    "runner": "a template runs on Dataflow",
-    "dry_run": "writes to a screen that nobody sees",
-    "quiet": "the launcher's log is for reading",
-    "verbose": "the launcher's log is for reading",
-    "worker_gpus": "read from dataflow_service_options",
-    "shared_filesystem": "Dataflow's workers share object stores only",
-    "beam_args": "Beam's own options are parameters of their own",
-}
 # Options of Beam that a template has.
 BEAMS = {"sdk_container_image", "dataflow_service_options"}
 
 
-@pytest.fixture(scope="module")
-def template():
-    spec = importlib.util.spec_from_file_location("template", FOLDER / "template.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+make_metadata = load("make_metadata")
+LEFT_OUT = make_metadata.LEFT_OUT
+
+
+@pytest.fixture(scope="module")
+def template():
+    return load("template")
 
 
 def actions():
     parser = argparse.ArgumentParser()
     add_embed_arguments(parser)
     return {action.dest: action for action in parser._actions}
+
+
+def test_the_file_is_made_of_the_options():
+    assert (FOLDER / "metadata.json").read_text() == make_metadata.metadata(), "run `make docs`"
 
 
 def test_every_option_is_a_parameter_or_left_out_for_a_reason():

@@ -123,12 +123,12 @@ def test_too_many_dead_letters(tmp_path, model, cli, monkeypatch):
     assert not (out / "_SUCCESS").exists()
     kept = jobs.files(out)
     assert len(jobs.rows(out)) == 50
-    from pipeline.run import launch
+    from pipeline.run import loading
 
     def refuse(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(launch, "load_encoder", refuse)
+    monkeypatch.setattr(loading, "load_encoder", refuse)
     assert cli(*command(tmp_path, model, "--shard-bytes=500", "--max-dead-letters=2"))[0] == 1
     code, _, err = cli(*command(tmp_path, model, "--shard-bytes=500", "--max-dead-letters=6%"))
     assert (code, err) == (0, "")

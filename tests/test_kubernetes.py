@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.cli import make_parser
 from pipeline.cluster.preflight import check_options
-from pipeline.options.options import Options
+from pipeline.options.arguments import given_options
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
@@ -239,8 +239,8 @@ def test_the_jobs_command_is_one_that_embed_takes(rendered, name):
     assert embed["command"] == ["embedbeam", "embed"]
     arguments = [re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], a) for a in embed["args"]]
     parsed, rest = make_parser().parse_known_args(["embed", *arguments])
-    given = {key: value for key, value in vars(parsed).items() if key != "command"}
-    check_options(Options(**given, beam_args=tuple(rest)))
+    parsed.beam_args = rest
+    check_options(given_options(parsed))
     rules = objects["Job", "embed"]["spec"]["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["values"] == [1, 2]
 

@@ -2,11 +2,22 @@
 
 import argparse
 import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from pipeline.options.options import Options, OptionsDict, add_embed_arguments, most_dead_letters, size
+import pipeline
+from pipeline.job import Job
+from pipeline.options import table
+from pipeline.options.arguments import add_embed_arguments, in_flags
+from pipeline.options.fields import stated
+from pipeline.options.options import GROUPS, RECORDED, Options, most_dead_letters, size
 from transforms.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def options(**given):
@@ -19,7 +30,7 @@ def options(**given):
         ({"input": ()}, "--input is empty"),
         ({"input": ("a", "")}, "--input is empty"),
         ({"output": ""}, "--output is empty"),
-        ({"input_format": "xml"}, "--input-format xml: expected one of auto, lines, txt, jsonl"),
+        ({"input_format": "xml"}, "--input-format xml: expected one of auto, "),
         ({"output_format": "csv"}, "--output-format csv: expected one of parquet, tfrecord"),
         ({"vector_dtype": "int8"}, "--vector-dtype int8: expected one of float32, float16"),
         ({"long_documents": "drop"}, "--long-documents drop: expected one of mean, truncate, chunks"),
@@ -27,7 +38,8 @@ def options(**given):
         ({"max_tokens": -1}, "--max-tokens -1: expected a number of 1 or more"),
         ({"batch_tokens": 0}, "--batch-tokens 0: expected a number of 1 or more"),
         ({"shard_bytes": 0}, "--shard-bytes 0: expected a number of 1 or more"),
-        ({"chunk_overlap": -1}, "--chunk-overlap -1: expected 0 or more tokens"),
+        ({"chunk_overlap": -1}, "--chunk-overlap -1: expected a number of 0 or more"),
+        ({"worker_gpus": -1}, "--worker-gpus -1: expected a number of 0 or more"),
         ({"tfrecord_gzip": True}, "--tfrecord-gzip needs --output-format tfrecord"),
         ({"keep_field": ["a", "b", "a"]}, "--keep-field a is given twice"),
         ({"max_dead_letters": "some"}, "--max-dead-letters some: expected a number like 10 or a percentage"),
@@ -36,8 +48,28 @@ def options(**given):
 def test_wrong_values(given, message):
     with pytest.raises(UsageError) as e:
         options(**given)
-    assert str(e.value).startswith(message)
+    assert in_flags(e.value).startswith(message)
     assert "\n" not in str(e.value)
+    # In Python it has its Python name, in the text and for programs.
+    name = message.removeprefix("--").partition(" ")[0].replace("-", "_")
+    assert e.value.argument == name
+    assert str(e.value).startswith(name)
+    assert "--" not in str(e.value).replace("-1", "")
+
+
+@pytest.mark.parametrize(
+    ("message", "argument", "shown"),
+    [
+        ("text_field title: not there", "text_field", "--text-field title: not there"),
+        ("no such file: x", "model", "--model no such file: x"),
+        ("--flink_master x: no", None, "--flink_master x: no"),
+        ("model m: name one with `model_output`", "model", "--model m: name one with --model-output"),
+        ("x: see `embedbeam export`, `no_option`", None, "x: see `embedbeam export`, `no_option`"),
+        ("input_format of x", "input", "--input input_format of x"),
+    ],
+)
+def test_messages_in_flags(message, argument, shown):
+    assert in_flags(UsageError(message, argument=argument)) == shown
 
 
 def test_values_become_their_types():
@@ -51,7 +83,36 @@ def test_values_become_their_types():
 
 
 def test_python_and_options_agree():
-    assert set(OptionsDict.__annotations__) == Options.fields() - {"input", "output"}
+    parameters = inspect.signature(pipeline.embed).parameters
+    assert parameters.keys() == Options.fields()
+    assert [n for n, p in parameters.items() if p.default is p.empty] == ["output", "input"]
+    assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_type_checkers_know_the_signature(tmp_path):
+    """A wrong type, an unknown and a missing option are errors, and paths may be Paths, one or several."""
+    (tmp_path / "use.py").write_text(
+        "from pathlib import Path\n"
+        "import pipeline\n"
+        "from pipeline.options.options import Options\n"
+        "pipeline.embed(input=Path('a'), output=Path('b'), max_dead_letters=3, keep_field=['x'])\n"
+        "pipeline.embed(input=['a', Path('b')], output='b', limit=3)\n"
+        "pipeline.embed(input='a', output='b', limit='3')\n"
+        "pipeline.embed(input='a', output='b', txt_field='3')\n"
+        "pipeline.embed(input='a')\n"
+        "names: tuple[str, ...] = Options(input='a', output='b').input\n"
+        "wrong: int = Options(input='a', output='b').output\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", tmp_path / "use.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    found = [
+        line.split(":")[1] for line in done.stdout.splitlines() if "use.py:" in line and ": error" in line
+    ]
+    assert found == ["6", "7", "8", "10"], done.stdout
 
 
 def test_command_line_and_options_agree():
@@ -61,6 +122,23 @@ def test_command_line_and_options_agree():
     assert names == Options.fields() - {"beam_args"}
     parsed = parser.parse_args(["--input", "a", "--output", "b"])
     assert Options(**vars(parsed)) == Options(input=("a",), output="b")
+
+
+def test_each_option_is_stated_once():
+    names = [one.name for one in stated(*GROUPS)]
+    assert sorted(names) == sorted(Options.fields())
+    recorded = {one.name for one in stated(*RECORDED)}
+    assert recorded < {field.name for field in dataclasses.fields(Job)}
+    assert Options.fields() - recorded == {
+        *("output", "skip_bad_files", "max_dead_letters", "overwrite", "dry_run", "runner", "worker_gpus"),
+        *("shared_filesystem", "quiet", "verbose", "beam_args"),
+    }
+
+
+def test_the_page_of_options_is_made_of_them():
+    text = (ROOT / "docs/options.md").read_text()
+    assert text == table.page(), "run `make docs`"
+    assert all(f"| `--{name.replace('_', '-')}`" in text for name in Options.fields() - {"beam_args"})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +164,7 @@ def test_most_dead_letters(limit, documents, most):
 
 @pytest.mark.parametrize("limit", ["", "%", "-1", "1.5", "101%", "1 %%", "ten", "1e3", "nan%"])
 def test_wrong_dead_letter_limits(limit):
-    with pytest.raises(UsageError, match="--max-dead-letters"):
+    with pytest.raises(UsageError, match="max_dead_letters"):
         most_dead_letters(limit, 100)
 
 

@@ -136,7 +136,7 @@ def test_a_loaded_model_does_not_travel_and_its_copies_share_one() -> None:
         return load_fake(config)
 
     shared = SharedEncoder(ModelConfig("m"), load)
-    shared.keep()
+    shared.keep(load(shared.config))
     assert "_kept" not in shared.__getstate__()
     copy = SharedEncoder.__new__(SharedEncoder)
     copy.__dict__.update(shared.__getstate__())

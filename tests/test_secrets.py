@@ -2,12 +2,14 @@
 
 import functools
 import http.server
+import json
 import tarfile
 import threading
 
 import jobs
 import pytest
 
+from pipeline.options.secrets import redact_text
 from pipeline.run.summary import resume_command, stopped_text
 
 
@@ -70,10 +72,66 @@ def test_a_url_that_fails(tmp_path, cli):
         ("x --model=https://u:p@h/m?sig=a", "x '--model=https://***@h/m?***'"),
         ("x --model https://u:p@h/m", "x --model 'https://***@h/m'"),
         ("x --max-tokens 5 --batch-tokens=7", "x --max-tokens 5 --batch-tokens=7"),
+        ("x --azure_connection_string=A=b;AccountKey=c", "x '--azure_connection_string=***'"),
+        ("x --azure_connection_string A=b;AccountKey=c", "x --azure_connection_string '***'"),
+        ("x --model https:/me:s@h/m?sig=a", "x --model 'https:/***@h/m?***'"),
     ],
 )
 def test_the_command_that_resumes(command, shown):
     assert resume_command(command.split()) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--model https://me:SECRET@host/m: no", "--model https://***@host/m: no"),
+        ("https://me:SEC/RET@host/m", "https://***@host/m"),
+        ("https:/host/m?sig=SECRET: no", "https:/host/m?***: no"),
+        ("https://[bad/m?sig=SECRET; x", "https://[bad/m?***; x"),
+        ("htps//host/m?sig=SECRET&x=SECRET, y", "htps//host/m?***, y"),
+        ("no such file: m.tar.gz?token=SECRET", "no such file: m.tar.gz?***"),
+        ("s3://key:SECRET@bucket/a", "s3://***@bucket/a"),
+        (
+            "Beam does not take --s3_secret_access_key=SECRET x",
+            "Beam does not take --s3_secret_access_key=*** x",
+        ),
+        ("--azure_connection_string=Name=a;AccountKey=SECRET==", "--azure_connection_string=***"),
+        ("gs://bucket/a?.jsonl and s3://b/x@y/z", "gs://bucket/a?.jsonl and s3://b/x@y/z"),
+        ("--max-tokens=5 me@example.com: what?", "--max-tokens=5 me@example.com: what?"),
+    ],
+)
+def test_texts_without_secrets(text, shown):
+    assert redact_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--input=https:/me:TOPSECRET@host/x.jsonl",
+        "--input=https//host/x.jsonl?sig=TOPSECRET",
+        "--model=https//host/m?sig=TOPSECRET",
+        "--model=https://me:TOPSECRET@[bad/m",
+        "--s3_secret_access_ky=TOPSECRET",
+        "--job_endpoint=https://me:TOPSECRET@[bad/m",
+        "https://me:TOPSECRET@host/stray?sig=TOPSECRET",
+    ],
+)
+def test_mistakes_show_no_secret(flag, tmp_path, cli, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(2))
+    given = {"--input": "a.jsonl", "--output": "out", "--model": model}
+    given |= {flag.partition("=")[0]: flag.partition("=")[2]} if flag.startswith("--") else {}
+    arguments = [f"{name}={value}" for name, value in given.items()]
+    arguments += [] if flag.startswith("--") else [flag]
+    if "job_endpoint" in flag:
+        arguments.append("--runner=PortableRunner")
+    code, out, err = cli("embed", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "TOPSECRET" not in err
+    code, out, _ = cli("embed", *arguments, "--json")
+    assert code == 2
+    assert "TOPSECRET" not in out
+    assert json.loads(out)["exit_code"] == 2
 
 
 def test_stopped_before_the_plan(tmp_path):

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+from pathlib import Path
 
 import jobs
 import psutil
@@ -13,6 +14,12 @@ pytestmark = pytest.mark.slow
 def start(folder, model, *flags):
     arguments = ["--input=in dir/*.jsonl", "--output=out dir", f"--model={model}", "--id-field", "id"]
     return jobs.start(*jobs.EMBED, *arguments, "--shard-bytes=2000", "--batch-tokens=40", *flags, cwd=folder)
+
+
+def said_by(process):
+    """Standard output, and standard error without lines that name a step which took long."""
+    out, err = process.communicate(timeout=60)
+    return out, jobs.without_steps(err)
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def test_stopped_in_the_middle(number, folder, slow_model, cli):
     with start(folder, slow_model, *flags) as process:
         jobs.wait_for(lambda: committed(folder) >= 2, process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = said_by(process)
     assert (process.returncode, out) == (128 + number, "")
     done = committed(folder)
     total = len((folder / "out dir" / "_embedbeam" / "plan.jsonl").read_text().splitlines()) - 1
@@ -59,7 +66,7 @@ def test_stopped_during_start_up(number, folder, slow_model):
     with start(folder, slow_model) as process:
         jobs.wait_for((folder / "out dir" / "_embedbeam" / "lock").exists, process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = said_by(process)
     assert (process.returncode, out) == (128 + number, "")
     assert err == "embedbeam: stopped before anything was written\n"
     assert jobs.temporaries(folder / "out dir") == []
@@ -100,6 +107,49 @@ def test_stopped_while_tensorflow_loads(folder, slow_model):
         loading = lambda: any("libtensorflow_cc" in m.path for m in psutil.Process(again.pid).memory_maps())  # noqa: E731
         jobs.wait_for(loading, again)
         again.send_signal(signal.SIGTERM)
-        _, err = again.communicate(timeout=60)
+        _, err = said_by(again)
     assert again.returncode == 143
     assert err.startswith("embedbeam: stopped; ")
+
+
+def test_overwrite_stopped_before_its_plan(folder, slow_model, model, cli):
+    """The old rows are still there, and said to be the old ones; the command that is shown replaces them."""
+    old = ["--input=in dir/*.jsonl", "--output=out dir", f"--model={model}", "--id-field", "id", "--limit=20"]
+    assert jobs.run(*jobs.EMBED, *old, "--quiet", cwd=folder).returncode == 0
+    before = jobs.files(folder / "out dir")
+    with jobs.start(*jobs.EMBED, *old, "--overwrite", "--limit=30", cwd=folder) as process:
+        jobs.wait_for(lambda: "libtensorflow" in Path(f"/proc/{process.pid}/maps").read_text(), process)
+        process.send_signal(signal.SIGINT)
+        out, err = said_by(process)
+    assert (process.returncode, out) == (130, "")
+    said, resume = err.splitlines()
+    assert said == (
+        "embedbeam: stopped before the new plan was written; nothing of the new job is there, what the "
+        "earlier job left in out dir is still there. To begin the new job:"
+    )
+    assert "--overwrite" in resume.split()
+    assert jobs.files(folder / "out dir") == before
+    assert jobs.manifest(folder / "out dir")["documents"] == 20
+    again = jobs.run(*shlex.split(resume), cwd=folder)
+    assert again.returncode == 0
+    assert jobs.manifest(folder / "out dir")["documents"] == 30
+
+
+@pytest.mark.parametrize("milliseconds", [120, 200, 300, 500])
+@pytest.mark.parametrize("command", ["embed", "status"])
+def test_no_traceback_at_the_very_start(folder, model, milliseconds, command):
+    arguments = (
+        ["--input=in dir", "--output=out dir", f"--model={model}"] if command == "embed" else ["out dir"]
+    )
+    # From the moment that Python runs our first line, wherever that is on this machine today.
+    code = (
+        "import sys, threading, os, signal, time\n"
+        f"kill = lambda: (time.sleep({milliseconds / 1000}), os.kill(os.getpid(), signal.SIGINT))\n"
+        "threading.Thread(target=kill, daemon=True).start()\n"
+        "from pipeline.cli import main\n"
+        f"sys.argv = ['embedbeam', {command!r}, *{arguments!r}]\n"
+        "sys.exit(main())"
+    )
+    done = jobs.run(jobs.PYTHON, "-c", code, cwd=folder)
+    assert "Traceback" not in done.stderr.replace("KeyboardInterrupt", "")
+    assert done.returncode in ((130, 0, 2) if command == "status" else (130,))

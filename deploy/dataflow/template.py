@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline.options.options import Options
+from pipeline.options.fields import stated
+from pipeline.options.options import GROUPS
 
-_FLAGS = frozenset(name for name, kind in Options.__annotations__.items() if kind == "bool")
-_LISTS = frozenset(("input", "keep_field"))
+_OPTIONS = {one.name: one for one in stated(*GROUPS) if one.about.typed}
 
 
 def command(given: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -26,25 +26,25 @@ def command(given: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     arguments = []
     for argument in given:
         name, _, value = argument.removeprefix("--").partition("=")
-        name = name.replace("-", "_")
-        if name not in Options.fields() or name == "beam_args":
+        one = _OPTIONS.get(name.replace("-", "_"))
+        if one is None:
             arguments.append(argument)
-        elif name in _FLAGS:
-            arguments += _flag(name, value)
-        elif name in _LISTS:
-            arguments += [f"--{name.replace('_', '-')}={part}" for part in value.split(";") if part]
+        elif one.type is bool:
+            arguments += _flag(one.name, one.flag, value)
+        elif one.type is tuple:
+            arguments += [f"{one.flag}={part}" for part in value.split(";") if part]
         elif value:
-            arguments.append(f"--{name.replace('_', '-')}={value}")
+            arguments.append(f"{one.flag}={value}")
     image = environment.get("EMBEDBEAM_WORKER_IMAGE")
     if image and not any(argument.startswith("--sdk_container_image=") for argument in arguments):
         arguments.append(f"--sdk_container_image={image}")
     return arguments
 
 
-def _flag(name: str, value: str) -> list[str]:
+def _flag(name: str, flag: str, value: str) -> list[str]:
     if value.lower() not in ("true", "false", ""):
         sys.exit(f"embedbeam: error: parameter {name}={value}: expected true or false")
-    return [f"--{name.replace('_', '-')}"] if value.lower() == "true" else []
+    return [flag] if value.lower() == "true" else []
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ class ModelOptions(Group):
         metavar="NAME",
         unset="serving_default, or the model's call",
     )
-    model_output: str | None = option("which output, where there are several", default=None, metavar="NAME")
+    model_output: str | None = option(
+        "which output of the signature, where there are several", default=None, metavar="NAME"
+    )
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
@@ -105,7 +107,8 @@ class ChunkingOptions(Group):
 
     title: ClassVar[str] = "chunking"
     long_documents: str = option(
-        "documents longer than the window: mean of the chunks' vectors, first window, or a row a chunk",
+        "documents longer than the window: mean of the chunks' vectors, truncate to the first window, or "
+        "chunks for a row each",
         default="mean",
         choices=("mean", "truncate", "chunks"),
     )
@@ -122,7 +125,7 @@ class OutputOptions(Group):
     """What is written."""
 
     title: ClassVar[str] = "output"
-    output_format: str = option("file format", default="parquet", choices=("parquet", "tfrecord"))
+    output_format: str = option("file format of the rows", default="parquet", choices=("parquet", "tfrecord"))
     vector_dtype: str = option(
         "type of the vectors' numbers", default="float32", choices=("float32", "float16")
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from transforms.errors import EmbedbeamError
 
-_LIVE_SECONDS = 0.25
+_LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 30.0
 _LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal
 
@@ -148,9 +148,10 @@ class Screen:
             return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
         spinner = Spinner("dots", text=words())
-        console: Any = Console(file=self._file, force_terminal=True)
+        console: Any = Console(file=self._file)
+        # Drawn by this thread alone: two would draw over each other, the older line last.
         with Live(
-            spinner, console=console, transient=True, redirect_stdout=False, refresh_per_second=8
+            spinner, console=console, transient=True, redirect_stdout=False, auto_refresh=False
         ) as live:
             while not self._stop.wait(_LIVE_SECONDS):
                 with contextlib.suppress(EmbedbeamError, OSError):
