@@ -137,11 +137,10 @@ def _look(parsed: argparse.Namespace, unknown: list[str], parser: argparse.Argum
     if unknown:
         _check_unknown(unknown, parser, parsed.command)
     if unknown or not is_local(parsed.output):
-        from apache_beam.options.pipeline_options import PipelineOptions
-
+        from pipeline.cluster.beam_options import parse
         from transforms.storage.stores import check_store
 
-        beam_options = PipelineOptions(unknown)
+        beam_options = parse(unknown)
         use_options(beam_options)
         check_store("OUTPUT", parsed.output, beam_options)
     if parsed.command == "status":
@@ -167,7 +166,7 @@ def _check_unknown(unknown: list[str], parser: argparse.ArgumentParser, command:
         raise UsageError(f"unexpected argument {stray[0]!r}; see `embedbeam {command} --help`")
     if not names:
         return
-    from pipeline.cluster.runners import known_beam_options
+    from pipeline.cluster.beam_options import known_beam_options
 
     beam_names = set(known_beam_options())
     endpoints = [argument.partition("=")[2] for argument in unknown if argument.startswith("--job_endpoint=")]

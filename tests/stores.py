@@ -124,7 +124,7 @@ def gcs_binary() -> Path:
     cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
     binary = cache / "clusters" / "fake-gcs-server" / "fake-gcs-server"
     if not binary.exists():
-        subprocess.run([sys.executable, str(ROOT / "deploy/local/fetch.py"), "fake-gcs-server"], check=True)
+        subprocess.run([sys.executable, str(ROOT / "tools/clusters/fetch.py"), "fake-gcs-server"], check=True)
     return binary
 
 

@@ -1,4 +1,4 @@
-"""The local clusters of deploy/local: they run jobs, by both ways in, and end with no process left."""
+"""The local clusters of tools/clusters: they run jobs, by both ways in, and end with no process left."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 pytestmark = pytest.mark.runners
 
-LOCAL = Path(__file__).parents[1] / "deploy" / "local"
+LOCAL = Path(__file__).parents[1] / "tools" / "clusters"
 SUMS = {"0": 3 * sum(range(0, 20, 3)), "1": 3 * sum(range(1, 20, 3)), "2": 3 * sum(range(2, 20, 3))}
 
 

@@ -16,13 +16,9 @@ from typing import Any
 from pipeline.job import Job, row_schema
 from pipeline.options.options import most_dead_letters
 from transforms.elements import Shard, ShardReceipt
-from transforms.errors import BadFileError, EmbedbeamError, LedgerError
+from transforms.errors import BadFileError, JobFailed, LedgerError
 from transforms.output import layout
 from transforms.output.folder import Folder
-
-
-class JobFailed(EmbedbeamError):
-    """The job ran, and something is wrong with its input or its output (exit code 1)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import remote, runners
+from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, parse_plan, plan_file
@@ -47,9 +48,9 @@ def run(options: Options) -> finish.Manifest | None:
     if options.dry_run:
         raise UsageError("--dry-run prints a plan and makes no manifest; use it on the command line")
     COUNTERS.reset()
-    beam_options = prepare(options)
-    if beam_options is not None and beam_options.get_all_options().get("dry_run"):
-        build_only(options)
+    cluster = prepare(options)
+    if cluster.options.get("dry_run"):
+        build_only(options, cluster)
         return None
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
@@ -58,8 +59,8 @@ def run(options: Options) -> finish.Manifest | None:
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
         if plan_data is None:
             check_empty(folder)
-            slots = look_at_cluster(options)
-            job, plan, encoder = plan_job(options, slots)
+            cluster = look_at_cluster(cluster, options)
+            job, plan, encoder = plan_job(options, cluster)
             shards = list(plan.shards)
             clear(folder)  # only now: a mistake in the command costs nobody an output
             folder.write(layout.PLAN, plan_file(job, plan))
@@ -68,20 +69,16 @@ def run(options: Options) -> finish.Manifest | None:
             check_same_job(job, options, digest(resolve(options.model)))
             encoder = None
             _warn_of_new_files(options, shards)
-            slots = None
         manifest = finished(folder, job, shards, options)
         if manifest is not None:
             return manifest
-        if (
-            options.runner in runners.LOCAL
-            and read_run(folder).get("runner", options.runner) in runners.LOCAL
-        ):
+        if cluster.is_local and read_run(folder).get("runner", options.runner) in runners.LOCAL:
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
         if encoder is None and len(folder.names(layout.RECEIPTS)) < len(shards):
-            slots = look_at_cluster(options)
+            cluster = look_at_cluster(cluster, options)
         if len(folder.names(layout.RECEIPTS)) < len(shards):
             if encoder is None:
                 encoder = load_encoder(options, job.model_digest)
@@ -89,8 +86,8 @@ def run(options: Options) -> finish.Manifest | None:
             write_run(folder, device, options.runner)
             from pipeline.run.submit import submit
 
-            with Progress(len(shards), folder, quiet=options.quiet, near=in_process(options)):
-                job_id = submit(options, job, encoder, slots=slots)
+            with Progress(len(shards), folder, quiet=options.quiet, near=cluster.in_process):
+                job_id = submit(options, job, encoder, cluster)
             if job_id is not None:
                 say(options, sent_text(options, job_id))
                 return None
@@ -127,20 +124,19 @@ def complete(
     return manifest
 
 
-def look_at_cluster(options: Options) -> int | None:
-    """Is it there, and has an earlier run's job ended? Returns its slots, if it tells."""
-    slots = probe(options)
-    if options.runner not in runners.LOCAL:
-        remote.RemoteJob(options).wait_for_twin(options.output)
-    return slots
+def look_at_cluster(cluster: Cluster, options: Options) -> Cluster:
+    """Is it there, and has an earlier run's job ended? Returns it with what it told."""
+    cluster = probe(cluster, quiet=options.quiet)
+    if not cluster.is_local:
+        remote.RemoteJob(cluster).wait_for_twin(options.output)
+    return cluster
 
 
-def plan_job(options: Options, slots: int | None) -> tuple[Job, Plan, SharedEncoder]:
+def plan_job(options: Options, cluster: Cluster) -> tuple[Job, Plan, SharedEncoder]:
     """A new job: its plan, its record and the model, all checked here."""
-    if options.runner not in runners.LOCAL:
-        gpus = runners.worker_gpus(options, runners.parse(options))
-        options = dataclasses.replace(options, worker_gpus=gpus)
-    plan = make_plan(options, parallelism=slots or 1)
+    if not cluster.is_local:
+        options = dataclasses.replace(options, worker_gpus=cluster.gpus)
+    plan = make_plan(options, parallelism=cluster.slots or 1)
     sample = take_sample(plan, options)
     kept = kept_types(plan, sample, options)
     if plan.unknown:
@@ -175,20 +171,13 @@ def sent_text(options: Options, job_id: str) -> str:
     )
 
 
-def build_only(options: Options) -> None:
+def build_only(options: Options, cluster: Cluster) -> None:
     """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent or written."""
     from pipeline.run.submit import submit
 
-    job, _, encoder = plan_job(options, None)
-    submit(options, job, encoder)
-    say(options, f"job {runners.job_name(options.output)} was built for {options.runner}; nothing was sent")
-
-
-def in_process(options: Options) -> bool:
-    """Whether the documents are embedded in this process, so that its counters tell how far the job is."""
-    if options.runner in runners.LOCAL:
-        return True
-    return runners.beam_options(options).get_all_options()["environment_type"] == "LOOPBACK"
+    job, _, encoder = plan_job(options, cluster)
+    submit(options, job, encoder, cluster)
+    say(options, f"job {cluster.job_name} was built for {options.runner}; nothing was sent")
 
 
 def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> finish.Manifest | None:
