@@ -12,16 +12,6 @@ from pipeline.options.options import Options
 from transforms.errors import UsageError
 from transforms.storage.files import is_local
 
-# Options of one family of runners: given to another, they are a mistake.
-_FAMILIES = {
-    "FlinkRunnerOptions": ("FlinkRunner", "PortableRunner"),
-    "SparkRunnerOptions": ("SparkRunner", "PortableRunner"),
-    "PrismRunnerOptions": ("PrismRunner",),
-    "DirectOptions": runners.LOCAL,
-    "PortableOptions": runners.PORTABLE,
-    "JobServerOptions": ("FlinkRunner", "SparkRunner", "PrismRunner"),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -151,7 +141,7 @@ def resolve(options: Options) -> Cluster:
     """Where a job runs, as its options say; nobody is asked yet. A plain local job needs no Beam for it.
 
     Raises:
-      UsageError: no such runner, or options that it has not, or that Beam does not take.
+      UsageError: no such runner, or options that Beam does not take.
     """
     name = options.runner
     if name not in runners.RUNNERS:
@@ -160,14 +150,6 @@ def resolve(options: Options) -> Cluster:
     paths = (options.output, options.model, *options.input)
     if local and not options.beam_args and all(map(is_local, paths)):
         return Cluster(name)
-    known = beam_options.known_beam_options()
-    for argument in options.beam_args:
-        flag = argument.split("=", 1)[0]
-        family = _FAMILIES.get(known.get(flag, ""), runners.RUNNERS)
-        if argument.startswith("--") and name not in family:
-            raise UsageError(
-                f"{flag} belongs to {' and '.join(family)}, and --runner is {name}; leave one out"
-            )
     parsed = beam_options.parse([*options.beam_args, *([] if local else [f"--runner={name}"])])
     values = parsed.get_all_options()
     gpus = options.worker_gpus

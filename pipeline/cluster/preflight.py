@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.cluster import runners
+from pipeline.cluster.beam_options import known_beam_options
 from pipeline.cluster.cluster import Cluster, resolve
 from pipeline.options.options import Options
 from transforms.errors import UsageError
 from transforms.storage.files import is_local, use_options
 from transforms.storage.stores import check_store
+
+# Options of one family of runners: given to another, they are a mistake.
+_FAMILIES = {
+    "FlinkRunnerOptions": ("FlinkRunner", "PortableRunner"),
+    "SparkRunnerOptions": ("SparkRunner", "PortableRunner"),
+    "PrismRunnerOptions": ("PrismRunner",),
+    "DirectOptions": runners.LOCAL,
+    "PortableOptions": runners.PORTABLE,
+    "JobServerOptions": ("FlinkRunner", "SparkRunner", "PrismRunner"),
+}
 
 _SECRETS = {
     "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -46,6 +58,14 @@ def check(cluster: Cluster, options: Options) -> None:
       UsageError: with the option, what it belongs to, and what to do.
     """
     given, runner = cluster.options, cluster.runner
+    known = known_beam_options()
+    for argument in options.beam_args:
+        name = argument.split("=", 1)[0]
+        family = _FAMILIES.get(known.get(name, ""), runners.RUNNERS)
+        if argument.startswith("--") and runner not in family:
+            raise UsageError(
+                f"{name} belongs to {' and '.join(family)}, and --runner is {runner}; leave one out"
+            )
     if cluster.is_local:
         if given["direct_running_mode"] != "in_memory" or (given["direct_num_workers"] or 1) != 1:
             raise UsageError(

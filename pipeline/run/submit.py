@@ -13,8 +13,7 @@ from pipeline.cluster.failures import plain_error
 from pipeline.job import Job, row_schema
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
-from pipeline.run import finish
-from transforms.errors import EmbedbeamError
+from transforms.errors import EmbedbeamError, JobFailed
 from transforms.steps.chunk import ChunkConfig
 from transforms.steps.read import ReadConfig
 from transforms.steps.shared import SharedEncoder
@@ -83,5 +82,5 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster)
             _LOG.info("the pipeline failed", exc_info=True)
             raise plain_error(e, cluster) from e
     if state not in ("DONE", None):
-        raise finish.JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
+        raise JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
     return None
