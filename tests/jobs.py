@@ -1,8 +1,10 @@
 """Corpora, commands and readings of output folders, for the end-to-end tests."""
 
+import ctypes
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ CORPUS_OPTIONS = {
 FLAGS = ["--id-field=id", "--keep-field=n", "--keep-text", "--shard-bytes=2500", "--max-dead-letters=10%"]
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 EMBED = [PYTHON, "-m", "pipeline", "embed"]
 
 
@@ -106,10 +109,16 @@ def run(*arguments, **kwargs):
 
 
 def start(*arguments, **kwargs):
-    """Starts a command."""
+    """Starts a command, which gets SIGTERM when the tests end before it, however they do."""
     command = [str(argument) for argument in arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
-    return subprocess.Popen(command, env=environment(), text=True, **streams)
+    return subprocess.Popen(command, env=environment(), text=True, preexec_fn=end_with_tests, **streams)
+
+
+def end_with_tests():
+    """In a new process: its end when the process is gone that started it."""
+    if sys.platform == "linux":
+        _PRCTL(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def wait_for(condition, process, seconds=120):
