@@ -309,6 +309,17 @@ def test_workers_that_cannot_start(no_restarts, model, corpus, tmp_path, free_po
         assert [other for other in err.splitlines()[:-1] if not other.startswith("embedbeam: note: ")] == []
 
 
+def test_a_workers_own_error(no_restarts, save_model, corpus, tmp_path):
+    """It comes back through Java's traces, in its own words."""
+    model = save_model(broken_after_warm_up=True)
+    flags = [*flags_of(no_restarts, "--parallelism=1", "--quiet"), f"--model={model}"]
+    done = jobs.run(*remote.command(corpus, tmp_path / "out", *flags))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert re.match(r"embedbeam: error: .*broken model", done.stderr), done.stderr
+    assert "while running" not in done.stderr
+    assert "embedbeam-error" not in done.stderr
+
+
 def test_a_worker_pool_and_no_restart_strategy(no_restarts, corpus, local, tmp_path, cli, free_port):
     """EXTERNAL: a pool beside the TaskManager. What is killed ends the job, and one resume finishes it."""
     cluster, output = no_restarts, tmp_path / "out"

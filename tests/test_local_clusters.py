@@ -207,10 +207,10 @@ def test_a_killed_test_run_leaves_nothing(module, cluster, java, tmp_path):
         client = psutil.Process(int(starter.stdout.readline()))
         wait_until(lambda: any("sdk_worker_main" in " ".join(command_of(p)) for p in below(starter)), 120)
         started = [process for process in below(starter) if process != client]
+        commands = [command_of(process)[0] for process in started]
     finally:
         starter.kill()
         starter.wait()
-    commands = [command_of(process)[0] for process in started]
     assert sum(command.endswith("java") for command in commands) >= java, commands
     assert psutil.wait_procs(started, timeout=10)[1] == []
     assert client.wait(60) != 0  # its job server is gone
