@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.options.secrets import hide
+from pipeline.options.secrets import redact_arguments
 from transforms.errors import UsageError
 
 
@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str]) -> Any:
             parsed = PipelineOptions(list(arguments))
             parsed.get_all_options()
     except SystemExit as e:
-        shown = hide(arguments)
+        shown = redact_arguments(arguments)
         # What argparse said quotes the value: it may be a secret one.
         why = str(e.__context__ or "") if shown == list(arguments) else _without_value(e.__context__)
         reason = f" ({why})" if why else ""

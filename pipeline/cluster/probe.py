@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pipeline.cluster import runners
 from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.job_server import job_service
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.storage.files import is_local
@@ -86,14 +87,12 @@ def probe_job_server(endpoint: str) -> set[str]:
       UsageError: no job server answers there.
     """
     import grpc
-    from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
     _connect("--job_endpoint", endpoint, "job server")
-    with grpc.insecure_channel(endpoint) as channel:
-        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+    with job_service(endpoint) as (service, api):
         try:
             answer = service.DescribePipelineOptions(
-                beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
+                api.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
             )
             return {f"--{option.name}" for option in answer.options}
         except grpc.RpcError as e:

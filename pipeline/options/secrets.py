@@ -1,30 +1,55 @@
-"""Command lines that a person or a log may see: without what is secret in them."""
+"""Passwords and tokens out of whatever is shown: addresses, command lines, messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from transforms.encoder.model.handle import redact
+# An option whose value nobody else should read. Not --max-tokens.
+_SECRET_NAME = re.compile(r"secret|passw|token$|key$|credential|connection_string", re.IGNORECASE)
+# Malformed addresses too, which no parser of URLs takes apart: whatever stands before the @ of a host, ...
+_USER = re.compile(r"(?<![\w+.-])([a-z][\w+.-]*:/{1,3})[^\s/@'\"]+@", re.IGNORECASE)
+# ... on the web anything before an @, since a password may hold a slash, ...
+_WEB_USER = re.compile(r"(https?:/{1,3})[^\s@'\"]+@(?=[^\s@/'\"])", re.IGNORECASE)
+# ... and a query, if there is a value in it: in a glob a question mark stands for a character.
+_END = r"(?:[^\s'\",;:)]|[,;:)](?=\S))"
+_WEB_QUERY = re.compile(rf"(https?:[^\s?'\"]+)\?{_END}+", re.IGNORECASE)
+_QUERY = re.compile(rf"(?<=[\w/.=*\]-])\?[^\s'\"=]*={_END}*")
+_ASSIGNED = re.compile(r"(--[\w-]+)=(\S+)")
+_MASK = "***"
 
-_SECRET = re.compile(r"secret|password|token$|key$|credential|connection.string", re.IGNORECASE)
+
+def redact_text(text: str) -> str:
+    """Takes passwords and queries out of all addresses in a text, and the values of secret options.
+
+    >>> redact_text("--model https://me:SECRET@h/m?sig=abc: cannot be fetched")
+    '--model https://***@h/m?***: cannot be fetched'
+    >>> redact_text("no such file: https:/h/m?sig=abc, --azure_connection_string=x;AccountKey=y")
+    'no such file: https:/h/m?***, --azure_connection_string=***'
+    >>> redact_text("gs://bucket/a?.jsonl")
+    'gs://bucket/a?.jsonl'
+    """
+    for pattern, shown in ((_WEB_USER, r"\1***@"), (_USER, r"\1***@"), (_WEB_QUERY, r"\1?***")):
+        text = pattern.sub(shown, text)
+    text = _QUERY.sub("?***", text)
+    return _ASSIGNED.sub(lambda m: f"{m[1]}={_MASK}" if _SECRET_NAME.search(m[1]) else m[0], text)
 
 
-def hide(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with *** for the values of secret options and for what URLs hide.
+def redact_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without secrets, to be shown.
 
-    >>> hide(["--s3_secret_access_key=abc", "--azure_connection_string", "abc", "--limit", "3"])
-    ['--s3_secret_access_key=***', '--azure_connection_string', '***', '--limit', '3']
+    >>> redact_arguments(["--s3_secret_access_key=abc", "--s3_session_token", "def", "--max-tokens", "5"])
+    ['--s3_secret_access_key=***', '--s3_session_token', '***', '--max-tokens', '5']
     """
     shown: list[str] = []
-    secret = False  # whether the option before waits for a value that is one
-    for argument in arguments:
+    for i, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
+        before = arguments[i - 1] if i else ""
         if not argument.startswith("-"):
-            shown.append("***" if secret else redact(argument))
+            hidden = before.startswith("-") and "=" not in before and _SECRET_NAME.search(before)
+            shown.append(_MASK if hidden else redact_text(argument))
         elif equals:
-            shown.append(f"{name}={'***' if _SECRET.search(name) else redact(value)}")
+            shown.append(f"{name}={_MASK if _SECRET_NAME.search(name) else redact_text(value)}")
         else:
             shown.append(argument)
-        secret = argument.startswith("-") and not equals and bool(_SECRET.search(name))
     return shown
