@@ -46,14 +46,14 @@ test-runners: install-dev fetch  ## real Flink and Spark clusters, Prism, object
 	$(PYTEST) -m '$(RUNNERS)'
 
 fetch: install-dev  ## what test-runners needs, into EMBEDBEAM_CACHE (~/.cache/embedbeam)
-	$(BIN)/python deploy/local/fetch.py
+	$(BIN)/python tools/clusters/fetch.py
 	$(BIN)/python tests/airflow_env.py
 
 clusters-up: install  ## a Flink and a Spark cluster on this machine, and how to send jobs to them
-	$(BIN)/python deploy/local/clusters.py up all
+	$(BIN)/python tools/clusters/clusters.py up all
 
 clusters-down:  ## end them
-	$(BIN)/python deploy/local/clusters.py down
+	$(BIN)/python tools/clusters/clusters.py down
 
 # IMAGE may name a registry; VERSION is the package's.
 IMAGE ?= embedbeam

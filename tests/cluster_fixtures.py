@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "deploy" / "local"))
+sys.path.append(str(Path(__file__).parents[1] / "tools" / "clusters"))
 
 
 @pytest.fixture(scope="session")

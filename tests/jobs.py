@@ -1,9 +1,11 @@
 """Corpora, commands and readings of output folders, for the end-to-end tests."""
 
+import ctypes
 import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ CORPUS_OPTIONS = {
 FLAGS = ["--id-field=id", "--keep-field=n", "--keep-text", "--shard-bytes=2500", "--max-dead-letters=10%"]
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 EMBED = [PYTHON, "-m", "pipeline", "embed"]
 
 
@@ -114,10 +117,16 @@ def without_steps(stderr):
 
 
 def start(*arguments, **kwargs):
-    """Starts a command."""
+    """Starts a command, which gets SIGTERM when the tests end before it, however they do."""
     command = [str(argument) for argument in arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
-    return subprocess.Popen(command, env=environment(), text=True, **streams)
+    return subprocess.Popen(command, env=environment(), text=True, preexec_fn=end_with_tests, **streams)
+
+
+def end_with_tests():
+    """In a new process: its end when the process is gone that started it."""
+    if sys.platform == "linux":
+        _PRCTL(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def wait_for(condition, process, seconds=120):

@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jobs
+
 KEY, SECRET = "key-of-the-test", "secret-of-the-test-8c1f"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,7 +126,7 @@ def gcs_binary() -> Path:
     cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
     binary = cache / "clusters" / "fake-gcs-server" / "fake-gcs-server"
     if not binary.exists():
-        subprocess.run([sys.executable, str(ROOT / "deploy/local/fetch.py"), "fake-gcs-server"], check=True)
+        subprocess.run([sys.executable, str(ROOT / "tools/clusters/fetch.py"), "fake-gcs-server"], check=True)
     return binary
 
 
@@ -134,7 +136,8 @@ def gcs_server(binary: Path) -> Iterator[Store]:
     address = f"127.0.0.1:{port}"
     flags = ["-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}", "-log-level=error"]
     command = [str(binary), *flags, "-external-url=", f"-public-host={address}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, preexec_fn=jobs.end_with_tests, **quiet) as process:
         try:
             end = time.monotonic() + 20
             while time.monotonic() < end:

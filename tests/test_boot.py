@@ -189,12 +189,30 @@ def test_a_pool_ends_at_sigterm(free_port):
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_a_pool_that_is_told_to_end_as_soon_as_it_speaks():
+    """The signal comes before the line has left the process: nobody may be told of it too early."""
+    code = (
+        "import os, signal, sys; from pipeline.cluster import worker_pool\n"
+        "class Heard:\n"
+        "    def write(self, text): os.kill(os.getpid(), signal.SIGTERM); sys.__stderr__.write(text)\n"
+        "    def flush(self): sys.__stderr__.flush()\n"
+        "sys.stderr = Heard()\n"
+        "sys.exit(worker_pool.main(['--port=0']))"
+    )
+    done = jobs.run(jobs.PYTHON, "-c", code)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("embedbeam-worker-pool: listening on 127.0.0.1:")
+
+
 def test_a_pool_whose_port_is_taken(capfd):
     """Two pools on a port would each get half of the requests."""
     server, _, address = worker_pool.serve("127.0.0.1:0", use_process=False)
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert worker_pool.main([f"--port={address.rpartition(':')[2]}"]) == 2
     finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
         server.stop(0).wait()
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("embedbeam")]
     assert lines == [f"embedbeam-worker-pool: cannot listen on {address}; is another pool running there?"]

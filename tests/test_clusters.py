@@ -1,5 +1,6 @@
 """The real job with the default model on real Flink and Spark clusters and on Prism, killed in the middle."""
 
+import csv
 import re
 import shlex
 import shutil
@@ -70,6 +71,80 @@ def test_flink_runner_starts_its_job_server(flink_cluster, corpus, local, tmp_pa
     remote.check_finished(tmp_path / "out", local, cli)
     assert sorted(processes_of(tmp_path / "out").values()) == [10, 10]
     assert {r["attempt"] for r in jobs.receipts(tmp_path / "out")} == {1}
+
+
+def write_records(path, records):
+    """A file of records with `id` and `text`, in the format that its name tells."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import tensorflow as tf
+
+    def feature(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+
+    if path.suffix == ".jsonl":
+        jobs.write_jsonl(path, records)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif path.suffix == ".tfrecord":
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in records:
+                features = {name: feature(value) for name, value in record.items()}
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    else:
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(
+                stream, ["id", "text"], dialect={".csv": "excel", ".tsv": "excel-tab"}[path.suffix]
+            )
+            writer.writeheader()
+            writer.writerows(records)
+
+
+def test_every_format_in_a_fresh_worker(flink_cluster, model, tmp_path):
+    """Jobs side by side, whose workers start for them: Parquet alone, for a worker without pyarrow."""
+    wanted = {}  # job: rows
+    for job, kinds in {"columns": ("parquet",), "fields": ("jsonl", "csv", "tsv", "tfrecord")}.items():
+        wanted[job] = {}
+        (tmp_path / job).mkdir()
+        for kind in kinds:
+            records = [{"id": f"{kind}-{i}", "text": f'Die "{kind}" Nummer, {i} Stück'} for i in range(5)]
+            write_records(tmp_path / job / f"docs.{kind}", records)
+            wanted[job] |= {record["id"]: record["text"] for record in records}
+    texts = [f"line, {i} Stück" for i in range(3)]
+    for job in ("txt", "lines"):
+        (tmp_path / job).mkdir()
+        for name in ("a", "b"):
+            (tmp_path / job / f"{name}.txt").write_text("".join(f"{name} {text}\n" for text in texts))
+    wanted["txt"] = {f"{n}.txt": "".join(f"{n} {text}\n" for text in texts) for n in ("a", "b")}
+    flags = flags_of(flink_cluster, "--parallelism=1", f"--model={model}", "--keep-text", "--quiet")
+    own = {
+        "columns": ["--id-field=id"],
+        "fields": ["--id-field=id"],
+        "lines": ["--input-format=lines"],
+        "txt": [],
+    }
+    started = [
+        jobs.start(
+            *jobs.EMBED, f"--input={tmp_path / job}", f"--output={tmp_path / job}-out", *flags, *own[job]
+        )
+        for job in own
+    ]
+    for process in started:
+        finish(process)
+    found = {job: {row["doc_id"]: row for row in jobs.rows(tmp_path / f"{job}-out")} for job in own}
+    assert [row["text"] for row in found["lines"].values()] == [
+        f"{n} {text}" for n in ("a", "b") for text in texts
+    ]
+    wanted["lines"] = {name: row["text"] for name, row in found["lines"].items()}
+    for job, rows in wanted.items():
+        assert {name: row["text"] for name, row in found[job].items()} == rows
+        for row in found[job].values():
+            assert row["embedding"] == pytest.approx(jobs.expected_vector(row["text"]), abs=1e-6)
+    launchers = {process.pid for process in started}
+    workers = [{r["pid"] for r in jobs.receipts(tmp_path / f"{job}-out")} for job in own]
+    assert len(set().union(*workers)) == sum(map(len, workers))  # no process had two of the jobs
+    assert not launchers & set().union(*workers)
 
 
 def test_flink_goes_on_when_an_sdk_worker_is_killed(flink_cluster, corpus, local, tmp_path, cli):
@@ -232,6 +307,17 @@ def test_workers_that_cannot_start(no_restarts, model, corpus, tmp_path, free_po
             True,
         ), err
         assert [other for other in err.splitlines()[:-1] if not other.startswith("embedbeam: note: ")] == []
+
+
+def test_a_workers_own_error(no_restarts, save_model, corpus, tmp_path):
+    """It comes back through Java's traces, in its own words."""
+    model = save_model(broken_after_warm_up=True)
+    flags = [*flags_of(no_restarts, "--parallelism=1", "--quiet"), f"--model={model}"]
+    done = jobs.run(*remote.command(corpus, tmp_path / "out", *flags))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert re.match(r"embedbeam: error: .*broken model", done.stderr), done.stderr
+    assert "while running" not in done.stderr
+    assert "embedbeam-error" not in done.stderr
 
 
 def test_a_worker_pool_and_no_restart_strategy(no_restarts, corpus, local, tmp_path, cli, free_port):

@@ -9,6 +9,7 @@ from apache_beam.runners.dataflow.internal import apiclient
 
 from pipeline import cli as command_line
 from pipeline.cluster import runners
+from pipeline.cluster.cluster import Cluster, resolve
 from pipeline.options.options import Options
 from pipeline.run import signals, submit
 
@@ -36,10 +37,10 @@ def built(tmp_path_factory, corpus, model):
     """The job of a dry run: its output folder, what Dataflow would be asked for, and its pipeline."""
     output = tmp_path_factory.mktemp("dataflow") / "Vectors 2024"
     made = []
-    make = runners.make_runner
+    make = Cluster.make_runner
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setattr(runners, "make_runner", lambda options: made.append(make(options)) or made[-1])
+        patch.setattr(Cluster, "make_runner", lambda cluster: made.append(make(cluster)) or made[-1])
         patch.setattr(signals, "on_signals", lambda *_, **__: None)
         patch.setattr(command_line, "die_quietly", lambda _: None)
         arguments = [f"--input={corpus}", f"--output={output}", f"--model={model}", *jobs.FLAGS, *FLAGS]
@@ -129,7 +130,7 @@ def test_the_launcher_does_not_wait(monkeypatch):
     monkeypatch.setattr(submit, "pipeline_config", lambda *_: None)
     flags = tuple(flag for flag in FLAGS if flag.startswith("--") and "runner" not in flag)[2:]
     options = Options(input=("gs://b/x",), output="gs://b/o", runner="DataflowRunner", beam_args=flags)
-    assert submit.submit(options, None, None) == "id-1"
+    assert submit.submit(options, None, None, resolve(options)) == "id-1"
 
 
 def unfinished(output):

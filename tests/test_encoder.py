@@ -197,8 +197,7 @@ def test_several_outputs(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(serve))
     described = "a: float32 [n, 2], b: float32 [n, 3], n: int32 [n]"  # by name: TF keeps no order
     assert error(path) == (
-        f"model M: expected one float output [n, dim], found 2 of ({described}); "
-        "name one with `model_output`"
+        f"model M: expected one float output [n, dim], found 2 of ({described}); name one with `model_output`"
     )
     assert error(path, output="c") == f"model_output c: no such output; the model has ({described})"
     assert error(path, output="n") == "model_output n: is int32 [n], expected floats [n, dim]"
@@ -227,8 +226,7 @@ def test_outputs_without_names(tmp_path: Path) -> None:
 def test_no_float_output(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(lambda text: {"n": tf.strings.length(text)}))
     assert error(path) == (
-        "model M: expected one float output [n, dim], found 0 of (n: int32 [n]); "
-        "name one with `model_output`"
+        "model M: expected one float output [n, dim], found 0 of (n: int32 [n]); name one with `model_output`"
     )
 
 

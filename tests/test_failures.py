@@ -1,11 +1,28 @@
 """What clusters said when something went wrong, and the one line that a user gets for it."""
 
+import traceback
+
+import apache_beam as beam
 import grpc
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import ExternalEnvironment
 
-from pipeline.cluster.failures import plain_error, without_step
-from pipeline.run.finish import JobFailed, installed
-from transforms.errors import ModelError
+from pipeline.cluster import failures, worker_pool
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.failures import without_step
+from pipeline.cluster.runners import boot_command
+from pipeline.run.finish import installed
+from transforms.errors import (
+    BadFileError,
+    EmbedbeamError,
+    JobFailed,
+    LedgerError,
+    ModelError,
+    StoreError,
+    UsageError,
+    read_note,
+)
 
 POOL = "workers cannot be reached: with --environment_type=EXTERNAL"
 DOCKER = "the workers' containers cannot be started: check the image's name"
@@ -13,6 +30,13 @@ BOOT = "the boot command of --environment_config does not start a worker"
 DIED = "a worker died: the cluster's log says why"
 SLOTS = "the cluster had too few free slots for --parallelism"
 GRPC = "org.apache.beam.vendor.grpc.v1p69p0.io.grpc.StatusRuntimeException"
+
+
+def plain_error(error, environment="PROCESS"):
+    given = {"environment_type": environment}
+    cluster = Cluster("PortableRunner", values=given, typed=frozenset(given))
+    return failures.plain_error(error, cluster)
+
 
 # Of clusters (the missing program: as the JVM says it), behind "Pipeline x_1 failed in state FAILED: ".
 SEEN = [
@@ -58,7 +82,8 @@ SEEN = [
 
 @pytest.mark.parametrize(("message", "meaning", "reason"), SEEN)
 def test_what_clusters_say(message, meaning, reason):
-    found = plain_error(RuntimeError(f"Pipeline x_1 failed in state FAILED: {message}"))
+    environment = {DOCKER: "DOCKER", POOL: "EXTERNAL"}.get(meaning, "PROCESS")
+    found = plain_error(RuntimeError(f"Pipeline x_1 failed in state FAILED: {message}"), environment)
     assert type(found) is JobFailed
     assert str(found).startswith(meaning)
     assert f"({reason}" in str(found)
@@ -66,25 +91,88 @@ def test_what_clusters_say(message, meaning, reason):
     assert "Exception:" not in str(found)
 
 
-def test_our_own_error_in_a_java_trace():
-    text = (
-        "Pipeline x_1 failed in state FAILED: java.lang.RuntimeException: Error received from SDK "
-        "harness for "
-        "instruction 2: Traceback (most recent call last):\n"
-        '  File "embed.py", line 3, in process\n'
-        "transforms.errors.ModelError: --model m: the model refuses every document "
-        "[while running 'EmbedMiniBatches/ParDo(_EmbedFn)-ptransform-31']\n"
+def test_an_advice_for_what_this_cluster_uses():
+    """A worker's own words about docker are no sign of containers where there are none."""
+    text = "Pipeline x_1 failed in state FAILED: java.lang.IllegalStateException: no module named dockerlib"
+    assert str(plain_error(RuntimeError(text), "EXTERNAL")).startswith("no module named dockerlib (run with ")
+    assert str(plain_error(RuntimeError(text), "DOCKER")).startswith(DOCKER)
+
+
+def told(error):
+    """The traceback that a worker hands to its runner, of an error that leaves a step of Beam's."""
+    assert error._tagged_with_step  # what Beam asks then
+    return "".join(traceback.format_exception(error))
+
+
+def in_java(text):
+    return (
+        "Pipeline x_1 failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness "
+        f"for instruction 2: {text}\n"
         "\tat java.base/java.util.concurrent.CompletableFuture.get(CompletableFuture.java:396)\n"
     )
-    found = plain_error(RuntimeError(text))
-    assert (type(found), str(found)) == (ModelError, "--model m: the model refuses every document")
-    other = plain_error(RuntimeError(text.replace("ModelError", "LedgerError")))
-    assert (type(other), str(other)) == (JobFailed, "--model m: the model refuses every document")
+
+
+@pytest.mark.parametrize("text", ["--model m: the model refuses every document", "zwei\nZeilen: ü \"'\\ 漢"])
+def test_our_own_error_in_a_java_trace(text):
+    found = plain_error(RuntimeError(in_java(told(ModelError(text)))))
+    assert (type(found), str(found)) == (ModelError, text)
+    for kind in (LedgerError, StoreError, UsageError):  # a worker's is no mistake found before the start
+        other = plain_error(RuntimeError(in_java(told(kind(text)))))
+        assert (type(other), str(other)) == (JobFailed, text)
+
+
+def test_a_traceback_that_was_cut_off_is_somebody_elses():
+    whole = in_java(told(ModelError("m" * 300)))
+    at = whole.index("embedbeam-error:")
+    for end in (at + 16, at + 17, at + 100):
+        assert read_note(whole[:end]) is None
+        assert type(plain_error(RuntimeError(whole[:end]))) is JobFailed
+    assert read_note("the file transforms.errors.ModelError: x is none") is None
 
 
 def test_the_last_of_several_of_our_errors():
-    text = "transforms.errors.ModelError: first\n\nDuring handling:\ntransforms.errors.BadFileError: second\n"
-    assert str(plain_error(RuntimeError(text))) == "second"
+    text = f"{told(ModelError('first'))}\n\nDuring handling:\n{told(BadFileError('f', 3, 'second'))}\n"
+    assert str(plain_error(RuntimeError(text))) == "f at 3: second"
+
+
+def refuse(runner):
+    """Runs a pipeline whose one step raises an error of ours."""
+
+    def raises(_):
+        from transforms.errors import BadFileError
+
+        raise BadFileError("a.csv", 7, "no such column", kind="column", column="text")
+
+    with beam.Pipeline(runner=runner) as root:
+        _ = root | beam.Create([1]) | beam.Map(raises)
+
+
+def test_an_error_of_this_process_keeps_its_fields():
+    """Beam would put the step's name into the first argument, the file."""
+    with pytest.raises(BadFileError) as raised:
+        refuse(FnApiRunner())
+    error = raised.value
+    assert (error.source, error.position, error.reason) == ("a.csv", 7, "no such column")
+    assert (error.kind, error.column, str(error)) == ("column", "text", "a.csv at 7: no such column")
+
+
+@pytest.mark.slow
+def test_an_error_of_another_process():
+    """Its worker hands Beam nothing but the traceback's text."""
+    server, pool, address = worker_pool.serve(
+        "127.0.0.1:0", use_process=True, container_executable=boot_command()
+    )
+    try:
+        with pytest.raises(RuntimeError) as raised:
+            refuse(FnApiRunner(default_environment=ExternalEnvironment(address)))
+    finally:
+        server.stop(1).wait()
+        for worker in pool._worker_processes.values():
+            worker.kill()
+            worker.wait()
+    assert not isinstance(raised.value, EmbedbeamError)
+    found = plain_error(raised.value)
+    assert (type(found), str(found)) == (JobFailed, "a.csv at 7: no such column")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from pipeline.cli import make_parser
-from pipeline.cluster.preflight import check_options
+from pipeline.cluster.cluster import resolve
+from pipeline.cluster.preflight import check
 from pipeline.options.arguments import given_options
 
 ROOT = Path(__file__).parent.parent
@@ -240,7 +241,8 @@ def test_the_jobs_command_is_one_that_embed_takes(rendered, name):
     arguments = [re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], a) for a in embed["args"]]
     parsed, rest = make_parser().parse_known_args(["embed", *arguments])
     parsed.beam_args = rest
-    check_options(given_options(parsed))
+    options = given_options(parsed)
+    check(resolve(options), options)
     rules = objects["Job", "embed"]["spec"]["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["values"] == [1, 2]
 

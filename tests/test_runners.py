@@ -1,24 +1,29 @@
 """The table of what differs between runners, and that the user's own value wins over each entry of it."""
 
+import dataclasses
 import itertools
 import json
 import re
+import sys
 
+import jobs
 import pytest
 
 from pipeline.cluster import runners
-from pipeline.cluster.runners import environment_config, is_near, job_name, known_beam_options, policy
+from pipeline.cluster.beam_options import known_beam_options
+from pipeline.cluster.cluster import resolve
+from pipeline.cluster.runners import environment_config, is_near, job_name, policy
 from pipeline.options.options import Options
 from transforms.errors import UsageError
 
 EVERYWHERE = {
     "save_main_session": False,
-    "sdk_harness_log_level_overrides": '{"apache_beam.runners.worker.sdk_worker_main": "WARNING"}',
+    "sdk_harness_log_level_overrides": {"apache_beam.runners.worker.sdk_worker_main": "WARNING"},
 }
 DATAFLOW = {
     **EVERYWHERE,
     "number_of_worker_harness_threads": 2,
-    "experiments": "no_use_multiple_sdk_containers",
+    "experiments": ["no_use_multiple_sdk_containers"],
 }
 REMOTE = [name for name in runners.RUNNERS if name not in runners.LOCAL]
 
@@ -151,7 +156,14 @@ def given(runner, *arguments, slots=None, **more):
     options = Options(
         input=("gs://b/in",), output="gs://b/out", runner=runner, beam_args=tuple(arguments), **more
     )
-    return runners.beam_options(options, slots=slots).get_all_options()
+    cluster = dataclasses.replace(resolve(options), slots=slots)
+    found = cluster.pipeline_options()
+    if found is None:
+        return None
+    told = found.get_all_options()  # what the runner sees, and what everybody here asks, are one
+    assert {name: told[name] for name in cluster.options} == cluster.options
+    assert cluster.pipeline_options().get_all_options() == told  # nothing is put in twice
+    return told
 
 
 # Each option that the policy sets, a value of the user's, and how Beam hands it on.
@@ -197,7 +209,7 @@ def test_every_option_of_the_policy_is_among_those():
 
 @pytest.mark.parametrize("runner", runners.RUNNERS)
 def test_save_main_session_is_off(runner):
-    found = given(runner)
+    found = given(runner, "--job_name=x")
     # Beam's own default differs between runners: off by name, not by silence.
     assert not found["save_main_session"]
     assert runner in runners.LOCAL or found["save_main_session"] is False
@@ -247,9 +259,8 @@ def test_workers_of_a_near_cluster_are_of_this_process(runner, typed, near_it):
 def test_gpus_of_workers():
     typed = ["--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1"]
     options = Options(input=("gs://b/in",), output="gs://b/out", runner="DataflowRunner", beam_args=typed)
-    assert runners.worker_gpus(options, runners.parse(options)) == 1
-    options = Options(input=("gs://b/in",), output="gs://b/out", worker_gpus=0, beam_args=typed)
-    assert runners.worker_gpus(options, runners.parse(options)) == 0
+    assert resolve(options).gpus == 1
+    assert resolve(dataclasses.replace(options, worker_gpus=0)).gpus == 0
     assert given("FlinkRunner", worker_gpus=3)["sdk_worker_parallelism"] in (3, "3")
 
 
@@ -280,3 +291,86 @@ def test_embed_has_no_option_of_beams_name():
 def test_an_option_that_beam_does_not_take():
     with pytest.raises(UsageError, match=r"^Beam does not take these options: .*--parallelism=many"):
         given("FlinkRunner", "--parallelism=many")
+
+
+SECRETS = [
+    "--s3_secret_access_key=TOPSECRET",
+    "--azure_connection_string",
+    "TOPSECRET",
+    "--x=https://u:TOPSECRET@h/p",
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("--parallelism=TOPSECRET", "(look at --parallelism)"),
+        ("--flink_master", "(look at --flink_master)"),
+        ("--save_main_session=TOPSECRET", "(look at --save_main_session)"),
+    ],
+)
+def test_no_secret_in_what_beam_does_not_take(wrong, why, capfd):
+    typed = [*SECRETS, wrong.replace("TOPSECRET", "many")]
+    with pytest.raises(UsageError) as raised:
+        given("FlinkRunner", *typed)
+    said = str(raised.value)
+    assert said.startswith("Beam does not take these options: --s3_secret_access_key=*** ")
+    assert "--azure_connection_string *** --x=https://***@h/p " in said
+    assert said.endswith(why)
+    assert "TOPSECRET" not in said
+    assert capfd.readouterr() == ("", "")  # argparse would show the command and the value
+
+
+def test_a_plain_local_job_needs_no_beam():
+    code = (
+        "import sys; from pipeline.cluster.preflight import prepare;"
+        "from pipeline.options.options import Options;"
+        "c = prepare(Options(input=('docs',), output='out'));"
+        "assert c.is_local and c.in_process and c.waits and c.pipeline_options() is None and c.options == {};"
+        "print({'apache_beam', 'tensorflow', 'grpc'} & set(sys.modules))"
+    )
+    done = jobs.run(sys.executable, "-c", code)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("runner", "typed", "facts"),
+    [
+        ("DirectRunner", ["--job_name=x"], (None, None, None, False, True, True, None)),
+        (
+            "FlinkRunner",
+            ["--flink_master=flink:8081"],
+            (None, "flink:8081", "http://flink:8081", False, False, True, "DOCKER"),
+        ),
+        (
+            "FlinkRunner",
+            ["--flink_master=https://127.0.0.1:8081/"],
+            (None, "https://127.0.0.1:8081/", "https://127.0.0.1:8081", True, True, True, "LOOPBACK"),
+        ),
+        ("FlinkRunner", ["--flink_master=[auto]"], (None, "[auto]", None, True, True, True, "LOOPBACK")),
+        (
+            "FlinkRunner",
+            ["--flink_master=flink:8081", "--job_endpoint=localhost:8099", "--environment_type=PROCESS"],
+            ("localhost:8099", "flink:8081", None, True, False, True, "PROCESS"),
+        ),
+        (
+            "SparkRunner",
+            ["--spark_master_url=spark://s:7077", "--job_endpoint=embed"],
+            (None, "spark://s:7077", None, True, True, True, "LOOPBACK"),
+        ),
+        ("PortableRunner", ["--job_endpoint=h:8099"], ("h:8099", None, None, False, False, True, "DOCKER")),
+        ("DataflowRunner", [], (None, None, None, False, False, False, None)),
+    ],
+)
+def test_what_a_cluster_knows(runner, typed, facts):
+    cluster = resolve(Options(input=("gs://b/in",), output="gs://b/o", runner=runner, beam_args=typed))
+    asked = (cluster.endpoint, cluster.master, cluster.rest_url, cluster.near, cluster.in_process)
+    assert (*asked, cluster.waits, cluster.environment_type) == facts
+    assert cluster.job_name == ("" if runner == "DirectRunner" else job_name("gs://b/o"))
+
+
+def test_the_users_name_of_a_job():
+    """It is what an earlier run's job is found by, too."""
+    typed = ["--job_endpoint=h:1", "--job_name=mine"]
+    options = Options(input=("gs://b/in",), output="gs://b/o", runner="PortableRunner", beam_args=typed)
+    assert resolve(options).job_name == resolve(options).options["job_name"] == "mine"

@@ -99,14 +99,22 @@ def _refused(origin: Origin, index: int, kind: str, detail: str) -> DeadLetter:
 def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     """A block's rows, one by one."""
 
-    def values(column: Any) -> list[Any]:
-        return [None] * len(block.vectors) if column is None else column.tolist()
+    def value(column: Any, row: int) -> int | None:
+        return None if column is None else int(column[row])
 
-    numbers = [values(getattr(block, name)) for name in ("tokens", "dropped", "chunk", "start", "end")]
     origins = block.origins or ()
-    for i, (origin, vector, *row) in enumerate(zip(origins, block.vectors, *numbers, strict=True)):
-        last = origins[i + 1 : i + 2] != (origin,)
-        yield Embedding(origin.document, vector, *row, last, origin)
+    for row, (origin, vector) in enumerate(zip(origins, block.vectors, strict=True)):
+        yield Embedding(
+            document=origin.document,
+            vector=vector,
+            tokens=value(block.tokens, row),
+            tokens_dropped=value(block.dropped, row),
+            chunk=value(block.chunk, row),
+            start=value(block.start, row),
+            end=value(block.end, row),
+            last=origins[row + 1 : row + 2] != (origin,),
+            origin=origin,
+        )
 
 
 class _SplitFn(beam.DoFn):

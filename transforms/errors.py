@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
+_MARK = "embedbeam-error:"
+
 
 class EmbedbeamError(Exception):
     """Base of all errors whose text is meant for a person; printed as one line, without a traceback."""
+
+    @property
+    def _tagged_with_step(self) -> bool:
+        """What Beam asks of an error that leaves a step. True: it shall pass as it is.
+
+        Beam would make another error of it, with the step's name in the message. Most runners hand on nothing
+        but a traceback's text: there the error's kind and words go along as a note, which `read_note` reads.
+        """
+        if not getattr(self, "__notes__", None):
+            fields = json.dumps({"kind": type(self).__name__, "text": str(self)})
+            self.add_note(_MARK + base64.b64encode(fields.encode()).decode())
+        return True
+
+
+def read_note(traceback: str) -> dict[str, str] | None:
+    """The kind and text of the last error of ours in a traceback; None if it has none.
+
+    >>> read_note("ValueError: no") is None
+    True
+    """
+    _, found, note = traceback.rpartition(_MARK)
+    try:
+        return json.loads(base64.b64decode(note.split()[0], validate=True)) if found else None
+    except (ValueError, IndexError):  # cut off, or somebody else's
+        return None
 
 
 class UsageError(EmbedbeamError):
@@ -17,6 +47,10 @@ class UsageError(EmbedbeamError):
     def __init__(self, message: str, *, argument: str | None = None):
         super().__init__(message)
         self.argument = argument
+
+
+class JobFailed(EmbedbeamError):
+    """The job ran, and something is wrong with its input or its output (exit code 1)."""
 
 
 class ModelError(EmbedbeamError):

@@ -4,23 +4,8 @@ Copy it beside embedbeam_tasks.py. The embed task is deferred: while Dataflow wo
 and no worker slot is taken.
 """
 
-from datetime import UTC, datetime
-
+import embedbeam_tasks as tasks
 from airflow.sdk import DAG, Param
-from embedbeam_tasks import (
-    DAY,
-    HOME,
-    INPUT,
-    PYTHON,
-    RETRIES,
-    EmbedOperator,
-    look,
-    model_param,
-    options_param,
-    place,
-    tell_where_to_look,
-    wait_for_input,
-)
 
 _GCS = r"^gs://[a-z0-9][a-z0-9._-]+(/.*)?$"
 
@@ -28,19 +13,16 @@ with DAG(
     dag_id="embedbeam_dataflow",
     description="Embed documents on Dataflow; a retry goes on where the last try was",
     doc_md=__doc__,
-    schedule="@daily",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
     tags=["embedbeam", "dataflow"],
-    default_args={"on_failure_callback": tell_where_to_look, **RETRIES},
+    **tasks.DAILY,
     params={
-        "input": place(
+        "input": tasks.place(
             "gs://my-bucket/documents/{date}", "Input", "gs:// URL; {date} becomes the day of the run", _GCS
         ),
-        "output": place(
+        "output": tasks.place(
             "gs://my-bucket/vectors", "Output", "gs:// URL; each day gets a folder below it", _GCS
         ),
-        "model": model_param(),
+        "model": tasks.model_param(),
         "project": Param(
             "my-project", type="string", title="Project", pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"
         ),
@@ -52,16 +34,16 @@ with DAG(
             description="Container image with embedbeam in it, as deploy/docker makes it",
             pattern=r"^[a-z0-9][^\s]+$",
         ),
-        "options": options_param({"machine_type": "n2-standard-4", "max_num_workers": 10}),
+        "options": tasks.options_param({"machine_type": "n2-standard-4", "max_num_workers": 10}),
     },
 ) as dag:
-    embed = EmbedOperator(
+    embed = tasks.EmbedOperator(
         task_id="embed",
         runner="DataflowRunner",
         deferrable=True,
         # Dataflow refuses a second job of a name that is at work: a day is embedded by one job at a time.
         dataflow_config={
-            "job_name": f"embedbeam-{{{{ {DAY} }}}}",
+            "job_name": f"embedbeam-{{{{ {tasks.DAY} }}}}",
             "append_job_name": False,
             "project_id": "{{ params.project }}",
             "location": "{{ params.region }}",
@@ -75,4 +57,9 @@ with DAG(
         },
     )
     # Nobody waits for a Dataflow job but Airflow: `finish` balances it and writes _SUCCESS.
-    wait_for_input(PYTHON, HOME, INPUT) >> embed >> look("finish") >> look("verify")
+    (
+        tasks.wait_for_input(tasks.PYTHON, tasks.HOME, tasks.INPUT)
+        >> embed
+        >> tasks.look("finish")
+        >> tasks.look("verify")
+    )

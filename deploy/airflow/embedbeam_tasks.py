@@ -5,6 +5,7 @@ Airflow and TensorFlow do not share an environment: every task starts embedbeam'
 
 import logging
 import subprocess
+from datetime import UTC, datetime
 
 from airflow.providers.apache.beam.operators.beam import BeamRunPythonPipelineOperator
 from airflow.providers.standard.operators.bash import BashOperator
@@ -111,3 +112,12 @@ def tell_where_to_look(context) -> None:
         "to go on:       mend the cause, then clear this task: committed shards are not embedded again",
         *(ti.task_id, ti.dag_id, ti.try_number, context.get("exception"), home, output, ti.log_url),
     )
+
+
+# What both DAGs are.
+DAILY = {
+    "schedule": "@daily",
+    "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+    "catchup": False,
+    "default_args": {"on_failure_callback": tell_where_to_look, **RETRIES},
+}

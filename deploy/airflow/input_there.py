@@ -12,6 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from pipeline.cluster.beam_options import parse
 from transforms.errors import UsageError
 from transforms.storage.files import is_local, use_options
 from transforms.storage.listing import list_files
@@ -20,11 +21,9 @@ NOT_YET = 3
 
 
 def main(pattern: str, beam_arguments: list[str]) -> int:
-    if not is_local(pattern):
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-        use_options(PipelineOptions(beam_arguments))
     try:
+        if not is_local(pattern):
+            use_options(parse(beam_arguments))
         _, files = list_files(pattern)
     except UsageError as e:
         print(f"embedbeam: error: --input {pattern}: {e}")

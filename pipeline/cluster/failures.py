@@ -3,83 +3,89 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 
-from pipeline.run import finish
-from transforms.errors import EmbedbeamError, ModelError
+from pipeline.cluster.cluster import Cluster
+from transforms.errors import EmbedbeamError, JobFailed, ModelError, read_note
 
 _STEP = re.compile(r" \[while running '.*", re.DOTALL)
-_OWN_ERROR = re.compile(r"transforms\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
 _JAVA = re.compile(r"^Pipeline \S+ failed in state \w+: |\b(?:[a-z0-9_]+\.)+[A-Z]\w*(?:Exception|Error): ")
 _GO_ON = "what is committed is kept: mend this, then run the same command again"
 
-# What runners say when workers cannot start or die, and what it means. Checked on Flink 1.19 and Spark 3.5.
+# What runners say when workers cannot start or die, and what it means, by what starts the workers (None: by
+# anything). Checked on Flink 1.19 and Spark 3.5.
 _CLUSTER = (
     (
+        "DOCKER",
         r"docker|Docker",
         "the workers' containers cannot be started: check the image's name, that every machine can pull "
         "it, and that Docker runs there (or give --environment_type=PROCESS)",
     ),
     (
+        None,
         r"finishConnect|Connection refused|UNAVAILABLE: io exception|Host unreachable",
         "workers cannot be reached: with --environment_type=EXTERNAL an embedbeam-worker-pool must run "
         "beside every TaskManager or executor, at the address of --environment_config; with LOOPBACK workers "
         "are in this process, which the cluster must be able to reach",
     ),
     (
+        "PROCESS",
         r"Process died with exit code|error=2, No such file|Cannot run program",
         "the boot command of --environment_config does not start a worker: run it by hand on a worker "
         "machine, and look at the log of a TaskManager or executor",
     ),
     (
+        None,
         r"CANCELLED: client cancelled|no longer reachable|ExecutorLostFailure|Heartbeat of TaskManager|"
         r"SDK harness|timed out waiting for the worker|Stream removed|Socket closed",
         "a worker died: the cluster's log says why (killed for its memory?); committed shards are kept: run "
         "the same command again",
     ),
     (
+        None,
         r"Timeout has occurred|NoResourceAvailable|Slot request|resources are insufficient|not accepted any",
         "the cluster had too few free slots for --parallelism: ask for fewer, or wait for other jobs to end",
     ),
 )
 
 
-def plain_error(error: Exception) -> EmbedbeamError:
-    """The error behind one that Beam raises: our own words if we raised it, else its last line."""
+def plain_error(error: Exception, cluster: Cluster) -> EmbedbeamError:
+    """The error behind one that Beam raises: our own if a worker raised it, else its last line."""
     text = str(error)
     code = getattr(error, "code", None)
-    if callable(code) and callable(getattr(error, "details", None)):  # grpc's, of the job server
-        return _of_job_server(str(code()), error.details() or "")  # type: ignore[attr-defined]
-    own = _OWN_ERROR.findall(text)
-    if own:
-        kind, message = own[-1]
-        return ModelError(message) if kind == "ModelError" else finish.JobFailed(message)
+    details = getattr(error, "details", None)
+    if callable(code) and callable(details):  # grpc's, of the job server
+        return _of_job_server(str(code()), details() or "")
+    note = read_note(text)
+    if note:
+        return (ModelError if note["kind"] == "ModelError" else JobFailed)(note["text"])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = without_step(lines[-1] if lines else type(error).__name__)
     if text.startswith("Pipeline ") and "failed in state" in text:
         reason = _JAVA.sub("", lines[0])[:300]
-        for pattern, meaning in _CLUSTER:
-            if re.search(pattern, text):
-                return finish.JobFailed(f"{meaning} ({reason})")
+        for environment, pattern, meaning in _CLUSTER:
+            if environment in (None, cluster.environment_type) and re.search(pattern, text):
+                return JobFailed(f"{meaning} ({reason})")
         last = _JAVA.sub("", last)
     advice = "run with --verbose for the traceback"
     if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
         advice = _GO_ON
-    return finish.JobFailed(f"{last} ({advice})")
+    return JobFailed(f"{last} ({advice})")
 
 
 def _of_job_server(code: str, details: str) -> EmbedbeamError:
-    own = _OWN_ERROR.findall(details)
-    if own:
-        return finish.JobFailed(own[-1][1])
+    note = read_note(details)
+    if note:
+        return JobFailed(note["text"])
     reason = _JAVA.sub("", details.strip().splitlines()[0] if details.strip() else code)[:300]
     if "UNAVAILABLE" in code:
-        return finish.JobFailed(
+        return JobFailed(
             f"the connection to the job server was lost ({reason}); the job may go on without it: "
             "`embedbeam status` tells, and the same command goes on when it has ended"
         )
-    return finish.JobFailed(
+    return JobFailed(
         f"the job server refused the job: {reason}; it should be of this Beam version, "
-        f"{finish.installed('apache-beam')}"
+        f"{version('apache-beam')}"
     )
 
 

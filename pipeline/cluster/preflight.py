@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from pipeline.cluster import runners
+from pipeline.cluster.beam_options import known_beam_options
+from pipeline.cluster.cluster import Cluster, resolve
 from pipeline.options.options import Options
 from transforms.errors import UsageError
 from transforms.storage.files import is_local, use_options
@@ -28,50 +30,43 @@ _SECRETS = {
 }
 
 
-def prepare(options: Options) -> Any:
-    """Checks the options and the stores that they name.
-
-    Returns:
-      Beam's options; None where Beam is not needed.
+def prepare(options: Options) -> Cluster:
+    """Finds out where the job runs, and checks the options and the stores that they name.
 
     Raises:
       UsageError: the options contradict each other, or a store cannot be used.
     """
-    paths = [("--output", options.output), ("--model", options.model)]
-    paths += [("--input", pattern) for pattern in options.input]
-    far = [(flag, path) for flag, path in paths if not is_local(path)]
-    if not far and not options.beam_args and options.runner in runners.LOCAL:
-        return None  # a finished local job is recognised without Beam
-    check_options(options)
-    beam_options = runners.parse(options)
-    use_options(beam_options)
+    cluster = resolve(options)
+    if cluster.parsed is None:
+        return cluster  # a finished local job is recognised without Beam
+    check(cluster, options)
+    use_options(cluster.parsed)
     buckets: dict[str, tuple[str, str]] = {}  # each is asked once, by the first option that names it
-    for flag, path in far:
-        buckets.setdefault("/".join(path.split("/", 3)[:3]), (flag, path))
+    paths = [("--output", options.output), ("--model", options.model)]
+    for flag, path in [*paths, *(("--input", pattern) for pattern in options.input)]:
+        if not is_local(path):
+            buckets.setdefault("/".join(path.split("/", 3)[:3]), (flag, path))
     for flag, path in buckets.values():
-        check_store(flag, path, beam_options)
-    return beam_options
+        check_store(flag, path, cluster.parsed)
+    return cluster
 
 
-def check_options(options: Options) -> None:
+def check(cluster: Cluster, options: Options) -> None:
     """Options that contradict each other, before anything is read.
 
     Raises:
       UsageError: with the option, what it belongs to, and what to do.
     """
-    if options.runner not in runners.RUNNERS:
-        raise UsageError(f"--runner {options.runner}: expected one of {', '.join(runners.RUNNERS)}")
-    known = runners.known_beam_options()
+    given, runner = cluster.options, cluster.runner
+    known = known_beam_options()
     for argument in options.beam_args:
         name = argument.split("=", 1)[0]
         family = _FAMILIES.get(known.get(name, ""), runners.RUNNERS)
-        if argument.startswith("--") and options.runner not in family:
+        if argument.startswith("--") and runner not in family:
             raise UsageError(
-                f"{name} belongs to {' and '.join(family)}, and --runner is {options.runner}; leave one out"
+                f"{name} belongs to {' and '.join(family)}, and --runner is {runner}; leave one out"
             )
-    parsed = runners.beam_options(options)
-    given = parsed.get_all_options()
-    if options.runner in runners.LOCAL:
+    if cluster.is_local:
         if given["direct_running_mode"] != "in_memory" or (given["direct_num_workers"] or 1) != 1:
             raise UsageError(
                 "--direct_running_mode and --direct_num_workers: the local runner works in one process, "
@@ -79,37 +74,37 @@ def check_options(options: Options) -> None:
                 "Leave them out"
             )
         return
-    if options.runner == "PortableRunner" and not given["job_endpoint"]:
+    if runner == "PortableRunner" and not given["job_endpoint"]:
         raise UsageError(
             "--runner PortableRunner needs --job_endpoint HOST:PORT, the address of a job server"
         )
-    _check_shared(options, given)
-    _check_secrets(options, given)
+    _check_shared(cluster, options)
+    _check_secrets(cluster)
     _check_environment_config(given)
-    if options.runner == "DataflowRunner" and runners.worker_gpus(options, parsed) > 1:
+    if runner == "DataflowRunner" and cluster.gpus > 1:
         raise UsageError(
             "--dataflow_service_options: several GPUs for a worker; one SDK process works on one GPU, so ask "
             "for more workers of one GPU each"
         )
-    dockerised = options.runner == "DataflowRunner" or given.get("environment_type") == "DOCKER"
+    dockerised = runner == "DataflowRunner" or cluster.environment_type == "DOCKER"
     named = ("sdk_container_image", "environment_config", "environment_options", "setup_file")
     if dockerised and not any(given.get(name) for name in named):
-        flag = "--sdk_container_image" if options.runner == "DataflowRunner" else "--environment_config"
+        flag = "--sdk_container_image" if runner == "DataflowRunner" else "--environment_config"
         raise UsageError(
-            f"--runner {options.runner}: workers run in containers, which need this package: give {flag} "
+            f"--runner {runner}: workers run in containers, which need this package: give {flag} "
             "with an image that has it (deploy/docker makes one), or --setup_file"
         )
 
 
-def _check_shared(options: Options, given: dict[str, Any]) -> None:
+def _check_shared(cluster: Cluster, options: Options) -> None:
     """Workers on other machines see no local path, unless it is mounted there too."""
-    if given.get("environment_type") == "LOOPBACK" or options.shared_filesystem:
+    if cluster.in_process or options.shared_filesystem:
         return
     names = [("--output", options.output), *(("--input", pattern) for pattern in options.input)]
     for flag, path in names:
         if is_local(path):
             raise UsageError(
-                f"{flag} {path}: a local path, which workers of {options.runner} would look for on their own "
+                f"{flag} {path}: a local path, which workers of {cluster.runner} would look for on their own "
                 "disks; give a URL (gs://, s3://, hdfs://), or --shared-filesystem if it is mounted on every "
                 "machine under this name"
             )
@@ -132,11 +127,11 @@ def _check_environment_config(given: dict[str, Any]) -> None:
         )
 
 
-def _check_secrets(options: Options, given: dict[str, Any]) -> None:
+def _check_secrets(cluster: Cluster) -> None:
     """Options travel with a job: clusters show them on web pages and write them to logs."""
     for name, variable in _SECRETS.items():
-        if given.get(name):
+        if cluster.options.get(name):
             raise UsageError(
-                f"--{name} with --runner {options.runner}: everybody who sees the cluster could read it; "
+                f"--{name} with --runner {cluster.runner}: everybody who sees the cluster could read it; "
                 f"give workers and this command {variable} in their environments, or a role of the machines"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -12,12 +13,13 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.cluster import runners
-from pipeline.options.options import Options
-from pipeline.run import finish
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.job_server import job_service
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.storage.files import is_local
@@ -25,33 +27,35 @@ from transforms.storage.files import is_local
 _SECONDS = 10.0
 
 
-def probe(options: Options) -> int | None:
-    """Asks what the job is about to be sent to whether it is there. Returns Flink's task slots, if it tells.
+def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
+    """Asks what the job is about to be sent to whether it is there.
+
+    Returns:
+      The cluster, with its task slots where it told them (Flink).
 
     Raises:
       UsageError: it is not, or it cannot work.
     """
-    if options.runner in (*runners.LOCAL, "DataflowRunner"):
-        return None
-    parsed = runners.beam_options(options)
-    given = parsed.get_all_options()
+    if cluster.is_local or cluster.runner == "DataflowRunner":
+        return cluster
+    given = cluster.options
     slots = None
     if given["job_endpoint"]:
-        if given["job_endpoint"] != "embed":
-            probe_job_server(given["job_endpoint"])
-    elif options.runner in ("FlinkRunner", "SparkRunner"):
-        if options.runner == "FlinkRunner":
-            slots = _probe_flink(given)
+        if cluster.endpoint:
+            probe_job_server(cluster.endpoint)
+    elif cluster.runner in ("FlinkRunner", "SparkRunner"):
+        if cluster.runner == "FlinkRunner":
+            slots = _probe_flink(cluster)
         else:
-            _probe_spark(given)
-        _check_java(options, given)
-    elif options.runner == "PrismRunner":
+            _probe_spark(given["spark_master_url"])
+        _check_java(cluster, quiet)
+    elif cluster.runner == "PrismRunner":
         location = given["prism_location"]
         if location and is_local(location) and not os.access(location, os.X_OK):
             raise UsageError(
                 f"--prism_location {location}: no program there; `go install` puts one in ~/go/bin"
             )
-    if runners.is_near(runners.endpoint_of(parsed, options.runner)):
+    if cluster.near:
         try:
             _check_environment(given)
         except UsageError as e:
@@ -59,7 +63,7 @@ def probe(options: Options) -> int | None:
                 raise
             # Its workers may be elsewhere: the job server's address may be the near end of a tunnel.
             print(f"embedbeam: note: {e}", file=sys.stderr)
-    return slots
+    return dataclasses.replace(cluster, slots=slots)
 
 
 def _connect(flag: str, address: str, what: str) -> None:
@@ -83,14 +87,12 @@ def probe_job_server(endpoint: str) -> set[str]:
       UsageError: no job server answers there.
     """
     import grpc
-    from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
     _connect("--job_endpoint", endpoint, "job server")
-    with grpc.insecure_channel(endpoint) as channel:
-        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+    with job_service(endpoint) as (service, api):
         try:
             answer = service.DescribePipelineOptions(
-                beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
+                api.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
             )
             return {f"--{option.name}" for option in answer.options}
         except grpc.RpcError as e:
@@ -103,9 +105,8 @@ def probe_job_server(endpoint: str) -> set[str]:
             ) from e
 
 
-def _probe_flink(given: dict[str, Any]) -> int | None:
-    master = given["flink_master"]
-    url = flink_url(master)
+def _probe_flink(cluster: Cluster) -> int | None:
+    url, master, given = cluster.rest_url, cluster.master or "", cluster.options
     if url is None:
         return None
     _connect("--flink_master", urlsplit(url).netloc.rpartition("@")[2] or master, "Flink JobManager")
@@ -119,20 +120,13 @@ def _probe_flink(given: dict[str, Any]) -> int | None:
         raise UsageError(
             f"--flink_master {redact(master)}: the cluster has no TaskManager; start one, or wait for it"
         )
-    version = str(overview.get("flink-version", "")).rpartition(".")[0]
-    if version and not given["flink_job_server_jar"] and version != given["flink_version"]:
+    runs = str(overview.get("flink-version", "")).rpartition(".")[0]
+    if runs and not given["flink_job_server_jar"] and runs != given["flink_version"]:
         raise UsageError(
             f"--flink_version {given['flink_version']}: the cluster runs Flink {overview['flink-version']}; "
-            f"give --flink_version={version}"
+            f"give --flink_version={runs}"
         )
     return int(overview.get("slots-available") or overview["slots-total"])
-
-
-def flink_url(master: str) -> str | None:
-    """The REST address of a --flink_master; None where Beam starts a Flink of its own, or for none."""
-    if not master or master.strip("[]") in ("auto", "local"):
-        return None
-    return (master if "://" in master else f"http://{master}").rstrip("/")
 
 
 def flink_get(url: str, path: str) -> Any:
@@ -144,8 +138,7 @@ def flink_get(url: str, path: str) -> Any:
         return None
 
 
-def _probe_spark(given: dict[str, Any]) -> None:
-    master = given["spark_master_url"]
+def _probe_spark(master: str) -> None:
     if re.match(r"local(\[.+\])?$", master) or master in ("yarn",) or master.startswith(("k8s:", "mesos:")):
         return
     if not master.startswith("spark://"):
@@ -153,23 +146,25 @@ def _probe_spark(given: dict[str, Any]) -> None:
     _connect("--spark_master_url", master.removeprefix("spark://").split(",")[0], "Spark master")
 
 
-def _check_java(options: Options, given: dict[str, Any]) -> None:
+def _check_java(cluster: Cluster, quiet: bool) -> None:
     """Beam starts the job server itself: it needs Java, and a jar that it finds or fetches."""
+    given = cluster.options
     java = given["job_server_java_launcher"]
     if not shutil.which(java):
         raise UsageError(
-            f"--runner {options.runner}: no Java here ({java}), which Beam's job server needs; install Java "
+            f"--runner {cluster.runner}: no Java here ({java}), which Beam's job server needs; install Java "
             "17, or give --job_endpoint of a job server that runs elsewhere"
         )
-    flag = "flink_job_server_jar" if options.runner == "FlinkRunner" else "spark_job_server_jar"
+    flag = "flink_job_server_jar" if cluster.runner == "FlinkRunner" else "spark_job_server_jar"
     jar = given[flag]
     if jar and is_local(jar) and not zipfile.is_zipfile(jar.removeprefix("file://")):
         found = "is no jar" if os.path.exists(jar) else "no such file"
         raise UsageError(f"--{flag} {jar}: {found}; expected Beam's job server for this runner")
-    version = _beam_version(jar) if jar and is_local(jar) else None
-    if version and version != finish.installed("apache-beam") and not options.quiet:
+    theirs = _beam_version(jar) if jar and is_local(jar) else None
+    own = version("apache-beam")
+    if theirs and theirs != own and not quiet:
         print(
-            f"embedbeam: --{flag} is of Beam {version}, and this is {finish.installed('apache-beam')}: if "
+            f"embedbeam: --{flag} is of Beam {theirs}, and this is {own}: if "
             "the job does not start, take the jar of the same version",
             file=sys.stderr,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import signal
 import sys
 import threading
 import time
@@ -13,9 +12,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.cluster import runners
-from pipeline.cluster.probe import flink_get, flink_url
-from pipeline.options.options import Options
+from pipeline.cluster import job_server
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.probe import flink_get
+from pipeline.cluster.runners import flink_url
 
 _LOG = logging.getLogger(__name__)
 _CANCEL_SECONDS = 45.0
@@ -33,15 +33,12 @@ class RemoteJob:
       result: Beam's handle of the job, once it is submitted.
     """
 
-    def __init__(self, options: Options):
-        given = runners.beam_options(options).get_all_options()
-        self.remote = options.runner not in runners.LOCAL
-        self.name: str = given["job_name"]
+    def __init__(self, cluster: Cluster):
+        self.remote = not cluster.is_local
+        self.name = cluster.job_name
         self.result: Any = None
         self._servers: list[Any] = []
-        endpoint, master = given["job_endpoint"], given["flink_master"]
-        self._endpoint = endpoint if endpoint != "embed" else None
-        self._rest = flink_url(master) if options.runner == "FlinkRunner" and not endpoint else None
+        self._endpoint, self._rest = cluster.endpoint, cluster.rest_url
         self._seen: set[str] = set()  # jobs of this name that Flink has had
         self._earlier: set[str] = set()  # those of earlier runs
 
@@ -67,7 +64,7 @@ class RemoteJob:
         import grpc
 
         try:
-            with _job_service(endpoint) as (service, api):
+            with job_server.job_service(endpoint) as (service, api):
                 jobs = service.GetJobs(api.GetJobsRequest(), timeout=10).job_info
         except grpc.RpcError as e:
             raise OSError(f"the job server at {endpoint} does not answer") from e
@@ -112,26 +109,7 @@ class RemoteJob:
 
     def adopt_server(self, runner: Any) -> None:
         """Remembers the job server that a runner starts, to end it with the job."""
-        make = getattr(runner, "default_job_server", None)
-        if make is None:
-            return
-
-        def remembered(options: Any) -> Any:
-            server = make(options)
-            self._servers.append(server)
-            start = server.start
-
-            def started() -> Any:
-                handler = signal.getsignal(signal.SIGINT)
-                stub = start()
-                # Beam's handler ends the job server first, and then nobody is there to cancel the job.
-                signal.signal(signal.SIGINT, handler)
-                return stub
-
-            server.start = started
-            return server
-
-        runner.default_job_server = remembered
+        job_server.adopt(runner, self._servers)
 
     def cancel(self) -> bool:
         """Cancels the job and waits until it is gone. Returns whether it is, as far as the cluster tells."""
@@ -161,7 +139,7 @@ class RemoteJob:
 
     def _cancel_id(self, job_id: str) -> None:
         if job_id.startswith(f"{self.name}_") and self._endpoint:
-            with _job_service(self._endpoint) as (service, api):
+            with job_server.job_service(self._endpoint) as (service, api):
                 service.Cancel(api.CancelJobRequest(job_id=job_id), timeout=10)
         elif self._rest:
             request = urllib.request.Request(f"{self._rest}/jobs/{job_id}?mode=cancel", method="PATCH")
@@ -170,8 +148,7 @@ class RemoteJob:
     def stop_servers(self) -> None:
         """Ends the job servers that Beam started for this job."""
         for server in self._servers:
-            # The server inside Beam's wrapper: the wrapper's lock is held while the server starts.
-            _quietly(getattr(server, "_job_server", server).stop)()
+            job_server.stop(server)
 
 
 def _quietly(call: Callable[[], object]) -> Callable[[], None]:
@@ -185,27 +162,19 @@ def _quietly(call: Callable[[], object]) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _job_service(endpoint: str) -> Iterator[tuple[Any, Any]]:
-    import grpc
-    from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
-
-    with grpc.insecure_channel(endpoint) as channel:
-        yield beam_job_api_pb2_grpc.JobServiceStub(channel), beam_job_api_pb2
-
-
-@contextlib.contextmanager
-def loopback(pipeline_options: Any) -> Iterator[None]:
+def loopback(cluster: Cluster, pipeline_options: Any) -> Iterator[None]:
     """Serves SDK workers of this process, as LOOPBACK asks for, on 127.0.0.1.
 
     Beam's own listens on all interfaces, to whoever can reach them.
     """
-    from apache_beam.options.pipeline_options import PortableOptions, WorkerOptions
-
-    portable = pipeline_options.view_as(PortableOptions)
-    if portable.environment_type != "LOOPBACK":
+    if cluster.is_local or not cluster.in_process:
         yield
         return
+    from apache_beam.options.pipeline_options import PortableOptions, WorkerOptions
+
     from pipeline.cluster.worker_pool import serve
+
+    portable = pipeline_options.view_as(PortableOptions)
 
     cache = pipeline_options.view_as(WorkerOptions).max_cache_memory_usage_mb << 20
     server, _, address = serve("127.0.0.1:0", use_process=False, state_cache_size=cache)

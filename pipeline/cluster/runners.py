@@ -1,8 +1,9 @@
-"""What differs between Beam's runners, in one place: a pure function, and the options made of it."""
+"""What differs between Beam's runners, in one place: pure functions of what is known of a cluster."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import json
 import os
@@ -13,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.options.options import Options
-from transforms.encoder.model.handle import redact
-from transforms.errors import UsageError
+from transforms.storage.files import full_path
 
 LOCAL = ("DirectRunner", "FnApiRunner")
 # They run SDK workers through Beam's portability framework; all but Prism on machines of their own.
@@ -26,7 +25,7 @@ RUNNERS = (*LOCAL, *PORTABLE, "DataflowRunner")
 # The pipeline's functions are in modules. Beam's workers log all options when they start: not into our logs.
 _EVERYWHERE = {
     "save_main_session": False,
-    "sdk_harness_log_level_overrides": '{"apache_beam.runners.worker.sdk_worker_main": "WARNING"}',
+    "sdk_harness_log_level_overrides": {"apache_beam.runners.worker.sdk_worker_main": "WARNING"},
 }
 
 
@@ -75,7 +74,7 @@ def policy(
             {
                 **_EVERYWHERE,
                 "number_of_worker_harness_threads": 2,
-                "experiments": "no_use_multiple_sdk_containers",
+                "experiments": ["no_use_multiple_sdk_containers"],
                 **({"sdk_location": "container"} if image else package),
             },
             waits=False,
@@ -126,11 +125,11 @@ def is_near(endpoint: str | None) -> bool:
         return False
 
 
-def endpoint_of(options: Any, runner: str) -> str | None:
-    """Where the user says that the cluster is: the job server's endpoint, or the master's."""
-    given = options.get_all_options()
-    own = {"FlinkRunner": "flink_master", "SparkRunner": "spark_master_url"}.get(runner)
-    return given.get("job_endpoint") or (own and given.get(own))
+def flink_url(master: str | None) -> str | None:
+    """The REST address of a --flink_master; None where Beam starts a Flink of its own, or for none."""
+    if not master or master.strip("[]") in ("auto", "local"):
+        return None
+    return (master if "://" in master else f"http://{master}").rstrip("/")
 
 
 def boot_command() -> str:
@@ -139,45 +138,10 @@ def boot_command() -> str:
     return beside if os.path.exists(beside) else shutil.which("embedbeam-boot") or "embedbeam-boot"
 
 
-def _setup_file() -> str | None:
+def setup_file() -> str | None:
     """setup.py of the checkout that this runs from, if it does."""
     path = Path(__file__).resolve().parents[2] / "setup.py"
     return str(path) if path.exists() else None
-
-
-def worker_gpus(options: Options, parsed: Any) -> int:
-    """GPUs of each worker machine, as far as the options tell."""
-    if options.worker_gpus is not None:
-        return options.worker_gpus
-    return accelerators(parsed.get_all_options().get("dataflow_service_options"))
-
-
-def beam_options(options: Options, *, slots: int | None = None) -> Any:
-    """Beam's options: what the policy says, and over it whatever the user gave."""
-    parsed = parse(options)
-    if options.runner in LOCAL:
-        return parsed
-    given = parsed.get_all_options(drop_default=True)
-    gpus = worker_gpus(options, parsed)
-    chosen = policy(
-        options.runner,
-        near=is_near(endpoint_of(parsed, options.runner)),
-        gpus=gpus,
-        slots=slots,
-        image=bool(given.get("sdk_container_image") or given.get("environment_config")),
-        setup_file=given.get("setup_file") or _setup_file(),
-    )
-    wanted = {"job_name": job_name(options.output), **chosen.options}
-    environment = given.get("environment_type") or wanted.get("environment_type", "")
-    if options.runner in PORTABLE and environment != "DOCKER":
-        wanted.pop("setup_file", None)  # the workers' machines have the package
-    if not given.get("environment_options"):
-        config = environment_config(environment, boot=boot_command(), gpus=gpus)
-        wanted |= {"environment_config": config} if config else {}
-    return parse(
-        options,
-        [f"--no_{name}" if value is False else f"--{name}={value}" for name, value in wanted.items()],
-    )
 
 
 def job_name(output: str) -> str:
@@ -186,63 +150,6 @@ def job_name(output: str) -> str:
     >>> job_name("gs://bucket/vectors/2024-01-31")
     'embedbeam-2024-01-31-b571caeb'
     """
-    import hashlib
-
-    from transforms.storage.files import full_path
-
     path = full_path(output).rstrip("/")
     word = re.sub(r"[^a-z0-9]+", "-", path.rpartition("/")[2].lower()).strip("-")[:24] or "out"
     return f"embedbeam-{word}-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
-
-
-def parse(options: Options, extra: list[str] | None = None) -> Any:
-    """The user's Beam options as an object, with others that they win over.
-
-    Raises:
-      UsageError: Beam does not take them.
-    """
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    # The last one of a name wins, even where it says what is Beam's default; of lists and dicts both hold.
-    arguments = [*(extra or []), *options.beam_args]
-    if options.runner not in LOCAL:
-        arguments.append(f"--runner={options.runner}")
-    try:
-        parsed = PipelineOptions(arguments)
-        parsed.get_all_options()
-    except SystemExit:  # argparse has said why, on the lines before
-        raise UsageError(f"Beam does not take these options: {' '.join(map(redact, arguments))}") from None
-    return parsed
-
-
-def make_runner(options: Options) -> Any:
-    """The runner. DirectRunner is Beam's in-process FnApiRunner, chosen explicitly.
-
-    What Beam's own DirectRunner switches to depends on the network and on the graph.
-    """
-    if options.runner in LOCAL:
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-        return FnApiRunner()
-    from apache_beam.runners.runner import create_runner
-
-    return create_runner(options.runner)
-
-
-def known_beam_options() -> dict[str, str]:
-    """All options that Beam knows, as they are typed (--direct_num_workers, ...), and the class of each."""
-    import argparse
-
-    from apache_beam.options import pipeline_options
-
-    def classes(base: Any) -> list[Any]:
-        return [found for below in base.__subclasses__() for found in (below, *classes(below))]
-
-    known = {}
-    for options_class in classes(pipeline_options.PipelineOptions):
-        if "_add_argparse_args" in vars(options_class):
-            parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
-            options_class._add_argparse_args(parser)
-            names = (name for action in parser._actions for name in action.option_strings)
-            known.update(dict.fromkeys(names, options_class.__name__))
-    return known

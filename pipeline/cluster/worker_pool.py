@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="interface to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: %(default)s)")
     parsed = parser.parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # before anybody is told that it runs
+        signal.signal(number, lambda *_: stop.set())
     try:
         server, pool, address = serve(
             f"{parsed.host}:{parsed.port}", use_process=True, container_executable=boot_command()
@@ -60,9 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"embedbeam-worker-pool: {e}; is another pool running there?", file=sys.stderr)
         return 2
     print(f"embedbeam-worker-pool: listening on {address}", file=sys.stderr, flush=True)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     stop.wait()
     server.stop(1)
     for worker in list(pool._worker_processes.values()):

@@ -22,10 +22,9 @@ def open_stores(output: str, beam_args: list[str]) -> None:
     """
     if not beam_args and is_local(output):
         return
-    from apache_beam.options.pipeline_options import PipelineOptions
-
+    from pipeline.cluster.beam_options import parse
     from transforms.storage.stores import check_store
 
-    beam_options = PipelineOptions(beam_args)
+    beam_options = parse(beam_args)
     use_options(beam_options)
     check_store("OUTPUT", output, beam_options)

@@ -28,7 +28,7 @@ def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser, *, be
         raise UsageError(f"unexpected argument {unknown[0]!r}; {help_text}")
     beam_names: set[str] = set()
     if beams:
-        from pipeline.cluster.runners import known_beam_options
+        from pipeline.cluster.beam_options import known_beam_options
 
         beam_names |= set(known_beam_options())
         endpoints = [a.partition("=")[2] for a in unknown if a.startswith("--job_endpoint=")]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import find_files
-from transforms.elements import Shard, Slice
+from transforms.elements import Shard
 from transforms.errors import UsageError
-from transforms.storage.files import FoundFile
+from transforms.formats.slices import change_of
+from transforms.storage.files import is_local, local_path
 
 
 def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
@@ -26,8 +28,9 @@ def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
             f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "
             "give them an output folder of their own"
         )
-    changed = [path for path, piece in planned.items() if path in found and _changed(piece, found[path])]
-    gone = [path for path in planned if path not in found]
+    there = [(path, found[path]) for path in planned if path in found]
+    changed = [path for path, file in there if change_of(planned[path], file.size, file.mtime)]
+    gone = [path for path in planned if path not in found and not _is_there(path)]
     for paths, what in ((changed, "have changed"), (gone, "are gone")):
         if paths:
             said.append(
@@ -37,8 +40,6 @@ def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
     return said
 
 
-def _changed(piece: Slice, file: FoundFile) -> bool:
-    if piece.size != file.size:
-        return True
-    # A millisecond: file systems and mounts keep different fractions of a second.
-    return piece.mtime is not None and file.mtime is not None and abs(piece.mtime - file.mtime) > 1e-3
+def _is_there(path: str) -> bool:
+    """Whether a file is still there that is now listed under another of its links."""
+    return is_local(path) and os.path.exists(local_path(path))

@@ -11,17 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pipeline.job import Job, plain, row_schema
 from pipeline.options.options import most_dead_letters
 from transforms.elements import Shard, ShardFailed, ShardReceipt
-from transforms.errors import BadFileError, EmbedbeamError, LedgerError
+from transforms.errors import BadFileError, JobFailed, LedgerError
 from transforms.output import layout, ledger
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
 _ELSEWHERE = ("model", "model_digest", "dim", "identity")
-
-
-class JobFailed(EmbedbeamError):
-    """The job ran, and something is wrong with its input or its output (exit code 1)."""
 
 
 def failure_text(failure: ShardFailed) -> str:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import remote, runners
+from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, parse_plan
@@ -65,21 +66,21 @@ def run(
 def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
     started = time.time()
     with screen.doing("checking the options"):
-        beam_options = prepare(options)
-    if beam_options is not None and beam_options.get_all_options().get("dry_run"):
-        build_only(options, screen)
+        cluster = prepare(options)
+    if cluster.options.get("dry_run"):
+        build_only(options, cluster, screen)
         return None
     folder = Folder(options.output)
     if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
         raise UsageError(f"output {options.output}: is a file; expected a folder", argument="output")
     with output_lock(folder):
         plan_data = None if options.overwrite else folder.read(layout.PLAN)
-        slots, encoder, loading = None, None, None
+        loading: Background[HubEncoder] | None = None
         if plan_data is None:
             check_empty(folder)
             loading = start_loading(options, screen)
-            slots = look_at_cluster(options, screen)
-            job, plan, loaded = plan_job(options, slots, screen, loading)
+            cluster = look_at_cluster(cluster, options, screen)
+            job, plan, loaded = plan_job(options, cluster, screen, loading)
             shards = list(plan.shards)
             progress.clearing = True
             clear(folder)  # only now: a mistake in the command costs nobody an output
@@ -104,24 +105,22 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
             left = len(shards) - len(receipts)
         if left and loading is None:
             loading = start_loading(options, screen, job.model_digest)
-        if (
-            options.runner in runners.LOCAL
-            and read_run(folder, job.identity).get("runner", options.runner) in runners.LOCAL
-        ):
+        last_runner = read_run(folder, job.identity).get("runner", options.runner)
+        if cluster.is_local and last_runner in runners.LOCAL:
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
         if loading is not None and left:
             if plan_data is not None:
-                slots = look_at_cluster(options, screen)
+                cluster = look_at_cluster(cluster, options, screen)
             submit = import_submit(screen)
             loaded = loading.result()
             encoder = shared_encoder(options, loaded)
             write_run(folder, job, loaded.device_name, options.runner)
-            progress.begin(folder, job.identity, shards, near=in_process(options))
+            progress.begin(folder, job.identity, shards, near=cluster.in_process)
             with screen.showing(progress.line):
-                job_id = submit(options, job, encoder, slots=slots)
+                job_id = submit(options, job, encoder, cluster)
             progress.end()
             if job_id is not None:
                 screen.say(sent_text(options, job_id))
@@ -168,25 +167,24 @@ def complete(
     return made
 
 
-def look_at_cluster(options: Options, screen: Screen) -> int | None:
-    """Is it there, and has an earlier run's job ended? Returns its slots, if it tells."""
-    if options.runner in runners.LOCAL:
-        return None
+def look_at_cluster(cluster: Cluster, options: Options, screen: Screen) -> Cluster:
+    """Is it there, and has an earlier run's job ended? Returns it with what it told."""
+    if cluster.is_local:
+        return cluster
     with screen.doing("asking the cluster"):
-        slots = probe(options)
-        remote.RemoteJob(options).wait_for_twin(options.output)
-    return slots
+        cluster = probe(cluster, quiet=options.quiet)
+        remote.RemoteJob(cluster).wait_for_twin(options.output)
+    return cluster
 
 
 def plan_job(
-    options: Options, slots: int | None, screen: Screen, loading: Background[HubEncoder]
+    options: Options, cluster: Cluster, screen: Screen, loading: Background[HubEncoder]
 ) -> tuple[Job, Plan, HubEncoder]:
     """A new job: its plan, its record and the model, all checked here."""
-    if options.runner not in runners.LOCAL:
-        gpus = runners.worker_gpus(options, runners.parse(options))
-        options = dataclasses.replace(options, worker_gpus=gpus)
+    if not cluster.is_local:
+        options = dataclasses.replace(options, worker_gpus=cluster.gpus)
     with screen.doing("listing the input"):
-        plan = make_plan(options, parallelism=slots or 1)
+        plan = make_plan(options, parallelism=cluster.slots or 1)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options)
         kept = kept_types(plan, sample, options)
@@ -224,18 +222,11 @@ def sent_text(options: Options, job_id: str) -> str:
     )
 
 
-def build_only(options: Options, screen: Screen) -> None:
+def build_only(options: Options, cluster: Cluster, screen: Screen) -> None:
     """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent or written."""
-    job, _, encoder = plan_job(options, None, screen, start_loading(options, screen))
-    import_submit(screen)(options, job, shared_encoder(options, encoder))
-    screen.say(f"job {runners.job_name(options.output)} was built for {options.runner}; nothing was sent")
-
-
-def in_process(options: Options) -> bool:
-    """Whether the documents are embedded in this process, so that its counters tell how far the job is."""
-    if options.runner in runners.LOCAL:
-        return True
-    return runners.beam_options(options).get_all_options()["environment_type"] == "LOOPBACK"
+    job, _, encoder = plan_job(options, cluster, screen, start_loading(options, screen))
+    import_submit(screen)(options, job, shared_encoder(options, encoder), cluster)
+    screen.say(f"job {cluster.job_name} was built for {options.runner}; nothing was sent")
 
 
 def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> Manifest | None:

@@ -7,13 +7,13 @@ import logging
 import apache_beam as beam
 
 from pipeline.build import PipelineConfig, build_pipeline
-from pipeline.cluster import remote, runners
-from pipeline.cluster.failures import plain_error, without_step
+from pipeline.cluster import remote
+from pipeline.cluster.cluster import Cluster
+from pipeline.cluster.failures import plain_error
 from pipeline.job import Job, fingerprint_key, row_schema
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
-from pipeline.run import finish
-from transforms.errors import EmbedbeamError
+from transforms.errors import EmbedbeamError, JobFailed
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import ChunkConfig
 from transforms.steps.encoder import SharedEncoder
@@ -62,7 +62,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
     )
 
 
-def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | None = None) -> str | None:
+def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster) -> str | None:
     """Runs the pipeline to its end; on a runner that nobody waits for, sends it off.
 
     Returns:
@@ -71,16 +71,15 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
     Raises:
       EmbedbeamError: with the first error's own words, however deep in Beam it happened.
     """
-    beam_options = runners.beam_options(options, slots=slots)
-    runner = runners.make_runner(options)
-    with remote.loopback(beam_options), remote.as_current(remote.RemoteJob(options)) as current:
+    beam_options, runner = cluster.pipeline_options(), cluster.make_runner()
+    with remote.loopback(cluster, beam_options), remote.as_current(remote.RemoteJob(cluster)) as current:
         current.adopt_server(runner)
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
             build_pipeline(pipeline, pipeline_config(options, job, encoder))
             current.before_submit()
             current.result = pipeline.run()
-            if not runners.policy(options.runner).waits:
+            if not cluster.waits:
                 # A launcher that makes a template has no job, and neither has a dry run.
                 sent = getattr(current.result, "has_job", False)
                 return current.result.job_id() if sent else "(a template, which makes jobs)"
@@ -90,11 +89,11 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, *, slots: int | N
                 current.cancel()
             raise
         except EmbedbeamError as e:
-            e.args = (without_step(str(e.args[0])), *e.args[1:])  # Beam adds the step to the message
+            e.__notes__ = []  # the error itself has come: its fields need no other way
             raise
         except Exception as e:
             _LOG.info("the pipeline failed", exc_info=True)
-            raise plain_error(e) from e
+            raise plain_error(e, cluster) from e
     if state not in ("DONE", None):
-        raise finish.JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
+        raise JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
     return None

@@ -8,12 +8,14 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+GUARD = Path(__file__).with_name("guard.py")
 PORTS = (11_000, 32_000)
 STOP_SECONDS = 8  # from TERM to KILL
 
@@ -67,9 +69,9 @@ def descendants(pid: int) -> list[int]:
 
 
 class Processes:
-    """Processes that end together: at `stop`, at the end of the program, and at SIGTERM or Ctrl-C.
+    """Processes that end together: at `stop`, and at the end of the program, SIGKILL included.
 
-    Each one leads a process group, so that what it starts ends with it.
+    Each one is in a process group of its guard's, so that what it starts ends with it.
     """
 
     def __init__(self) -> None:
@@ -88,8 +90,8 @@ class Processes:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-S", str(GUARD), *command],
+                stdin=subprocess.PIPE,  # its end tells the guard that this process is gone
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -1,6 +1,6 @@
 """Fetches what the local clusters run: Flink's, Spark's and Beam's jars, Prism, fake-gcs-server.
 
-    python deploy/local/fetch.py [flink spark prism fake-gcs-server]
+    python tools/clusters/fetch.py [flink spark prism fake-gcs-server]
 
 Each goes below the cache folder ($EMBEDBEAM_CACHE, or ~/.cache/embedbeam), once.
 """

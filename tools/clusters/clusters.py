@@ -1,8 +1,8 @@
 """Local clusters to try embedbeam on: real Flink and Spark on 127.0.0.1, without Docker.
 
-python deploy/local/clusters.py up {flink,spark,all}
-python deploy/local/clusters.py status
-python deploy/local/clusters.py down
+python tools/clusters/clusters.py up {flink,spark,all} [--while PID]
+python tools/clusters/clusters.py status
+python tools/clusters/clusters.py down
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,8 +28,12 @@ RUN = fetch.CLUSTERS / "run"
 KINDS = {"flink": FlinkCluster, "spark": SparkCluster}
 
 
-def up(kind: str) -> int:
-    """Starts a cluster that outlives this command; a process of its own keeps it and ends it."""
+def up(kind: str, owner: int | None) -> int:
+    """Starts a cluster that outlives this command; a process of its own keeps it and ends it.
+
+    Args:
+        owner: A process with which the cluster ends; None where only `down` ends it.
+    """
     state = read_state(kind)
     if state:
         print(f"{kind}: already up")
@@ -39,8 +45,8 @@ def up(kind: str) -> int:
     log = folder / "keeper.log"
     with log.open("wb") as stream:
         keeper = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "keep", kind],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, str(Path(__file__).resolve()), "keep", kind, *while_flags(owner)],
+            stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -55,14 +61,21 @@ def up(kind: str) -> int:
         keeper.terminate()  # it stops what it has started so far
         keeper.wait()
         raise
+    keeper.stdin.write(b"up")
+    keeper.stdin.close()
     print(f"{kind}: up")
     print_endpoints(kind, state)
     return 0
 
 
-def keep(kind: str) -> int:
-    """Holds a cluster until SIGTERM."""
+def while_flags(owner: int | None) -> list[str]:
+    return [] if owner is None else [f"--while={owner}"]
+
+
+def keep(kind: str, owner: int | None) -> int:
+    """Holds a cluster until SIGTERM, or until its owner ends."""
     folder = RUN / kind
+    threading.Thread(target=end_with_up, daemon=True).start()
     try:
         with KINDS[kind](folder) as cluster:
             state = {
@@ -76,6 +89,9 @@ def keep(kind: str) -> int:
             new = folder / "state.json.new"
             new.write_text(json.dumps(state, indent=1))
             new.rename(folder / "state.json")
+            if owner is not None:
+                select.select([os.pidfd_open(owner)], [], [])
+                return 0
             while True:
                 signal.pause()
     except (FetchError, StartError) as e:
@@ -83,6 +99,12 @@ def keep(kind: str) -> int:
         return 1
     finally:
         (folder / "state.json").unlink(missing_ok=True)
+
+
+def end_with_up() -> None:
+    """Ends the keeper if `up` is killed before the cluster is."""
+    if not sys.stdin.buffer.read(2):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def down(kind: str) -> int:
@@ -150,11 +172,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("command", choices=["up", "down", "status", "keep"], metavar="{up,down,status}")
     parser.add_argument("cluster", nargs="?", default="all", choices=[*KINDS, "all"])
+    parser.add_argument(
+        "--while", type=int, metavar="PID", dest="owner", help="end the cluster with this process"
+    )
     asked = parser.parse_args(arguments)
     if asked.command == "keep" and asked.cluster == "all":
         parser.error("keep takes one cluster: flink or spark")
     kinds = list(KINDS) if asked.cluster == "all" else [asked.cluster]
-    command = {"up": up, "down": down, "status": status, "keep": keep}[asked.command]
+    if asked.command in ("up", "keep"):
+        start = up if asked.command == "up" else keep
+        return max([start(kind, asked.owner) for kind in kinds])
+    command = {"down": down, "status": status}[asked.command]
     return max([command(kind) for kind in kinds])
 
 
