@@ -34,8 +34,8 @@ def input_since(options: Options, shards: Iterable[Shard]) -> list[str]:
     changed = _changed(planned.values(), found)
     if changed:
         lines.append(
-            f"{len(changed):,} input files have changed since the plan was made, e.g. {changed[0]}; committed "
-            "rows are of what they held then: --overwrite to embed them as they are now"
+            f"{len(changed):,} input files have changed since the plan was made, e.g. {changed[0]}; "
+            "committed rows are of what they held then: --overwrite to embed them as they are now"
         )
     return lines
 
