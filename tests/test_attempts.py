@@ -11,12 +11,13 @@ import jobs
 import pytest
 
 from pipeline.job import parse_plan
+from transforms.elements import ShardReceipt
 from transforms.formats import ReadOptions
-from transforms.output import attempts, layout
+from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.steps.read import ReadConfig, _ReadFn
 
-SHARD = "0123456789abcdef"
+SHARD, JOB = "0123456789abcdef", "0" * 32
 KILL_AT = Path(__file__).parent / "kill_at.py"
 
 
@@ -26,30 +27,47 @@ def folder(tmp_path):
 
 
 def test_attempts_are_counted(folder):
-    assert attempts.read(folder, SHARD) is None
+    assert attempts.read(folder, SHARD, JOB) is None
     before = time.time()
-    assert [attempts.begin(folder, SHARD) for _ in range(3)] == [1, 2, 3]
-    found = attempts.read(folder, SHARD)
+    assert [attempts.begin(folder, SHARD, JOB) for _ in range(3)] == [1, 2, 3]
+    found = attempts.read(folder, SHARD, JOB)
     assert (found.number, found.host, found.pid) == (3, socket.gethostname(), os.getpid())
     assert before <= found.started <= time.time()
-    assert attempts.begin(folder, "f" * 16) == 1
-    attempts.end(folder, SHARD)
-    assert attempts.read(folder, SHARD) is None
-    assert attempts.begin(folder, SHARD) == 1
+    assert attempts.begin(folder, "f" * 16, JOB) == 1
+    attempts.end(folder, SHARD, JOB, 3)
+    assert attempts.read(folder, SHARD, JOB) is None
+    assert attempts.begin(folder, SHARD, JOB) == 1
 
 
 def test_a_committed_shard_is_not_begun(folder):
-    folder.write(layout.receipt(SHARD), b"{}")
-    assert attempts.begin(folder, SHARD) is None
+    receipt = ShardReceipt(JOB, SHARD, 0, 0, {}, 0, 0, None, 0, None, None, 0.0, 0.0, "h", 1)
+    ledger.write_receipt(folder, receipt)
+    assert attempts.begin(folder, SHARD, JOB) is None
     assert list(folder.names(layout.ATTEMPTS)) == []
+
+
+def test_a_note_of_another_job_does_not_count(folder):
+    assert attempts.begin(folder, SHARD, "f" * 32) == 1
+    assert attempts.begin(folder, SHARD, "f" * 32) == 2
+    assert attempts.read(folder, SHARD, JOB) is None
+    assert attempts.begin(folder, SHARD, JOB) == 1
+
+
+def test_a_process_ends_its_own_attempt_alone(folder):
+    attempts.begin(folder, SHARD, JOB)
+    note = json.loads(folder.read(layout.attempt(SHARD)))
+    assert note["pid"] == os.getpid()
+    folder.write(layout.attempt(SHARD), json.dumps(note | {"process": "of a pod with the same pid"}).encode())
+    attempts.end(folder, SHARD, JOB, 1)
+    assert attempts.read(folder, SHARD, JOB).number == 1
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b"null", b"7", b'{"number": 2}', b"\xff\xfe"])
 def test_a_broken_note_is_none(note, folder):
     folder.write(layout.attempt(SHARD), note)
-    assert attempts.read(folder, SHARD) is None
-    assert attempts.begin(folder, SHARD) == 1
-    assert attempts.read(folder, SHARD).number == 1
+    assert attempts.read(folder, SHARD, JOB) is None
+    assert attempts.begin(folder, SHARD, JOB) == 1
+    assert attempts.read(folder, SHARD, JOB).number == 1
 
 
 def shards_of(output):
@@ -75,15 +93,17 @@ def test_status_tells_who_began_what(copy_of, cli):
     one, two, three = (shard.shard_id for shard in shards_of(copy_of)[:3])
     for shard_id in (one, two):
         folder.delete(layout.receipt(shard_id))
-    attempts.begin(folder, one)
-    attempts.begin(folder, two)
+    job = plan_file.job_of(folder)
+    attempts.begin(folder, one, job)
+    attempts.begin(folder, two, job)
     # A worker that died between the receipt and the note's end: the shard is committed all the same.
-    folder.write(layout.attempt(three), b'{"number": 9, "host": "h", "pid": 1, "started": 0}')
+    note = json.dumps({"job": job, "number": 9, "host": "h", "pid": 1, "started": 0})
+    folder.write(layout.attempt(three), note.encode())
     here = f"{socket.gethostname()} (process {os.getpid()})"
     lines = cli("status", copy_of)[1].splitlines()
     assert lines[3] == f"begun       2 shards: 2 on {here}"
     assert not any(line.startswith("again") for line in lines)
-    attempts.begin(folder, two)
+    attempts.begin(folder, two, job)
     lines = cli("status", copy_of)[1].splitlines()
     assert lines[3:5] == [
         f"begun       2 shards: 2 on {here}",

@@ -1,12 +1,31 @@
+import errno
 import gc
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem, MatchResult
-from test_commit import ELEMENTS, FAILURE, LETTERS, PART, RECEIPT, SHARD, letter, row, tree, write
+from test_commit import (
+    ELEMENTS,
+    FAILURE,
+    LETTERS,
+    PART,
+    PLAN,
+    RECEIPT,
+    SHARD,
+    letter,
+    row,
+    temporary,
+    tree,
+    write,
+)
 
 from transforms.elements import EndOfShard, ShardFailed, ShardReceipt
 from transforms.output.folder import Folder
@@ -22,6 +41,84 @@ def test_folder(tmp_path: Path) -> None:
     folder.delete("sub/x")
     folder.delete("sub/x")
     assert folder.names("sub") == {}
+
+
+def test_of_several_writers_of_a_new_file_one_wins(tmp_path: Path) -> None:
+    folder, start = Folder(str(tmp_path)), threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        start.wait()
+        return folder.create_new("sub/x", str(number).encode())
+
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(create, range(8)))
+    assert won.count(True) == 1
+    assert folder.read("sub/x") == str(won.index(True)).encode()
+    assert temporary(tmp_path) == []
+
+
+def test_a_new_file_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = Folder(str(tmp_path))
+    assert [folder.create_new("x", data) for data in (b"1", b"2")] == [True, False]
+    assert folder.read("x") == b"1"
+    assert temporary(tmp_path) == []
+
+
+def test_names_survive_files_that_vanish(tmp_path: Path) -> None:
+    folder, stop = Folder(str(tmp_path)), threading.Event()
+    for i in range(200):
+        folder.write(f"kept{i}", b"1")
+    keep = {f"kept{i}": 1 for i in range(200)}
+
+    def churn() -> None:
+        while not stop.is_set():
+            for i in range(20):
+                (tmp_path / f"gone{i}").write_bytes(b"1")
+            for i in range(20):
+                (tmp_path / f"gone{i}").unlink()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert keep.items() <= folder.names().items()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_only_records_of_shards_count(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    for name in (".nfs0001", "x.tmp", f"{SHARD}.json.tmp", "notes.json", f"{SHARD}.json"):
+        folder.write(f"_embedbeam/receipts/{name}", b"{}")
+    assert folder.shards("_embedbeam/receipts") == {SHARD}
+
+
+def test_a_process_sweeps_what_is_its_own_and_no_pid_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pods that share a mount have equal pids, and may have equal host names."""
+    folder = Folder(str(tmp_path))
+    mine = folder.create("x")
+    code = (
+        "import os, sys; os.getpid = lambda: int(sys.argv[2])\n"
+        "from transforms.output.folder import Folder\n"
+        "Folder(sys.argv[1]).create('x').file.write(b'1')\n"
+        "os._exit(0)"
+    )
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": root}
+    command = [sys.executable, "-c", code, str(tmp_path), str(os.getpid())]
+    subprocess.run(command, check=True, env=environment)
+    assert len(temporary(tmp_path)) == 2
+    assert folder.sweep(own=True) == 1
+    assert len(temporary(tmp_path)) == 1
+    mine.discard()
+    assert folder.sweep() == 1
 
 
 class Bucket(FileSystem):
@@ -94,20 +191,20 @@ def bucket() -> dict[str, bytes]:
 
 
 def test_a_shard_on_an_object_store(bucket: dict[str, bytes], tmp_path: Path) -> None:
-    (receipt,) = write("bucket://b/out", ELEMENTS)  # type: ignore[arg-type]
+    (receipt,) = write("bucket://b/out", ELEMENTS)
     write(tmp_path, ELEMENTS)
     local = tree(tmp_path)
-    assert sorted(bucket) == [f"bucket://b/out/{name}" for name in (LETTERS, RECEIPT, PART)]
+    assert sorted(bucket) == [f"bucket://b/out/{name}" for name in (LETTERS, PLAN, RECEIPT, PART)]
     for name in (LETTERS, PART):
         assert bucket[f"bucket://b/out/{name}"] == local[name]
     assert ShardReceipt(**json.loads(Folder("bucket://b/out").read(RECEIPT) or b"")) == receipt
-    assert Folder("bucket://b/out").names("_dead_letters") == {"part-a1.jsonl": len(local[LETTERS])}
+    assert Folder("bucket://b/out").names("_dead_letters") == {f"part-{SHARD}.jsonl": len(local[LETTERS])}
 
 
 def test_gzip_on_an_object_store_is_compressed_once(bucket: dict[str, bytes]) -> None:
     elements = [row(0), EndOfShard(SHARD, 1)]
-    (receipt,) = write("bucket://b/out", elements, format="tfrecord", gzip=True)  # type: ignore[arg-type]
-    data = bucket["bucket://b/out/part-a1.tfrecord.gz"]
+    (receipt,) = write("bucket://b/out", elements, format="tfrecord", gzip=True)
+    data = bucket[f"bucket://b/out/part-{SHARD}.tfrecord.gz"]
     assert hashlib.sha256(data).hexdigest() == receipt.part_sha256
     assert len(data) == receipt.part_bytes
     assert data[:2] == b"\x1f\x8b"
@@ -115,9 +212,9 @@ def test_gzip_on_an_object_store_is_compressed_once(bucket: dict[str, bytes]) ->
 
 def test_an_upload_that_was_given_up_never_appears(bucket: dict[str, bytes]) -> None:
     failed = ShardFailed(SHARD, "in.gz", None, "changed")
-    write("bucket://b/out", [letter(0), failed])  # type: ignore[arg-type]
+    write("bucket://b/out", [letter(0), failed])
     gc.collect()
-    assert list(bucket) == [f"bucket://b/out/{FAILURE}"]
+    assert list(bucket) == [f"bucket://b/out/{PLAN}", f"bucket://b/out/{FAILURE}"]
 
 
 def test_fakes_match(bucket: dict[str, bytes]) -> None:

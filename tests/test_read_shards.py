@@ -144,14 +144,14 @@ def test_a_column_takes_what_each_value_alone_may_be(kind: str, values: list[Any
     """By column or value by value: the same values, the same refusals."""
     column, why = kept_column("n", kind, values)
     for row, value in enumerate(values):
+        refusal = ""
         try:
             expected = check_kept("n", kind, value)
         except ValueError as e:
-            assert "".join(f"{kind}: {detail}" for kind, detail in [why[row]]).split() != str(e)
-            assert column[row].as_py() is None
-        else:
-            assert row not in why
-            assert column[row].as_py() == expected
+            refusal, expected = str(e), None
+        reason = " ".join(why.get(row, ()))
+        assert reason.replace(":", "") == refusal.replace(":", "")  # a colon stands elsewhere
+        assert column[row].as_py() == expected
 
 
 def test_integers_of_any_length_and_nested_ones_stay_exact(tmp_path: Path) -> None:
@@ -201,7 +201,8 @@ def test_an_error_that_passes_is_no_bad_file(
 
     monkeypatch.setattr("transforms.storage.files.open_read", refuse)
     monkeypatch.setattr("transforms.storage.files.is_local", lambda path: False)
-    monkeypatch.setattr("transforms.formats.slices.file_state", lambda _: os.stat(tmp_path / name)[6:9:2])
+    (piece,) = shard.slices
+    monkeypatch.setattr("transforms.formats.slices.file_state", lambda _: (piece.size, piece.mtime))
     with pytest.raises(StoreError, match=f"^{name}: cannot be read for the moment: {os.strerror(code)}; "):
         list(read_shard(shard, ReadConfig(ReadOptions(), skip_bad_files=skip)))
 
@@ -227,13 +228,13 @@ def _see(shard: Shard) -> None:
 
 
 def test_open_shards_are_those_without_a_receipt(tmp_path: Path) -> None:
-    shards = [shard_of(tmp_path, (f"{i}.jsonl", ""), shard_id=f"s{i}") for i in range(5)]
+    shards = [shard_of(tmp_path, (f"{i}.jsonl", ""), shard_id=f"{i:016}") for i in range(5)]
     folder = Folder(str(tmp_path / "out"))
     # Line separators of Unicode stand in JSON as they are.
     plan = plan_file.to_bytes({"input": ["a\u2028b\x85"]}, shards)
     job = plan_file.job_in(plan)
     folder.write(layout.PLAN, plan)
-    for done in ("s1", "s4"):
+    for done in (f"{1:016}", f"{4:016}"):
         folder.write(layout.receipt(done), b"{}")
     _SEEN.clear()
     config = ReadConfig(ReadOptions(), output=folder.path, job=job)

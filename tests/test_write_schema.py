@@ -1,21 +1,15 @@
 import datetime
-import json
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import Row, block, expected
 
-from transforms.elements import Document, Embedding
 from transforms.output.kept import arrow_type, check_kept
-from transforms.output.schema import RESERVED, RowSchema, arrow_schema, columns, stack_vectors
+from transforms.output.schema import RESERVED, RowSchema, arrow_schema, record_batch
 
 KEPT = (("year", "int64"), ("at", "timestamp[us, tz=Europe/Berlin]"), ("price", "decimal128(10, 2)"))
-
-
-def test_json_round_trip() -> None:
-    schema = RowSchema(384, "float16", chunks=True, keep_text=True, kept=KEPT)
-    assert RowSchema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
 
 
 @pytest.mark.parametrize(
@@ -64,6 +58,7 @@ def test_arrow_schema_columns_in_order() -> None:
         ("tokens_dropped", "int32", True),
         ("source", "string", False),
         ("position", "int64", False),
+        ("fingerprint", "fixed_size_binary[16]", False),
         ("chunk", "int32", False),
         ("start", "int64", False),
         ("end", "int64", False),
@@ -75,7 +70,7 @@ def test_arrow_schema_columns_in_order() -> None:
     ]
     assert arrow.metadata == {b"model": b"m"}
     assert arrow_schema(RowSchema(3), {}).names == [
-        *("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position")
+        *("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint")
     ]
 
 
@@ -87,7 +82,7 @@ def test_reserved_names_are_refused(name: str) -> None:
 
 def test_names_of_columns_that_are_not_there_are_free() -> None:
     kept = (("chunk", "int64"), ("start", "int64"), ("end", "int64"), ("text", "string"))
-    assert arrow_schema(RowSchema(3, kept=kept), {}).names[6:] == ["chunk", "start", "end", "text"]
+    assert arrow_schema(RowSchema(3, kept=kept), {}).names[7:] == ["chunk", "start", "end", "text"]
 
 
 def test_schema_refuses_what_cannot_be() -> None:
@@ -177,43 +172,41 @@ def test_a_long_value_is_shortened() -> None:
     assert len(str(e.value)) < 150
 
 
-def row(doc_id: str, vector: object, **more: object) -> Embedding:
-    return Embedding(Document(doc_id, "hello world", "a.txt", 3), np.asarray(vector), 2, 0, **more)  # type: ignore
-
-
-def test_columns_hold_a_chunk_s_own_text() -> None:
-    schema = RowSchema(1, chunks=True, keep_text=True, kept=(("year", "int64"),))
-    rows = [row("a", [0.0], chunk=0, start=0, end=5), row("a", [0.0], chunk=1, start=6, end=11)]
-    assert columns(schema, rows) == {
-        "doc_id": ["a", "a"],
-        "tokens": [2, 2],
-        "tokens_dropped": [0, 0],
-        "source": ["a.txt", "a.txt"],
-        "position": [3, 3],
-        "chunk": [0, 1],
-        "start": [0, 6],
-        "end": [5, 11],
-        "text": ["hello", "world"],
-        "year": [None, None],
-    }
-    assert list(columns(schema, rows)) == [
-        name for name in arrow_schema(schema, {}).names if name != "embedding"
+def test_a_block_s_columns_become_the_output_s() -> None:
+    schema = RowSchema(2, chunks=True, keep_text=True, kept=(("index", "int64"), ("payload", "string")))
+    rows = [
+        Row("a", [1.0, 2.0], text="hello", chunk=0, start=0, end=5, kept={"index": 7}),
+        Row("a", [3.0, 4.0], text="world", chunk=1, start=6, end=11, kept={"payload": "p"}),
     ]
+    got = record_batch(schema, arrow_schema(schema, {}), block(rows, schema))
+    assert got.schema == arrow_schema(schema, {})
+    assert got.to_pylist() == expected(rows, schema)
 
 
-@pytest.mark.parametrize("wrong", [[1.0, 2.0], [[1.0, 2.0, 3.0]], np.zeros((3, 3)), []])
-def test_a_vector_of_another_shape_names_its_document(wrong: object) -> None:
-    good = np.float32([1, 2, 3])
-    for rows in ([row("ok", good), row("bad", wrong)], [row("bad", wrong), row("ok", good)]):
-        with pytest.raises(ValueError, match=r"document 'bad': expected a vector of shape \[3\]"):
-            stack_vectors(RowSchema(3), rows, out=np.empty((2, 3), np.float32))
+def test_counts_that_the_model_does_not_know_are_null() -> None:
+    schema = RowSchema(1)
+    got = record_batch(schema, arrow_schema(schema, {}), block([Row("a", [0.0], tokens=None)], schema))
+    assert (got.column("tokens").to_pylist(), got.column("tokens_dropped").to_pylist()) == ([None], [1])
+
+
+def test_vectors_are_not_copied() -> None:
+    schema = RowSchema(3)
+    rows = block([Row("a", [1.0, 2.0, 3.0])] * 4, schema)
+    got = record_batch(schema, arrow_schema(schema, {}), rows)
+    assert np.shares_memory(got.column("embedding").flatten().to_numpy(), rows.vectors)
+
+
+def test_vectors_of_another_length_are_refused() -> None:
+    schema = RowSchema(3)
+    with pytest.raises(ValueError, match=r"expected vectors of shape \[2, 3\], got \[2, 2\]"):
+        record_batch(schema, arrow_schema(schema, {}), block([Row("a", [1.0, 2.0])] * 2, schema))
 
 
 @pytest.mark.parametrize("wrong", [65505.0, -65536.0, np.inf, np.nan])
 def test_float16_refuses_what_it_cannot_hold(wrong: float) -> None:
-    out = np.empty((2, 2), np.float16)
-    rows = [row("ok", np.float32([65504, -65504])), row("bad", np.float32([0, wrong]))]
+    schema = RowSchema(2, "float16")
+    good, bad = Row("ok", [65504, -65504]), Row("bad", [0, wrong])
     with pytest.raises(ValueError, match=r"document 'bad'.*65504.*write float32"):
-        stack_vectors(RowSchema(2, "float16"), rows, out=out)
-    stack_vectors(RowSchema(2, "float16"), [rows[0]] * 2, out=out)
-    assert out.tolist() == [[65504, -65504]] * 2
+        record_batch(schema, arrow_schema(schema, {}), block([good, bad], schema))
+    got = record_batch(schema, arrow_schema(schema, {}), block([good] * 2, schema))
+    assert got.column("embedding").to_pylist() == [[65504, -65504]] * 2

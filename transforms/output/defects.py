@@ -11,6 +11,7 @@ import numpy as np
 from transforms.elements import ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import layout, ledger
+from transforms.output.manifest import read as read_manifest
 from transforms.output.reader import Output, as_matrix
 from transforms.storage.files import open_read
 
@@ -69,11 +70,13 @@ def _unfinished(
         yield f"receipt {shard_id}: its shard is not in the plan"
     if missing or broken:
         return  # neither _SUCCESS nor the manifest can be right
-    manifest = output.manifest
+    manifest = read_manifest(output.folder)
     if output.folder.read(layout.SUCCESS) is None:
         yield "no _SUCCESS: the job has not finished"
     elif manifest is None:
-        yield f"{layout.MANIFEST}: missing, unreadable or of another job, though there is _SUCCESS"
+        yield f"{layout.MANIFEST}: missing or unreadable, though there is _SUCCESS"
+    elif manifest.job != output.plan.job:
+        yield f"{layout.MANIFEST}: is of another job ({manifest.job}); run the job again"
     elif manifest.rows != sum(r.rows for r in receipts.values()):
         yield f"manifest: {manifest.rows} rows, receipts: {sum(r.rows for r in receipts.values())}"
 

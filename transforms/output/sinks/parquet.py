@@ -55,6 +55,8 @@ class ParquetSink:
         self._vectors = np.empty((most_rows, schema.dim), schema.vector_dtype)  # its pages come with the rows
         self._others: list[pa.RecordBatch] = []
         self._rows = self._weight = 0
+        # DuckDB reads no split float16.
+        split = {_VECTORS: VECTOR_ENCODING["encoding"]} if schema.vector_dtype == "float32" else None
         names = [name for name in self._arrow.names if name != "embedding"]
         self._writer = pq.ParquetWriter(
             file,
@@ -62,7 +64,7 @@ class ParquetSink:
             compression={**dict.fromkeys(names, "zstd"), _VECTORS: VECTOR_ENCODING["compression"]},
             compression_level={_VECTORS: VECTOR_ENCODING["level"]},
             use_dictionary=["source"] + [name for name, kind in kinds.items() if kind in TEXT_TYPES],
-            column_encoding={_VECTORS: VECTOR_ENCODING["encoding"]},
+            column_encoding=split,
             # Bounds of a float or of a long text prune nothing, and computing them takes time.
             write_statistics=[name for name in names if name not in ("text", "fingerprint")],
         )
@@ -80,7 +82,7 @@ class ParquetSink:
             weights += pc.binary_length(batch.column(name)).fill_null(0).to_numpy()
         total = np.cumsum(weights)  # weight of the rows up to and with each
         at = self._arrow.get_field_index("embedding")
-        vectors = batch.column(at).flatten().to_numpy().reshape(batch.num_rows, -1)
+        vectors = batch.column(at).flatten().to_numpy().reshape(-1, self._vectors.shape[1])
         others = batch.remove_column(at)
         begin = 0
         while begin < batch.num_rows:
