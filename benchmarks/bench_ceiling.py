@@ -53,7 +53,11 @@ def make_model() -> None:
 
 def descriptions(documents: int) -> Iterator[str]:
     """Texts of 230 to 630 characters."""
-    words = [f"{stem}{ending}" for stem in ("sail", "harbour", "timber", "wind") for ending in ("", "s", "ing", "ed")]
+    words = [
+        f"{stem}{ending}"
+        for stem in ("sail", "harbour", "timber", "wind")
+        for ending in ("", "s", "ing", "ed")
+    ]
     for i in range(documents):
         text = " ".join(words[(i * 7 + j * (1 + i % 5)) % len(words)] for j in range(100))
         yield f"{i} {text}"[: LENGTH - 200 + i * 37 % 401]
