@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 import struct
 
 import pyarrow as pa
@@ -73,9 +74,7 @@ def test_long_csv_records(tmp_path):
     ]
     assert [one[1] for one in (found[1], found[3])] == [too_long(50_006), too_long(80_006)]
     assert found[1][2] == '"' + "x" * 4095
-    with pytest.raises(
-        BadFileError, match=r"^f at 1: a quote in the record that begins on line 3 is never clo"
-    ):
+    with pytest.raises(BadFileError, match=r"^f at 1: a quote in the record that begins on line 3 is"):
         read(tmp_path, b'text\na\n"' + b"x y,\n" * 10_000, "csv")
 
 
@@ -119,9 +118,7 @@ def test_other_encodings_are_refused(tmp_path, encoding, format, suffix):
     path = tmp_path / f"f{suffix}"
     path.write_bytes(gzip.compress(data) if suffix else data)
     name = ENCODINGS[encoding]
-    says = f"^f{suffix}: is {name}, expected UTF-8; convert it with iconv -f {name} -t UTF-8$".replace(
-        ".", r"\."
-    )
+    says = f"^f{re.escape(suffix)}: is {name}, expected UTF-8; convert it with iconv -f {name} -t UTF-8$"
     later = [] if suffix or format in ("csv", "tsv") else [whole(path, format, start=len(data) // 2)]
     for piece in (whole(path, format), *later):
         for use in (check_slice, read_slice):
