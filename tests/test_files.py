@@ -6,10 +6,13 @@ import time
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from reading import read_slice
 
 from transforms.elements import Slice
 from transforms.errors import BadFileError, UsageError
-from transforms.formats import ReadOptions, check_slice, read_slice, row_groups
+from transforms.formats.base import ReadOptions
+from transforms.formats.parquet import row_groups
+from transforms.formats.slices import check_slice
 from transforms.storage import files, listing
 
 STORE: dict[str, bytes] = {}
