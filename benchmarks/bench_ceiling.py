@@ -1,6 +1,6 @@
 """How many documents a second one process can do at most: the whole job with a model that costs nothing.
 
-Beside it a bare loop with the same model calls, and Beam's own ReadFromParquet | RunInference | WriteToParquet.
+Beside it a bare loop with the same model calls, and Beam's own ReadFromParquet, RunInference, WriteToParquet.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run_job(source: Path, output: Path, *more: str) -> float:
 
 
 def job(format: str) -> float:
-    """Child: seconds of the job less those of a job of few documents, in a process that has run one before."""
+    """Child: seconds of the job less those of one of few documents, in a process that has run one before."""
     few, many = make_input(FEW, format), make_input(DOCUMENTS, format)
     run_job(few, WORK / "ceiling-few")
     start_up = run_job(few, WORK / "ceiling-few")
@@ -190,7 +190,7 @@ def bare(format: str) -> float:
         ]
     )
     options = same_encoding(WORK / f"ceiling-{format}")
-    known = {name for name in schema.names} | {"embedding.list.element", "embedding.list.item"}
+    known = set(schema.names) | {"embedding.list.element", "embedding.list.item"}
     for key in ("compression", "use_dictionary", "write_statistics", "use_byte_stream_split"):
         if key in options:  # columns that the bare loop has, too
             kept = [name for name in options[key] if name in known]
