@@ -168,7 +168,12 @@ def same_encoding(written: Path) -> dict[str, Any]:
         "use_dictionary": dictionary,
         "write_statistics": [top(c) for c in columns if c.is_stats_set],
     }
-    return options | ({"use_byte_stream_split": split} if split else {})
+    from transforms.output.sinks import parquet
+
+    if split:  # a file does not say at which level it was compressed
+        levels = dict.fromkeys(split, parquet.VECTOR_ENCODING["level"])
+        options |= {"use_byte_stream_split": split, "compression_level": levels}
+    return options
 
 
 def bare(format: str) -> float:
@@ -192,7 +197,7 @@ def bare(format: str) -> float:
     options = same_encoding(WORK / f"ceiling-{format}")
     known = set(schema.names) | {"embedding.list.element", "embedding.list.item"}
     for key in ("compression", "use_dictionary", "write_statistics", "use_byte_stream_split"):
-        if key in options:  # columns that the bare loop has, too
+        if options.get(key):  # columns that the bare loop has, too
             kept = [name for name in options[key] if name in known]
             options[key] = {n: options[key][n] for n in kept} if key == "compression" else kept
     group = (64 << 20) // (DIM * 4 + 64)  # rows of a row group, as the job's
