@@ -15,7 +15,7 @@ from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.output.schema import RowSchema
-from transforms.storage.files import is_local
+from transforms.storage.files import full_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def recorded(options: Options, name: str) -> Any:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path.removeprefix("file://"))) if is_local(path) else path
+    return full_path(path)
 
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:

@@ -6,14 +6,13 @@ import itertools
 from collections.abc import Iterator
 
 from transforms.elements import DeadLetter, Document, Slice
-from transforms.errors import BadFileError
 from transforms.formats.delimited import check_delimited, read_delimited
 from transforms.formats.jsonl import read_jsonl
 from transforms.formats.parquet import check_parquet, read_parquet
 from transforms.formats.records import ReadOptions
 from transforms.formats.text import check_text, read_lines, read_txt
 from transforms.formats.tfrecord import check_tfrecord, read_tfrecord
-from transforms.storage.files import check_unchanged
+from transforms.storage.files import check_unchanged, unreadable
 
 _READ = {
     "lines": read_lines,
@@ -40,7 +39,7 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[Document | DeadLe
         yield from itertools.islice(_READ[slice.format](slice, options), slice.limit)
         check_unchanged(slice)  # nor while it was read
     except OSError as e:
-        raise _unreadable(slice, e) from e
+        raise unreadable(slice, e) from e
 
 
 def check_slice(slice: Slice, options: ReadOptions) -> None:
@@ -67,9 +66,4 @@ def check_slice(slice: Slice, options: ReadOptions) -> None:
         else:
             check_text(slice)
     except OSError as e:
-        raise _unreadable(slice, e) from e
-
-
-def _unreadable(slice: Slice, error: OSError) -> BadFileError:
-    reason = error.strerror or " ".join(str(error).split())
-    return BadFileError(slice.source, None, f"cannot be read: {reason}")
+        raise unreadable(slice, e) from e

@@ -12,8 +12,8 @@ import uuid
 from typing import Any, BinaryIO
 
 from transforms.output import layout
-from transforms.storage import buckets
-from transforms.storage.files import is_local, list_remote, local_path, open_read
+from transforms.storage import objects
+from transforms.storage.files import is_local, list_remote_folder, local_path, open_read
 from transforms.storage.retries import retried
 
 
@@ -82,8 +82,8 @@ class Folder:
                     return f.read()
             except FileNotFoundError:
                 return None
-        if buckets.is_object(self.path):
-            return buckets.read_object(self.join(name))
+        if objects.is_object(self.path):
+            return objects.read_object(self.join(name))
         return retried(lambda: self._read_remote(self.join(name)))
 
     def _read_remote(self, path: str) -> bytes | None:
@@ -100,16 +100,16 @@ class Folder:
                 return {e.name: e.stat().st_size for e in os.scandir(base) if e.is_file()}
             except FileNotFoundError:
                 return {}
-        below = [(file.path[len(base) + 1 :], file.size) for file in list_remote(f"{base}/")]
-        return {name: size for name, size in below if name and "/" not in name}
+        below = [(file.path[len(base) + 1 :], file.size) for file in list_remote_folder(base)]
+        return {name: size for name, size in below if name}
 
     def delete(self, name: str) -> None:
         """Deletes a file; one that is not there is no error."""
         if self.local:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.join(name))
-        elif buckets.is_object(self.path):
-            buckets.delete_object(self.join(name))
+        elif objects.is_object(self.path):
+            objects.delete_object(self.join(name))
         else:
             retried(lambda: self._delete_remote(self.join(name)))
 
@@ -139,8 +139,8 @@ class PendingFile:
         """Syncs or uploads, closes, and gives the file its final name."""
         if self._temporary is None:
             with self._raw:
-                if buckets.is_object(self._final):
-                    buckets.upload_object(self._raw, self._final)
+                if objects.is_object(self._final):
+                    objects.put_object(self._final, self._raw)
                 else:
                     retried(lambda: _upload(self._raw, self._final))
             return
