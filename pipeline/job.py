@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -87,12 +86,8 @@ def recorded(options: Options, name: str) -> Any:
     """An option's value as the plan records it: absolute paths, no secrets."""
     value = getattr(options, name)
     if name == "input":
-        return [redact(_absolute(pattern)) for pattern in value]
+        return [redact(full_path(pattern)) for pattern in value]
     return list(value) if isinstance(value, tuple) else value
-
-
-def _absolute(path: str) -> str:
-    return full_path(path)
 
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:

@@ -1,7 +1,8 @@
 """Clients of the object stores: obstore for S3 and Azure, Google's own for Google Cloud Storage.
 
 Endpoints and credentials come from Beam's options, else from the clouds' own places; docs/stores.md
-says which, and why Google's store is not asked through obstore. A client tries once or twice: patience is in retries.py.
+says which, and why Google's store is not asked through obstore. A client tries once or twice: patience is in
+retries.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Every operation has patience (see retries.py) and raises the same errors, whichever the store:
 
 - FileNotFoundError, FileExistsError, PermissionError: the store says so;
-- StoreError: it says something else, or nothing for a long time.
+- StoreError: it says something else, or nothing for a long time;
+- UsageError: a key that obstore cannot name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from transforms.errors import StoreError
+from transforms.errors import StoreError, UsageError
 from transforms.storage.clients import BLOCK, Client, connect
 from transforms.storage.retries import reason_of, retried, status_of
 
@@ -72,6 +73,10 @@ def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
         }
         if number := known.get(status_of(e) or 0):
             raise OSError(number, os.strerror(number), path) from e  # Python makes it the class of its number
+        if type(e).__name__ == "InvalidPathError":  # obstore's
+            raise UsageError(
+                f"{path}: {reason_of(e)}; rename what has '//', '/./' or '/../' in its path"
+            ) from e
         raise StoreError(
             f"{path}: the store fails ({reason_of(e)}); what is committed is kept: mend this, then run the "
             "same command again"

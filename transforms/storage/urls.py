@@ -8,6 +8,7 @@ import urllib.parse
 
 # Up to white space or a quote: what stands around a URL in a message.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
+_NO_PORT = re.compile(r"^([^/?#:]*:)(?!\d*(?:[/?#]|$))[^/?#]*")  # "host:PASSWORD"
 _WEB = ("http", "https", "ftp", "ftps")
 
 
@@ -34,6 +35,8 @@ def redact(url: str) -> str:
         area = rest.partition("?")[0] if authority.rpartition(":")[2].isdigit() else rest
     user, at, _ = area.rpartition("@")
     path, question, query = rest[len(user) + len(at) :].partition("?")
+    if not at and web and "[" not in authority:
+        path = _NO_PORT.sub(r"\1***", path)
     # In a bucket's glob a question mark stands for a character; a query that hides something has a "=".
     if web or "=" in query:
         path, query = path.partition("#")[0], "***" if query else ""
@@ -50,12 +53,18 @@ def redact_in(message: str, url: str) -> str:
     message = redact_all(message.replace(url, redact(url)))
     rest, _, query = url.partition("://")[2].partition("?")
     user, at, _ = rest.rpartition("@")
-    password = user.partition(":")[2]
-    values = re.split("[&=;]", query) if "=" in query else [query]
-    pieces = [user, password, urllib.parse.unquote(password), query, *(v for v in values if len(v) > 5)]
-    # "http://host:PASSWORD": what a URL's parser takes for a port
-    if not at and (port := re.split("[/?#]", rest)[0].rpartition(":")[2]) and not port.isdigit():
-        pieces.append(port)
+    if not at and (found := _NO_PORT.match(rest)):
+        user = found[0].removeprefix(found[1])
+    _, _, password = user.partition(":")
+    # What a parser makes of a password or a query that nobody quoted, too.
+    parts = [*re.split("[/?#:@]", user), *re.split("[&=;]", query)]
+    pieces = [
+        user,
+        password,
+        urllib.parse.unquote(password),
+        query,
+        *(part for part in parts if len(part) > 2),
+    ]
     for piece in sorted(filter(None, pieces), key=len, reverse=True):
         message = message.replace(piece, "***")
     return message

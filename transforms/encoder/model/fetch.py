@@ -1,8 +1,8 @@
 """Bringing a model to this machine: from a web server, or from a store.
 
-`tensorflow_hub.resolve` is not asked, though its cache is shared: it imports TensorFlow, seconds for a job that
-is finished and need only say so; it waits for ever on a server that falls silent; it takes an archive of any
-size, one that breaks off, and a redirect to plain http; and it knows no user and password in a URL.
+`tensorflow_hub.resolve` is not asked, though its cache is shared: it imports TensorFlow, seconds for a job
+that is finished and need only say so; it waits for ever on a server that falls silent; it takes an archive of
+any size, one that breaks off, and a redirect to plain http; and it knows no user and password in a URL.
 """
 
 from __future__ import annotations
