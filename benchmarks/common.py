@@ -88,7 +88,6 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     """The texts of the very mini-batches that the job makes of a file, in its order."""
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from transforms.steps.shared import SharedEncoder
 
     from pipeline.options.options import Options
     from pipeline.plan.plan import make_plan, read_options

@@ -32,10 +32,10 @@ from transforms.output.schema import RowSchema
 from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
 from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
 from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
+from transforms.steps.encoder import SharedEncoder
 from transforms.steps.merge import MergeChunks, _MergeFn
 from transforms.steps.open import OpenShards, _OpenShardsFn
 from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
-from transforms.steps.encoder import SharedEncoder
 from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))

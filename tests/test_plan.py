@@ -8,11 +8,11 @@ import jobs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pipeline.plan.since import input_since
 from reading import Doc, read_slice
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import KIB, MIB, default_shard_bytes, make_plan, pack, read_options
-from pipeline.plan.since import input_since
 from transforms.elements import Shard, Slice
 from transforms.errors import UsageError
 

@@ -16,7 +16,8 @@ from transforms.formats.arrow import is_text, lengths_of, plain_values, type_nam
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
-from transforms.storage.passing import raise_passing
+from transforms.storage.files import unreadable
+from transforms.storage.passing import is_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,8 +163,8 @@ def _damaged(source: str, position: int | None, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as e:
-        if isinstance(e, OSError):
-            raise_passing(e, source)
+        if isinstance(e, OSError) and is_passing(e):
+            raise unreadable(source, e) from e
         reason = f"{what}: {_one_line(e)}; fetch the file again"
         raise BadFileError(source, position, reason) from e
 

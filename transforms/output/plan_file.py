@@ -38,11 +38,15 @@ class PlanFile:
     shards: tuple[Shard, ...]
 
 
-def to_bytes(head: Mapping[str, Any], shards: Sequence[Shard]) -> bytes:
-    """The plan file; the same head and shards give the same identity."""
+def to_bytes(head: Mapping[str, Any], shards: Sequence[Shard], *, launcher: str = "") -> bytes:
+    """The plan file; the same head and shards give the same identity.
+
+    Args:
+      launcher: tells apart the files of two launchers that make the same plan at once; no part of it.
+    """
     lines = "".join(f"{shard.to_line()}\n" for shard in shards).encode()
     sealed = {**head, "shards": len(shards), "shards_sha256": hashlib.sha256(lines).hexdigest()}
-    sealed = {"job": _identity(sealed), **sealed}
+    sealed = {"job": _identity(sealed), **sealed, "launcher": launcher}
     first = json.dumps(sealed, ensure_ascii=False)
     if not first.isprintable():  # a path may hold separators of lines, or bytes that are not UTF-8
         first = json.dumps(sealed)
@@ -62,6 +66,7 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
     first, _, lines = data.partition(b"\n")
     try:
         head = json.loads(first)
+        del head["launcher"]
         job, checksum, count = head.pop("job"), head["shards_sha256"], head["shards"]
         identity = _identity(head)
         del head["shards_sha256"]

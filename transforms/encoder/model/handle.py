@@ -12,14 +12,16 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from transforms.encoder.model import archive, fetch
 from transforms.errors import UsageError
 from transforms.storage.retries import reason_of
+from transforms.storage.urls import local_path, redact, redact_in
+
+__all__ = ["MINILM", "cache_dir", "digest", "redact", "resolve"]
 
 MINILM = "minilm"
-_STORES = ("gs", "s3", "hdfs")
+_STORES = ("gs", "s3", "az", "hdfs")
 _REMOTE = ("https", *_STORES)
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|tar)$")
 _CHUNK = 1 << 20
@@ -30,29 +32,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
 
 
-def redact(text: str) -> str:
-    """Takes passwords, and the query strings that carry tokens, out of a URL; other text is unchanged.
-
-    >>> redact("https://me:secret@example.com/model.tar.gz?sig=abc")
-    'https://***@example.com/model.tar.gz?***'
-    >>> redact("gs://bucket/model")
-    'gs://bucket/model'
-    """
-    if "://" not in text:
-        return text
-    url = urlsplit(text)
-    host = url.netloc.rpartition("@")[2]
-    netloc = f"***@{host}" if "@" in url.netloc else host
-    # In a bucket's glob a question mark stands for a character; a query that hides something has a "=".
-    secret = url.query and (url.scheme in ("http", "https") or "=" in url.query)
-    return urlunsplit((url.scheme, netloc, url.path, "***" if secret else url.query, ""))
-
-
 def resolve(handle: str) -> Path:
     """Returns the local folder of the SavedModel that a handle means, downloading or unpacking as needed.
 
     Args:
-      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, hdfs); what is
+      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, az, hdfs); what is
         downloaded is kept in `cache_dir()`, an https address' model in TFHUB_CACHE_DIR if that is set.
 
     Raises:
@@ -75,7 +59,7 @@ def resolve(handle: str) -> Path:
         )
     if scheme in (*_REMOTE, "http"):
         return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
-    path = Path(handle.removeprefix("file://")).expanduser()
+    path = Path(local_path(handle)).expanduser()
     if not path.exists():
         raise UsageError(
             f"--model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
@@ -177,11 +161,6 @@ def _building(target: Path) -> Iterator[Path]:
             raise OSError(f"cannot be moved to {target}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def redact_in(message: str, handle: str) -> str:
-    """Replaces a handle inside a message by its redacted form."""
-    return message.replace(handle, redact(handle))
 
 
 def _below_top_folder(folder: Path) -> Path:
