@@ -73,17 +73,17 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or "
-            "--overwrite"
+            "`overwrite`"
         ) from e
     found = lines.count(b"\n")
     if found != count:
         raise UsageError(
             f"{where}: has {found:,} shards, its first line says {count:,}: it was cut off or altered; put "
-            "the whole file back, or use --overwrite"
+            "the whole file back, or use `overwrite`"
         )
     if hashlib.sha256(lines).hexdigest() != checksum or identity != job:
         raise UsageError(
-            f"{where}: its checksum is wrong: it was altered; put the file back as it was, or use --overwrite"
+            f"{where}: its checksum is wrong: it was altered; put the file back as it was, or use `overwrite`"
         )
     # Not splitlines: names may hold U+2028, which is no end of a line here.
     shards = tuple(Shard.from_line(line) for line in lines.decode().split("\n")[:-1])

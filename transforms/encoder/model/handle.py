@@ -49,27 +49,32 @@ def resolve(handle: str) -> Path:
     scheme = handle.split("://", 1)[0] if "://" in handle else ""
     if scheme == "http" and not fetch.is_safe_url(handle):
         raise UsageError(
-            f"--model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
-            "this machine's own loopback address only)"
+            f"model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
+            "this machine's own loopback address only)",
+            argument="model",
         )
     if scheme and scheme not in (*_REMOTE, "http", "file"):
         raise UsageError(
-            f"--model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
-            "give a local folder, a .tar.gz, a URL or 'minilm'"
+            f"model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
+            "give a local folder, a .tar.gz, a URL or 'minilm'",
+            argument="model",
         )
     if scheme in (*_REMOTE, "http"):
         return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
     path = Path(local_path(handle)).expanduser()
     if not path.exists():
         raise UsageError(
-            f"--model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
-            "a URL or 'minilm'"
+            f"model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
+            "a URL or 'minilm'",
+            argument="model",
         )
     if path.is_dir():
         return _check_saved_model(path, handle)
     if _ARCHIVE.search(path.name):
         return _check_saved_model(_below_top_folder(_unpack(path)), handle)
-    raise UsageError(f"--model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one")
+    raise UsageError(
+        f"model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one", argument="model"
+    )
 
 
 def digest(folder: Path) -> str:
@@ -98,8 +103,9 @@ def _check_saved_model(folder: Path, handle: str) -> Path:
     if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise UsageError(
-            f"--model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
-            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
+            f"model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
+            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`",
+            argument="model",
         )
     return folder
 
@@ -120,8 +126,9 @@ def _fetch(handle: str, scheme: str) -> Path:
     except Exception as e:
         reason = redact_in(_reason(e), handle)
         raise UsageError(
-            f"--model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
-            "your credentials"
+            f"model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
+            "your credentials",
+            argument="model",
         ) from None
 
 
@@ -179,7 +186,7 @@ def _unpack(packed: Path) -> Path:
     except (archive.ArchiveError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
         # A ReadError tells of every compression tried.
         raise UsageError(
-            f"--model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again"
+            f"model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again", argument="model"
         ) from e
 
 
