@@ -37,26 +37,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_paths_that_are_no_models(tmp_path: Path) -> None:
     assert error(tmp_path / "no") == (
-        "--model M: no such file or folder; expected a SavedModel folder, a .tar.gz of one, a URL or 'minilm'"
+        "model M: no such file or folder; expected a SavedModel folder, a .tar.gz of one, a URL or 'minilm'"
     )
     (tmp_path / "file.txt").write_text("x")
-    expected = "--model M: is a file; expected a SavedModel folder or a .tar.gz of one"
+    expected = "model M: is a file; expected a SavedModel folder or a .tar.gz of one"
     assert error(tmp_path / "file.txt") == expected
     (tmp_path / "empty").mkdir()
     for name in ("b.bin", "a.bin"):
         (tmp_path / "bert" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "bert" / name).write_text("x")
     advice = "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
-    missing = "--model M: not a SavedModel: no saved_model.pb in it"
+    missing = "model M: not a SavedModel: no saved_model.pb in it"
     assert error(tmp_path / "empty") == f"{missing} (found: nothing); {advice}"
     assert error(tmp_path / "bert") == f"{missing} (found: a.bin, b.bin); {advice}"
     schemes = "https, gs, s3, az, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
-    assert error("ftp://me:pw@x/m") == f"--model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
+    assert error("ftp://me:pw@x/m") == f"model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
 
 
 def test_a_broken_saved_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    assert error(tmp_path).startswith("--model M: cannot be loaded: ")
+    assert error(tmp_path).startswith("model M: cannot be loaded: ")
 
 
 def test_file_urls_and_home(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_file_urls_are_read_in_one_way(model: Path, tmp_path: Path) -> None:
     for url in (f"file://{tmp_path}/a%20b", f"file://localhost{tmp_path}/a%20b"):
         assert resolve(url) == resolve(full_path(url)) == tmp_path / "a b"
     shutil.copytree(model, tmp_path / "c%20d")
-    assert error(f"file://{tmp_path}/c%20d").startswith("--model M: no such file or folder; ")
+    assert error(f"file://{tmp_path}/c%20d").startswith("model M: no such file or folder; ")
     assert resolve(f"file://{tmp_path}/c%2520d") == tmp_path / "c%20d"
 
 
@@ -131,7 +131,7 @@ def test_an_archive_that_would_write_elsewhere(tmp_path: Path) -> None:
         info.size = 4
         tar.addfile(info, io.BytesIO(b"evil"))
     message = error(archive)
-    assert message.startswith("--model M: cannot be unpacked ('../../evil.txt' would be extracted to ")
+    assert message.startswith("model M: cannot be unpacked ('../../evil.txt' would be extracted to ")
     assert message.endswith("; fetch or pack it again")
     assert list(tmp_path.rglob("evil.txt")) == []
     assert list((tmp_path / "cache").glob("models/*")) == []
@@ -153,7 +153,7 @@ def test_a_damaged_archive(tmp_path: Path, model: Path, damage: str) -> None:
         data = bytearray(b"<html>not found</html>")
     archive.write_bytes(data)
     message = error(archive)
-    assert message.startswith("--model M: cannot be unpacked (")
+    assert message.startswith("model M: cannot be unpacked (")
     assert message.endswith("); fetch or pack it again")
     assert list((tmp_path / "cache").glob("models/*")) == []
 
@@ -163,7 +163,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "x" / "weights.bin").write_text("x")
     archive = pack(tmp_path / "m.tar.gz", tmp_path / "x", "x")
     assert error(archive).startswith(
-        "--model M: not a SavedModel: no saved_model.pb in it (found: weights.bin)"
+        "model M: not a SavedModel: no saved_model.pb in it (found: weights.bin)"
     )
 
 
@@ -213,11 +213,11 @@ def test_a_url_where_nothing_is(server) -> None:
     advice = "check the address, the network and your credentials"
     assert (
         error(f"{url}/no.tar.gz")
-        == f"--model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
+        == f"model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
     )
     redacted = f"{url}/no.tar.gz".replace("//", "//***@") + "?***"
     message = error(f"{url}/no.tar.gz?sig=abc".replace("//", "//me:secret@"))
-    assert message.startswith(f"--model {redacted}: cannot be fetched (")
+    assert message.startswith(f"model {redacted}: cannot be fetched (")
     assert "secret" not in message
     assert "abc" not in message
 
@@ -227,7 +227,7 @@ def test_a_server_that_does_not_answer() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert error(f"http://127.0.0.1:{port}/m.tar.gz") == (
-        "--model M: cannot be fetched (<urlopen error [Errno 111] Connection refused>); "
+        "model M: cannot be fetched (<urlopen error [Errno 111] Connection refused>); "
         "check the address, the network and your credentials"
     )
 
@@ -235,12 +235,12 @@ def test_a_server_that_does_not_answer() -> None:
 def test_a_page_instead_of_an_archive(server) -> None:
     url, folder, _ = server
     (folder / "m.tar.gz").write_text("<html>")
-    assert error(f"{url}/m.tar.gz").startswith("--model M: cannot be fetched (")
+    assert error(f"{url}/m.tar.gz").startswith("model M: cannot be fetched (")
 
 
 def test_only_this_machine_may_give_a_model_by_http() -> None:
     assert error("http://me:pw@example.com/m.tar.gz") == (
-        "--model http://***@example.com/m.tar.gz: http can be changed on its way; expected https "
+        "model http://***@example.com/m.tar.gz: http can be changed on its way; expected https "
         "(http is taken from this machine's own loopback address only)"
     )
 
@@ -300,7 +300,7 @@ def test_a_url_with_a_user_and_a_password(locked, model: Path) -> None:
     wrong = error(f"http://me:WRONGWORD@127.0.0.1:{port}/m.tar.gz?sig=TOPSECRET")
     assert (
         wrong
-        == f"--model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched (HTTP Error 401: Unauthorized); {advice}"
+        == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched (HTTP Error 401: Unauthorized); {advice}"
     )
 
 
@@ -375,7 +375,7 @@ def test_an_archive_that_links_out(tmp_path: Path) -> None:
         info = tarfile.TarInfo("m/link")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc"
         tar.addfile(info)
-    assert error(packed).startswith("--model M: cannot be unpacked ('m/link' is a link to an absolute path")
+    assert error(packed).startswith("model M: cannot be unpacked ('m/link' is a link to an absolute path")
 
 
 @pytest.mark.parametrize(
