@@ -18,6 +18,8 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__reduce__": 
 BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
 # Dead letters of a block.
 LETTERS, LETTER_BYTES = 512, 1 << 20
+# Place of the payload among a block's columns.
+PAYLOAD = 4
 # A longer record is a dead letter of which only the head is kept.
 RECORD_BYTES = 64 << 20
 
@@ -101,13 +103,19 @@ class DocumentBlock:
       columns: doc_id (string), source (string: the file relative to the input root), position (int64: byte
         offset of a line, number of a record or row in the decompressed file, from 0), index (int64: place in
         the shard, dead letters counted too, from 0), payload (the modality's type, no nulls), fingerprint
-        (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their output types.
+        (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their types. They
+        are found by their place: a kept field may be called `index` or `payload`, too.
       origins: of the documents; only in a user's own pipeline.
     """
 
     shard_id: str
     columns: pa.RecordBatch
     origins: tuple[Origin, ...] | None = None
+
+    @property
+    def payloads(self) -> pa.Array:
+        """[documents], of the modality's type."""
+        return self.columns.column(PAYLOAD)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +215,7 @@ class ChunkBlock:
     @property
     def payloads(self) -> pa.Array:
         """[chunks], what is embedded."""
-        return self.documents.columns.column("payload") if self.cut is None else self.cut
+        return self.documents.payloads if self.cut is None else self.cut
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

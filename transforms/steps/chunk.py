@@ -82,7 +82,7 @@ class Chunker:
         return chunks, letters
 
     def _chunks(self, block: DocumentBlock) -> ChunkBlock:
-        payloads = block.columns.column("payload")
+        payloads = block.payloads
         values = payloads.to_pylist()
         totals = self._count(values)
         spans = self._cut_long(values, totals)
@@ -181,12 +181,9 @@ def dead_letter(
     block: DocumentBlock, row: int, *, stage: str, kind: str, detail: str, of: Modality
 ) -> DeadLetter:
     """A dead letter for a document that was read, with its payload as it is shown."""
-    values = {
-        name: block.columns.column(name)[row].as_py() for name in ("doc_id", "source", "position", "index")
-    }
-    shown = of.shown(block.columns.column("payload")[row].as_py())
+    doc_id, source, position, index, payload = (column[row].as_py() for column in block.columns.columns[:5])
     origin = block.origins[row] if block.origins else None
-    return DeadLetter(**values, stage=stage, kind=kind, detail=detail, payload=shown, origin=origin)
+    return DeadLetter(doc_id, source, position, stage, kind, detail, of.shown(payload), index, origin)
 
 
 class _ChunkFn(beam.DoFn):

@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import modality
-from transforms.elements import ChunkBlock, DeadLetters, EmbeddedBatch, EndOfShard, RowBlock, ShardFailed
+from transforms.elements import (
+    PAYLOAD,
+    ChunkBlock,
+    DeadLetters,
+    EmbeddedBatch,
+    EndOfShard,
+    RowBlock,
+    ShardFailed,
+)
 from transforms.errors import LedgerError
 from transforms.steps.chunk import dead_letter
 from transforms.steps.encoder import SharedEncoder
@@ -114,13 +122,13 @@ class _OpenWindow:
         if not in_chunks:
             weights = window.tokens if window.tokens is not None else window.ends - window.starts
             vectors = merge_vectors(vectors, weights[chunks], owners, unit_length=unit_length)
-        payloads = window.payloads if in_chunks else block.columns.column("payload")
+        payloads = window.payloads if in_chunks else block.payloads
         kept = payloads.take(pa.array(chunks if in_chunks else rows)) if config.keep_payload else None
         firsts = np.flatnonzero(np.diff(window.owners, prepend=-1))
         return RowBlock(
             shard_id=block.shard_id,
             documents=int(alive.sum()),
-            columns=block.columns.drop_columns(["payload"]).take(pa.array(rows)),
+            columns=block.columns.remove_column(PAYLOAD).take(pa.array(rows)),
             vectors=vectors,
             tokens=pick(window.tokens, chunks) if in_chunks else pick(window.document_tokens, rows),
             dropped=pick(window.dropped, rows),
