@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from transforms.elements import RowBlock
 from transforms.output.reader import open_output
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
-from transforms.output.sinks.parquet import ROW_GROUP_BYTES, VECTOR_ENCODING, ParquetSink
+from transforms.output.sinks.parquet import ROW_GROUP_BYTES, SPLIT, ParquetSink
 from transforms.output.sinks.tfrecord import TFRecordSink
 
 DIM = 384
@@ -74,10 +74,9 @@ def write_bare(groups: Sequence[pa.Table]) -> bytes:
     vectors = "embedding.list.element"
     names = [name for name in groups[0].schema.names if name != "embedding"]
     options: dict[str, Any] = {
-        "compression": "zstd",
-        "compression_level": {vectors: VECTOR_ENCODING["level"]},
+        "compression": {**dict.fromkeys(names, "zstd"), vectors: SPLIT["compression"]},
         "use_dictionary": ["source"],
-        "column_encoding": {vectors: VECTOR_ENCODING["encoding"]},
+        "column_encoding": {vectors: SPLIT["encoding"]},
         "write_statistics": [name for name in names if name != "fingerprint"],
     }
     file = io.BytesIO()
@@ -179,11 +178,9 @@ def compare_encodings(name: str, vectors: np.ndarray) -> None:
         ratios = [ours / theirs for ours, theirs in zip(seconds[kind], seconds[plain], strict=True)]
         words = f"{'BYTE_STREAM_SPLIT' if split else 'PLAIN'}, {codec}{'' if level is None else f' {level}'}"
         micros = statistics.median(seconds[kind]) / len(vectors) * 1e6
-        print(
-            f"| {name} | {words} | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) | {sizes[kind] / sizes[plain]:.3f} | {micros:.1f} | {sizes[kind] / len(vectors):.0f} |",
-            flush=True,
-        )
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        size = f"{sizes[kind] / sizes[plain]:.3f} | {micros:.1f} | {sizes[kind] / len(vectors):.0f}"
+        print(f"| {name} | {words} | {spread} | {size} |", flush=True)
 
 
 def main() -> None:
