@@ -156,9 +156,10 @@ def _rows(group: pq.RowGroupMetaData, options: ReadOptions) -> int:
     rows = min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size))
     for chunk in chunks:
         if chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY":
-            rows = min(rows, BLOCK_DOCUMENTS)
-            # All in the dictionary, so that any row may hold all that the file has.
-            if chunk.total_uncompressed_size <= (2 << 20) + 4 * group.num_rows:
+            # Writers leave out the least and the greatest value where these are large; and where all values
+            # are in the dictionary, any row may hold all that the chunk has.
+            known = chunk.statistics is not None and chunk.statistics.has_min_max
+            if not known and chunk.total_uncompressed_size <= (2 << 20) + 4 * group.num_rows:
                 rows = min(rows, max(16, 4 * _BATCH_BYTES // max(1, chunk.total_uncompressed_size)))
     return max(1, rows)
 
