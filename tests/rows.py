@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.elements import DeadLetter, DeadLetters, RowBlock
-from transforms.output.kept import arrow_type
+from transforms.output.column_types import arrow_type
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from rows import Row, block, expected
 
-from transforms.output.kept import arrow_type, check_kept
+from transforms.output.column_types import arrow_type, check_kept
 from transforms.output.schema import RESERVED, RowSchema, arrow_schema, record_batch
 
 KEPT = (("year", "int64"), ("at", "timestamp[us, tz=Europe/Berlin]"), ("price", "decimal128(10, 2)"))
@@ -112,9 +112,6 @@ DAY, MOMENT = datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 1, 2, 3
         ("double", 1.5, 1.5),
         ("float", 3, 3.0),
         ("bool", True, True),
-        ("json", {"a": [1, "é"]}, '{"a": [1, "é"]}'),
-        ("json", [DAY, Decimal("1.10"), b"\xff"], '["2024-02-29", "1.10", "\\\\xff"]'),
-        ("json", ["\ud800"], '["\\ud800"]'),
         ("json", "[1]", "[1]"),
         ("binary", b"\x00\xff", b"\x00\xff"),
         ("fixed_size_binary[2]", b"ab", b"ab"),
@@ -150,7 +147,6 @@ def test_check_kept_accepts(kind: str, value: object, expected: object) -> None:
         ("string", "\ud800", "keep field 'f': expected string, got string '\\ud800' (not valid Unicode"),
         ("bool", 1, "keep field 'f': expected bool, got int64 1"),
         ("json", 5, "keep field 'f': expected json, got int64 5"),
-        ("json", [float("nan")], "keep field 'f': expected json, got array [nan] (Out of range"),
         ("binary", "x", "keep field 'f': expected binary, got string 'x'"),
         ("null", 1, "keep field 'f': expected null, got int64 1"),
         ("date32[day]", "2024-02-29", "keep field 'f': expected date32[day], got string '2024-02-29'"),

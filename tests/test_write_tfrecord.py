@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rows import Row, expected
 from rows import write as write_rows
 
-from transforms.output.kept import check_kept
+from transforms.output.column_types import check_kept
 from transforms.output.schema import RowSchema
 from transforms.output.sinks.tfrecord import TFRecordSink, feature_spec, to_tf, varint
 

@@ -59,7 +59,7 @@ def _column(field: pa.Field, block: list[Any]) -> pa.Array:
     kind = str(field.type)
     if not is_bytes or "binary" in kind:
         return array.cast(field.type)
-    return array.cast(pa.string()).cast(field.type)  # dates, times and decimals are text in an Example
+    return array.cast(pa.string()).cast(field.type)  # dates and decimals are text in an Example
 
 
 def _value(feature: Any) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 from transforms.elements import DeadLetter, ShardReceipt
 from transforms.errors import LedgerError, UsageError
 from transforms.output import layout, ledger, manifest, plan_file
+from transforms.output.column_types import FLOAT_TYPES
 from transforms.output.folder import Folder
-from transforms.output.kept import FLOAT_TYPES
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
 from transforms.output.schema import RowSchema, arrow_schema
@@ -174,7 +174,7 @@ class Output:
     def arrow(self) -> pa.Schema:
         """The columns as `rows` gives them.
 
-        A TFRecord holds kept doubles as floats, and durations as text.
+        Of TFRecord files kept doubles come as floats, and times of day and durations as text.
         """
         import pyarrow as pa
 
@@ -184,7 +184,7 @@ class Output:
         for i, field in enumerate(schema):
             if str(field.type) in FLOAT_TYPES:
                 schema = schema.set(i, field.with_type(pa.float32()))
-            elif str(field.type).startswith("duration"):
+            elif str(field.type).startswith(("duration", "time32", "time64")):
                 schema = schema.set(i, field.with_type(pa.string()))
         return schema
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from transforms.elements import RowBlock
-from transforms.output.kept import PLAIN_TYPES, arrow_type
+from transforms.output.column_types import PLAIN_TYPES, arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa

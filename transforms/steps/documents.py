@@ -27,7 +27,7 @@ from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.formats.parquet import is_text, plain_values
 from transforms.formats.records import not_utf8
 from transforms.modality import Modality
-from transforms.output.kept import arrow_type, check_kept
+from transforms.output.column_types import arrow_type, check_kept
 
 _KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
 # What each type of kept column takes of Python's types as it is; all else is looked at value by value.

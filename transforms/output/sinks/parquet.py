@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from transforms.output.kept import BYTES_TYPES, TEXT_TYPES
+from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema, arrow_schema
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 
 from transforms.formats.crc import masked
-from transforms.output.kept import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
+from transforms.output.column_types import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema
 
 if TYPE_CHECKING:

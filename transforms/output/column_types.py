@@ -1,9 +1,7 @@
-"""Kept fields: the types that a column may have, and the values that each takes."""
+"""The types that a column of a kept field may have, and the values that each takes."""
 
 from __future__ import annotations
 
-import datetime
-import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -85,26 +83,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _plain(value: Any) -> str:
-    """What JSON has no type for."""
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-def _to_json_text(name: str, value: Any) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-    except (ValueError, RecursionError) as e:
-        raise _refusal(name, "json", value, f" ({e})") from e
-    return text if _is_unicode(text) else json.dumps(value, allow_nan=False, default=_plain)
-
-
 def check_kept(name: str, kind: str, value: Any) -> Any:
     """The value as a column of type `kind` takes it; None stays None.
 
-    An int is good for a double, a bool is no int, a dict or list becomes JSON text, and a str in a json
-    column is taken for JSON text already.
+    An int is good for a double, a bool is no int; json is text already.
 
     >>> check_kept("year", "int64", "1999a")
     Traceback (most recent call last):
@@ -128,8 +110,6 @@ def check_kept(name: str, kind: str, value: Any) -> Any:
             return float(value)
         except OverflowError as e:
             raise _refusal(name, kind, value, " (out of its range)") from e
-    if kind == "json" and isinstance(value, dict | list):
-        return _to_json_text(name, value)
     if kind == "bool" and type(value) is bool:
         return value
     if kind in BYTES_TYPES and isinstance(value, bytes):

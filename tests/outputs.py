@@ -1,0 +1,111 @@
+"""Output folders written by the steps alone, without a model or a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rows
+from fakes import bundle
+
+from transforms.elements import DeadLetter, DeadLetters, EndOfShard, Shard, Slice
+from transforms.output import layout, ledger, plan_file
+from transforms.output.folder import Folder
+from transforms.output.manifest import Manifest
+from transforms.output.reader import row_schema
+from transforms.steps.write import WriteConfig, _WriteFn
+
+HEAD: dict[str, Any] = {
+    "model": "m",
+    "model_digest": "0" * 64,
+    "dim": 3,
+    "vector_dtype": "float32",
+    "long_documents": "mean",
+    "keep_text": False,
+    "kept": [],
+    "output_format": "parquet",
+    "tfrecord_gzip": False,
+}
+
+
+@dataclasses.dataclass
+class Made:
+    """A folder and what was put into it, by shard in the order of the plan."""
+
+    path: Path
+    job: str
+    shards: list[str]
+    rows: dict[str, list[rows.Row]]
+    letters: dict[str, list[DeadLetter]]
+
+
+def make(
+    path: Path, *, shards: int = 3, per_shard: int = 20, leave: int = 0, values: Any = None, **head: Any
+) -> Made:
+    """Writes an output; `leave` shards at the end of the plan are not committed.
+
+    `values` are the kept fields' in every other row.
+    """
+    head = HEAD | head
+    ids = [f"{50000 - i * 7919:04x}" * 4 for i in range(shards)]
+    planned = [Shard(i, (Slice(f"/in/{i}", i, "jsonl", bytes=100),)) for i in ids]
+    folder = Folder(str(path))
+    folder.create_new(layout.PLAN, plan_file.to_bytes(head, planned))
+    job, schema = plan_file.job_of(folder) or "", row_schema(head)
+    made = Made(path, job, ids, {}, {})
+    fn = _WriteFn(
+        WriteConfig(str(path), job, head["output_format"], schema, {"k": "v"}, head["tfrecord_gzip"])
+    )
+    fn.setup()
+    for number, shard_id in enumerate(ids[: shards - leave]):
+        random = np.random.default_rng(number)
+        some = [
+            rows.Row(
+                f"{shard_id}:{i}",
+                random.standard_normal(head["dim"]).astype(np.float32).tolist(),
+                chunk=i,
+                kept=(values or {}) if i % 2 else {},
+            )
+            for i in range(per_shard)
+        ]
+        dead = [
+            DeadLetter(f"{shard_id}:dead{i}", "in", i, "read", "not JSON", f"line {i}", "{", i)
+            for i in range(number)
+        ]
+        elements = [DeadLetters(shard_id, tuple(dead))] if dead else []
+        made.rows[shard_id], made.letters[shard_id] = some, dead
+        marker = EndOfShard(shard_id, per_shard + number)
+        bundle(fn, [*elements, rows.block(some, schema, shard_id=shard_id), marker])
+    fn.teardown()
+    if not leave:
+        finish(folder, job)
+    return made
+
+
+def finish(folder: Folder, job: str) -> None:
+    receipts = ledger.read_receipts(folder, job)
+    numbers = {
+        "documents": 0,
+        "tokens": 0,
+        "tokens_dropped": 0,
+        "shards": len(receipts),
+        "parts": len(receipts),
+    }
+    text = dict.fromkeys(("model", "model_digest", "dtype", "device", "host", "finished"), "")
+    manifest = Manifest(
+        output=folder.path,
+        job=job,
+        options={},
+        dim=3,
+        rows=sum(r.rows for r in receipts),
+        dead_letters=ledger.by_reason(receipts),
+        output_bytes=sum(r.part_bytes for r in receipts),
+        wall_seconds=0.0,
+        versions={},
+        **numbers,
+        **text,
+    )
+    folder.write(layout.MANIFEST, manifest.to_json())
+    folder.write(layout.SUCCESS, b"")
