@@ -1,6 +1,6 @@
 """How many documents a second one process can do at most: the whole job with a model that costs nothing.
 
-Beside it a bare loop with the same model calls, and Beam's own ReadFromParquet | RunInference | WriteToParquet.
+Beside it a bare loop with the same model calls, and Beam's own ReadFromParquet, RunInference, WriteToParquet.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run_job(source: Path, output: Path, *more: str) -> float:
 
 
 def job(format: str) -> float:
-    """Child: seconds of the job less those of a job of few documents, in a process that has run one before."""
+    """Child: seconds of the job less those of one of few documents, in a process that has run one before."""
     few, many = make_input(FEW, format), make_input(DOCUMENTS, format)
     run_job(few, WORK / "ceiling-few")
     start_up = run_job(few, WORK / "ceiling-few")
@@ -168,7 +168,12 @@ def same_encoding(written: Path) -> dict[str, Any]:
         "use_dictionary": dictionary,
         "write_statistics": [top(c) for c in columns if c.is_stats_set],
     }
-    return options | ({"use_byte_stream_split": split} if split else {})
+    from transforms.output.sinks import parquet
+
+    if split:  # a file does not say at which level it was compressed
+        levels = dict.fromkeys(split, parquet.VECTOR_ENCODING["level"])
+        options |= {"use_byte_stream_split": split, "compression_level": levels}
+    return options
 
 
 def bare(format: str) -> float:
@@ -190,9 +195,9 @@ def bare(format: str) -> float:
         ]
     )
     options = same_encoding(WORK / f"ceiling-{format}")
-    known = {name for name in schema.names} | {"embedding.list.element", "embedding.list.item"}
+    known = set(schema.names) | {"embedding.list.element", "embedding.list.item"}
     for key in ("compression", "use_dictionary", "write_statistics", "use_byte_stream_split"):
-        if key in options:  # columns that the bare loop has, too
+        if options.get(key):  # columns that the bare loop has, too
             kept = [name for name in options[key] if name in known]
             options[key] = {n: options[key][n] for n in kept} if key == "compression" else kept
     group = (64 << 20) // (DIM * 4 + 64)  # rows of a row group, as the job's

@@ -16,13 +16,18 @@ DOCUMENTS = 1500
 
 def run_job(source: Path, output: Path) -> None:
     """Child: one run of the job, as the command line does it."""
-    from transforms.counters import COUNTERS
-
     from pipeline.cli import main
+    from transforms import observer
 
+    seen: dict[type, list[float]] = {}
+    observer.observe(lambda event: seen.setdefault(type(event), []).append(time.monotonic()))
     code = main(["embed", "--input", str(source), "--output", str(output), "--quiet"])
     assert code == 0, code
-    print(json.dumps({"seconds": COUNTERS.run_seconds, "first": COUNTERS.first_mini_batch}))
+    if not seen:  # a rerun of a finished job
+        print(json.dumps({"seconds": 0.0, "first": 0.0}))
+        return
+    seconds = seen[observer.ShardDone][-1] - seen[observer.Read][0]
+    print(json.dumps({"seconds": seconds, "first": seen[observer.MiniBatchBegun][0]}))
 
 
 def run_raw(source: Path) -> None:

@@ -58,7 +58,8 @@ def work_of(batches: list[list[str]]) -> float:
 
     A token needs 2 (4 h^2 + 2 h i) a layer in the dense parts, and 4 h l in attention to l tokens.
     """
-    from transforms.encoder.hub import HubEncoder, ModelConfig
+    from transforms.encoder.config import ModelConfig
+    from transforms.encoder.hub import HubEncoder
 
     encoder = HubEncoder(ModelConfig("minilm"))
     hidden, inner, layers = 384, 1536, 6

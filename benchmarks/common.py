@@ -75,26 +75,26 @@ def show(name: str, above: Sequence[float], below: Sequence[float], goal: str) -
     )
 
 
-def collect(batch: Sequence[Any]) -> Iterator[int]:
-    from transforms.elements import Chunk
+def collect(runs: Sequence[Any]) -> Iterator[int]:
+    from transforms.elements import Run
 
-    texts = [element.text for element in batch if isinstance(element, Chunk)]
-    if texts:
-        _COLLECTED.append(texts)
-    yield len(texts)
+    chosen = [run.window.payloads.take(run.chunks).to_pylist() for run in runs if isinstance(run, Run)]
+    if chosen:
+        _COLLECTED.append([text for texts in chosen for text in texts])
+    yield len(chosen)
 
 
 def mini_batches(path: Path, model: str) -> list[list[str]]:
     """The texts of the very mini-batches that the job makes of a file, in its order."""
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from transforms.steps.shared import SharedEncoder
 
     from pipeline.options.options import Options
     from pipeline.plan.plan import make_plan, read_options
-    from transforms.encoder.hub import ModelConfig
+    from transforms.encoder.config import ModelConfig
     from transforms.steps.batch import BatchByTokens, OrderByLength
     from transforms.steps.chunk import ChunkConfig, ChunkDocuments
+    from transforms.steps.encoder import SharedEncoder
     from transforms.steps.read import ReadConfig, ReadShards
 
     options = Options(input=(str(path),), output=str(WORK / "none"))
@@ -106,7 +106,7 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
             | beam.Create(shards, reshuffle=False)
             | ReadShards(ReadConfig(read_options(options)))
             | ChunkDocuments(SharedEncoder(ModelConfig(model)), ChunkConfig(batch_tokens=BATCH_TOKENS))
-            | OrderByLength()
+            | OrderByLength(BATCH_TOKENS)
             | BatchByTokens(BATCH_TOKENS)
             | beam.FlatMap(collect)
         )

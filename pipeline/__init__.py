@@ -4,9 +4,17 @@ from pipeline import embed
 result = embed(input="docs/*.jsonl", output="out")
 """
 
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
-from pipeline.embed import embed
+_PROGRAM = os.path.basename(sys.argv[0]) if sys.argv else ""
+if _PROGRAM == "embedbeam" or (_PROGRAM == "-m" and "pipeline" in sys.orig_argv):
+    # The command itself: Ctrl-C in the middle of its imports shall give no traceback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+from pipeline.embed import embed  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.build import build_pipeline

@@ -23,6 +23,7 @@ from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.output import plan_file as plans
+from transforms.output.pending import process_token
 from transforms.output.reader import row_schema as schema_of
 from transforms.output.schema import RowSchema
 from transforms.storage.files import full_path
@@ -141,7 +142,7 @@ def plan_file(job: Job, plan: Plan) -> bytes:
     """The plan file: the job on the first line, then a line a shard."""
     head = dataclasses.asdict(job)
     del head["identity"]
-    return plans.to_bytes(head, plan.shards)
+    return plans.to_bytes(head, plan.shards, launcher=process_token())
 
 
 def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:

@@ -8,8 +8,8 @@ from typing import Any
 from transforms import modality
 from transforms.elements import ABSENT, DeadLetter, DeadLetters, DocumentBlock, Slice
 from transforms.formats import slices
+from transforms.formats.arrow import plain_values
 from transforms.formats.base import ReadOptions
-from transforms.formats.parquet import plain_values
 from transforms.formats.slices import check_slice
 from transforms.steps.documents import checked
 

@@ -1,15 +1,21 @@
-"""Object stores on this machine: moto's S3, fake-gcs-server, and a proxy that misbehaves for a while."""
+"""Object stores on this machine: moto's S3, fake-gcs-server, Azurite, a proxy that misbehaves for a while."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import email.utils
+import hashlib
+import hmac
 import os
 import re
 import select
+import shutil
 import socket
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -19,6 +25,10 @@ from pathlib import Path
 import jobs
 
 KEY, SECRET = "key-of-the-test", "secret-of-the-test-8c1f"
+# The account that Azurite comes with; it is in its documentation.
+AZURE_ACCOUNT = "devstoreaccount1"
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+AZURITE = "3.35.0"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,7 +36,7 @@ class Store:
     """A running store.
 
     Attributes:
-      scheme: s3 or gs.
+      scheme: s3, gs or az.
       port: where it listens, on 127.0.0.1.
     """
 
@@ -40,6 +50,10 @@ class Store:
         """Beam's options for it."""
         if self.scheme == "gs":
             return ["--no_auth"]
+        if self.scheme == "az":
+            endpoint = f"http://127.0.0.1:{port or self.port}/{AZURE_ACCOUNT}"
+            text = f"AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY};BlobEndpoint={endpoint};"
+            return [f"--azure_connection_string={text}"]
         endpoint = f"http://127.0.0.1:{port or self.port}"
         keys = [f"--s3_access_key_id={KEY}", f"--s3_secret_access_key={SECRET}"]
         return [f"--s3_endpoint_url={endpoint}", "--s3_region_name=us-east-1", *keys]
@@ -57,6 +71,11 @@ class Store:
 
     def objects(self) -> dict[str, bytes]:
         """Everything in the bucket, asked of the server without Beam."""
+        if self.scheme == "az":
+            import obstore
+
+            found = [meta["path"] for page in obstore.list(self.client()) for meta in page]
+            return {key: obstore.get(self.client(), key).bytes().to_bytes() for key in found}
         if self.scheme == "s3":
             client = self.client()
             pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket")
@@ -65,7 +84,9 @@ class Store:
         return {blob.name: blob.download_as_bytes() for blob in self.client().list_blobs("bucket")}
 
     def put(self, key: str, data: bytes) -> None:
-        if self.scheme == "s3":
+        if self.scheme == "az":
+            self.client().put(key, data)
+        elif self.scheme == "s3":
             self.client().put_object(Bucket="bucket", Key=key, Body=data)
         else:
             self.client().bucket("bucket").blob(key).upload_from_string(data)
@@ -76,19 +97,29 @@ class Store:
 
     def clear(self) -> None:
         for key in self.objects():
-            if self.scheme == "s3":
+            if self.scheme == "az":
+                self.client().delete(key)
+            elif self.scheme == "s3":
                 self.client().delete_object(Bucket="bucket", Key=key)
             else:
                 self.client().bucket("bucket").blob(key).delete()
 
     def make_bucket(self) -> None:
-        if self.scheme == "s3":
+        if self.scheme == "az":
+            _make_container(self.port)
+        elif self.scheme == "s3":
             self.client().create_bucket(Bucket="bucket")
         else:
             self.client().create_bucket("bucket")
 
     def client(self):
         endpoint = f"http://127.0.0.1:{self.port}"
+        if self.scheme == "az":
+            from obstore.store import AzureStore
+
+            account = {"account_name": AZURE_ACCOUNT, "account_key": AZURE_KEY}
+            config = {**account, "endpoint": f"{endpoint}/{AZURE_ACCOUNT}"}
+            return AzureStore("bucket", config=config, client_options={"allow_http": True})
         if self.scheme == "s3":
             import boto3
 
@@ -149,6 +180,53 @@ def gcs_server(binary: Path) -> Iterator[Store]:
             yield store
         finally:
             process.terminate()
+
+
+def azurite_command() -> list[str] | None:
+    """Azurite in the cache, put there by npm where it is missing; None without npm."""
+    cache = (
+        Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser() / "clusters" / "azurite"
+    )
+    program = cache / "node_modules" / ".bin" / "azurite-blob"
+    if not program.exists():
+        if shutil.which("npm") is None:
+            return None
+        cache.mkdir(parents=True, exist_ok=True)
+        install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), f"azurite@{AZURITE}"]
+        subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
+    return [str(program), "--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
+
+
+@contextlib.contextmanager
+def azure_server(command: list[str]) -> Iterator[Store]:
+    port = free_port()
+    command = [*command, f"--blobPort={port}"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process,
+    ):
+        try:
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            store = Store("az", port)
+            store.make_bucket()
+            yield store
+        finally:
+            process.terminate()
+
+
+def _make_container(port: int) -> None:
+    """A signed PUT: obstore has no word for it."""
+    own = f"x-ms-date:{email.utils.formatdate(usegmt=True)}\nx-ms-version:2021-08-06"
+    text = f"PUT{12 * chr(10)}{own}\n/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/bucket\nrestype:container"
+    signed = hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()
+    headers = dict(line.split(":", 1) for line in own.splitlines())
+    headers["Authorization"] = f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(signed).decode()}"
+    url = f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}/bucket?restype=container"
+    urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="PUT")).close()
 
 
 class Proxy:

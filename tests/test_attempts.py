@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.job import parse_plan
 from transforms.elements import ShardReceipt
-from transforms.formats import ReadOptions
+from transforms.formats.base import ReadOptions
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.steps.read import ReadConfig, _ReadFn

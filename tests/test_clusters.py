@@ -1,6 +1,7 @@
 """The real job with the default model on real Flink and Spark clusters and on Prism, killed in the middle."""
 
 import csv
+import os
 import re
 import shlex
 import shutil
@@ -101,9 +102,9 @@ def write_records(path, records):
             writer.writerows(records)
 
 
-def test_every_format_in_a_fresh_worker(flink_cluster, model, tmp_path):
-    """Jobs side by side, whose workers start for them: Parquet alone, for a worker without pyarrow."""
-    wanted = {}  # job: rows
+def test_every_format_in_a_fresh_worker(flink_cluster, model, tmp_path, cli):
+    """Workers start for each job: Parquet has one of its own, for a worker that has no pyarrow yet."""
+    wanted = {}  # job: texts by id
     for job, kinds in {"columns": ("parquet",), "fields": ("jsonl", "csv", "tsv", "tfrecord")}.items():
         wanted[job] = {}
         (tmp_path / job).mkdir()
@@ -111,40 +112,29 @@ def test_every_format_in_a_fresh_worker(flink_cluster, model, tmp_path):
             records = [{"id": f"{kind}-{i}", "text": f'Die "{kind}" Nummer, {i} Stück'} for i in range(5)]
             write_records(tmp_path / job / f"docs.{kind}", records)
             wanted[job] |= {record["id"]: record["text"] for record in records}
-    texts = [f"line, {i} Stück" for i in range(3)]
+    lines = [f"line, {i} Stück" for i in range(3)]
     for job in ("txt", "lines"):
         (tmp_path / job).mkdir()
         for name in ("a", "b"):
-            (tmp_path / job / f"{name}.txt").write_text("".join(f"{name} {text}\n" for text in texts))
-    wanted["txt"] = {f"{n}.txt": "".join(f"{n} {text}\n" for text in texts) for n in ("a", "b")}
-    flags = flags_of(flink_cluster, "--parallelism=1", f"--model={model}", "--keep-text", "--quiet")
-    own = {
-        "columns": ["--id-field=id"],
-        "fields": ["--id-field=id"],
-        "lines": ["--input-format=lines"],
-        "txt": [],
-    }
-    started = [
-        jobs.start(
-            *jobs.EMBED, f"--input={tmp_path / job}", f"--output={tmp_path / job}-out", *flags, *own[job]
-        )
-        for job in own
-    ]
-    for process in started:
-        finish(process)
-    found = {job: {row["doc_id"]: row for row in jobs.rows(tmp_path / f"{job}-out")} for job in own}
-    assert [row["text"] for row in found["lines"].values()] == [
-        f"{n} {text}" for n in ("a", "b") for text in texts
-    ]
-    wanted["lines"] = {name: row["text"] for name, row in found["lines"].items()}
-    for job, rows in wanted.items():
-        assert {name: row["text"] for name, row in found[job].items()} == rows
-        for row in found[job].values():
+            (tmp_path / job / f"{name}.txt").write_text("".join(f"{name} {line}\n" for line in lines))
+    wanted["txt"] = {f"{name}.txt": "".join(f"{name} {line}\n" for line in lines) for name in ("a", "b")}
+    ids = ["--id-field=id"]
+    workers = [os.getpid()]
+    for job, own in {"columns": ids, "fields": ids, "txt": [], "lines": ["--input-format=lines"]}.items():
+        output = tmp_path / f"{job}-out"
+        flags = flags_of(flink_cluster, "--parallelism=1", f"--model={model}", "--keep-text", "--quiet", *own)
+        assert cli("embed", f"--input={tmp_path / job}", f"--output={output}", *flags) == (0, "", "")
+        rows = jobs.rows(output)
+        if job == "lines":
+            assert [row["text"] for row in rows] == [
+                f"{name} {line}" for name in ("a", "b") for line in lines
+            ]
+        else:
+            assert {row["doc_id"]: row["text"] for row in rows} == wanted[job]
+        for row in rows:
             assert row["embedding"] == pytest.approx(jobs.expected_vector(row["text"]), abs=1e-6)
-    launchers = {process.pid for process in started}
-    workers = [{r["pid"] for r in jobs.receipts(tmp_path / f"{job}-out")} for job in own]
-    assert len(set().union(*workers)) == sum(map(len, workers))  # no process had two of the jobs
-    assert not launchers & set().union(*workers)
+        workers += {receipt["pid"] for receipt in jobs.receipts(output)}
+    assert len(set(workers)) == len(workers) == 5  # a process for each job, and none of them this one
 
 
 def test_flink_goes_on_when_an_sdk_worker_is_killed(flink_cluster, corpus, local, tmp_path, cli):

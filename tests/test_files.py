@@ -1,15 +1,20 @@
 """Listing and opening files, local ones and those of a file system that Beam serves."""
 
+import errno
 import io
 import os
+import resource
 import time
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from reading import read_slice
 
 from transforms.elements import Slice
-from transforms.errors import BadFileError, UsageError
-from transforms.formats import ReadOptions, check_slice, read_slice, row_groups
+from transforms.errors import BadFileError, StoreError, UsageError
+from transforms.formats.base import ReadOptions
+from transforms.formats.parquet import row_groups
+from transforms.formats.slices import check_slice
 from transforms.storage import files, listing
 
 STORE: dict[str, bytes] = {}
@@ -247,6 +252,48 @@ def test_reading_remote_files(store, tmp_path):
     del store["mem://b/f"]
     with pytest.raises(BadFileError, match=r"^f: the file is gone; it was there when the plan was made$"):
         list(read_slice(piece, ReadOptions()))
+
+
+def test_one_reading_of_file_urls(tmp_path):
+    (tmp_path / "a b.txt").write_text("one")
+    for url in (f"file://{tmp_path}/a%20b.txt", f"file://localhost{tmp_path}/a%20b.txt"):
+        path = str(tmp_path / "a b.txt")
+        assert files.local_path(url) == files.absolute_path(url) == files.full_path(url) == path
+        assert files.file_state(url)[0] == 3
+    assert files.local_path("/a%20b") == "/a%20b"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.ESTALE, StoreError), (errno.ETIMEDOUT, StoreError), (errno.EACCES, BadFileError)],
+)
+def test_what_passes_is_no_fault_of_the_file(tmp_path, monkeypatch, number, expected):
+    (tmp_path / "a.txt").write_text("one")
+    piece = Slice(str(tmp_path / "a.txt"), "a.txt", "txt", size=3)
+
+    def fail(path, *args, **kwargs):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(files.os, "stat", fail)
+    for look in (check_slice, lambda *given: list(read_slice(*given))):
+        with pytest.raises(expected, match=os.strerror(number)):
+            look(piece, ReadOptions())
+
+
+def test_no_descriptors_left_is_no_fault_of_the_file(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    piece = Slice(str(tmp_path / "a.txt"), "a.txt", "txt", size=3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(StoreError) as e:
+            list(read_slice(piece, ReadOptions()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert str(e.value) == (
+        f"{piece.path}: cannot be read for the moment (Too many open files); what is committed is kept: mend "
+        "this, then run the same command again"
+    )
 
 
 def test_many_files(tmp_path):

@@ -1,8 +1,11 @@
+import base64
 import gzip
 import http.server
 import io
 import shutil
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -10,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from models import save_hash_model
 from test_encoder import error, load
 
 from transforms.encoder.model import archive
 from transforms.encoder.model.handle import digest, redact, resolve
 from transforms.errors import ModelError
+from transforms.storage.files import full_path
 
 
 @pytest.fixture(autouse=True)
@@ -31,31 +37,40 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_paths_that_are_no_models(tmp_path: Path) -> None:
     assert error(tmp_path / "no") == (
-        "--model M: no such file or folder; expected a SavedModel folder, a .tar.gz of one, a URL or 'minilm'"
+        "model M: no such file or folder; expected a SavedModel folder, a .tar.gz of one, a URL or 'minilm'"
     )
     (tmp_path / "file.txt").write_text("x")
-    expected = "--model M: is a file; expected a SavedModel folder or a .tar.gz of one"
+    expected = "model M: is a file; expected a SavedModel folder or a .tar.gz of one"
     assert error(tmp_path / "file.txt") == expected
     (tmp_path / "empty").mkdir()
     for name in ("b.bin", "a.bin"):
         (tmp_path / "bert" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "bert" / name).write_text("x")
     advice = "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
-    missing = "--model M: not a SavedModel: no saved_model.pb in it"
+    missing = "model M: not a SavedModel: no saved_model.pb in it"
     assert error(tmp_path / "empty") == f"{missing} (found: nothing); {advice}"
     assert error(tmp_path / "bert") == f"{missing} (found: a.bin, b.bin); {advice}"
-    schemes = "https, gs, s3, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
-    assert error("ftp://me:pw@x/m") == f"--model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
+    schemes = "https, gs, s3, az, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
+    assert error("ftp://me:pw@x/m") == f"model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
 
 
 def test_a_broken_saved_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    assert error(tmp_path).startswith("--model M: cannot be loaded: ")
+    assert error(tmp_path).startswith("model M: cannot be loaded: ")
 
 
 def test_file_urls_and_home(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(model.parent))
     assert resolve(f"file://{model}") == resolve("~/hash") == resolve(str(model)) == model
+
+
+def test_file_urls_are_read_in_one_way(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "a b")
+    for url in (f"file://{tmp_path}/a%20b", f"file://localhost{tmp_path}/a%20b"):
+        assert resolve(url) == resolve(full_path(url)) == tmp_path / "a b"
+    shutil.copytree(model, tmp_path / "c%20d")
+    assert error(f"file://{tmp_path}/c%20d").startswith("model M: no such file or folder; ")
+    assert resolve(f"file://{tmp_path}/c%2520d") == tmp_path / "c%20d"
 
 
 def test_digest_is_of_what_the_model_is(model: Path, tmp_path: Path) -> None:
@@ -116,7 +131,7 @@ def test_an_archive_that_would_write_elsewhere(tmp_path: Path) -> None:
         info.size = 4
         tar.addfile(info, io.BytesIO(b"evil"))
     message = error(archive)
-    assert message.startswith("--model M: cannot be unpacked ('../../evil.txt' would be extracted to ")
+    assert message.startswith("model M: cannot be unpacked ('../../evil.txt' would be extracted to ")
     assert message.endswith("; fetch or pack it again")
     assert list(tmp_path.rglob("evil.txt")) == []
     assert list((tmp_path / "cache").glob("models/*")) == []
@@ -138,7 +153,7 @@ def test_a_damaged_archive(tmp_path: Path, model: Path, damage: str) -> None:
         data = bytearray(b"<html>not found</html>")
     archive.write_bytes(data)
     message = error(archive)
-    assert message.startswith("--model M: cannot be unpacked (")
+    assert message.startswith("model M: cannot be unpacked (")
     assert message.endswith("); fetch or pack it again")
     assert list((tmp_path / "cache").glob("models/*")) == []
 
@@ -148,7 +163,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "x" / "weights.bin").write_text("x")
     archive = pack(tmp_path / "m.tar.gz", tmp_path / "x", "x")
     assert error(archive).startswith(
-        "--model M: not a SavedModel: no saved_model.pb in it (found: weights.bin)"
+        "model M: not a SavedModel: no saved_model.pb in it (found: weights.bin)"
     )
 
 
@@ -198,11 +213,11 @@ def test_a_url_where_nothing_is(server) -> None:
     advice = "check the address, the network and your credentials"
     assert (
         error(f"{url}/no.tar.gz")
-        == f"--model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
+        == f"model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
     )
     redacted = f"{url}/no.tar.gz".replace("//", "//***@") + "?***"
     message = error(f"{url}/no.tar.gz?sig=abc".replace("//", "//me:secret@"))
-    assert message.startswith(f"--model {redacted}: cannot be fetched (")
+    assert message.startswith(f"model {redacted}: cannot be fetched (")
     assert "secret" not in message
     assert "abc" not in message
 
@@ -212,7 +227,7 @@ def test_a_server_that_does_not_answer() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert error(f"http://127.0.0.1:{port}/m.tar.gz") == (
-        "--model M: cannot be fetched (<urlopen error [Errno 111] Connection refused>); "
+        "model M: cannot be fetched (<urlopen error [Errno 111] Connection refused>); "
         "check the address, the network and your credentials"
     )
 
@@ -220,12 +235,12 @@ def test_a_server_that_does_not_answer() -> None:
 def test_a_page_instead_of_an_archive(server) -> None:
     url, folder, _ = server
     (folder / "m.tar.gz").write_text("<html>")
-    assert error(f"{url}/m.tar.gz").startswith("--model M: cannot be fetched (")
+    assert error(f"{url}/m.tar.gz").startswith("model M: cannot be fetched (")
 
 
 def test_only_this_machine_may_give_a_model_by_http() -> None:
     assert error("http://me:pw@example.com/m.tar.gz") == (
-        "--model http://***@example.com/m.tar.gz: http can be changed on its way; expected https "
+        "model http://***@example.com/m.tar.gz: http can be changed on its way; expected https "
         "(http is taken from this machine's own loopback address only)"
     )
 
@@ -244,6 +259,85 @@ def test_a_hub_address_asks_for_the_archive(server, model: Path) -> None:
     pack(folder / "1", model)
     assert digest(resolve(f"{url}/1")) == digest(model)
     assert asked == ["/1?tf-hub-format=compressed"]
+
+
+@pytest.fixture
+def locked(tmp_path: Path, model: Path) -> Iterator[tuple[int, list[tuple[str, str | None]]]]:
+    """A server that wants a user and a password: (its port, the paths asked for, with what was given)."""
+    packed = pack(tmp_path / "locked.tar.gz", model).read_bytes()
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            given = self.headers["Authorization"]
+            asked.append((self.path, given))
+            if self.path.startswith("/to?"):
+                self.send_response(302)
+                self.send_header("Location", self.path.partition("?")[2])
+                self.end_headers()
+                return
+            known = given == "Basic " + base64.b64encode(b"me:p@ss/word").decode()
+            self.send_response(200 if known or self.path.startswith("/open") else 401)
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            self.wfile.write(packed)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield httpd.server_address[1], asked
+        httpd.shutdown()
+
+
+def test_a_url_with_a_user_and_a_password(locked, model: Path) -> None:
+    port, asked = locked
+    url = f"http://me:p%40ss%2Fword@127.0.0.1:{port}"
+    assert digest(resolve(f"{url}/m.tar.gz")) == digest(model)
+    assert [path for path, _ in asked] == ["/m.tar.gz"]
+    advice = "check the address, the network and your credentials"
+    wrong = error(f"http://me:WRONGWORD@127.0.0.1:{port}/m.tar.gz?sig=TOPSECRET")
+    assert (
+        wrong
+        == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched (HTTP Error 401: Unauthorized); {advice}"
+    )
+
+
+def test_a_password_does_not_follow_to_another_server(locked, model: Path) -> None:
+    port, asked = locked
+    url = f"http://me:p%40ss%2Fword@127.0.0.1:{port}/to?http://127.0.0.1:{port}/here.tar.gz&tf-hub-format=x"
+    assert digest(resolve(url)) == digest(model)
+    assert [given is not None for _, given in asked] == [True, True]
+    asked.clear()
+    url = f"http://me:p%40ss%2Fword@127.0.0.1:{port}/to?http://localhost:{port}/open.tar.gz&tf-hub-format=x"
+    assert digest(resolve(url)) == digest(model)
+    assert [given is not None for _, given in asked] == [True, False]
+
+
+def test_a_malformed_url_shows_no_secret() -> None:
+    for url in (
+        "https://me:TOPSECRET@[127.0.0.1/m?sig=TOPSECRET",
+        "https://me:TOP/SECRET@127.0.0.1/m?sig=TOPSECRET",
+        "https://127.0.0.1:TOPSECRET/m?sig=TOPSECRET",
+        "http://me:TOPSECRET@[::1/m?sig=TOPSECRET",
+    ):
+        message = error(url)
+        assert "TOP" not in message.replace("M", ""), message
+        assert "\n" not in message
+
+
+def test_a_model_is_found_without_tensorflow_and_beam(server, model: Path) -> None:
+    url, folder, _ = server
+    pack(folder / "m.tar.gz", model)
+    code = f"""
+import sys
+from transforms.encoder.model.handle import digest, resolve
+print(digest(resolve("{url}/m.tar.gz")))
+print({{"apache_beam", "tensorflow", "tensorflow_hub"}} & set(sys.modules))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [digest(model), "set()"]
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -281,7 +375,7 @@ def test_an_archive_that_links_out(tmp_path: Path) -> None:
         info = tarfile.TarInfo("m/link")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc"
         tar.addfile(info)
-    assert error(packed).startswith("--model M: cannot be unpacked ('m/link' is a link to an absolute path")
+    assert error(packed).startswith("model M: cannot be unpacked ('m/link' is a link to an absolute path")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +387,23 @@ def test_an_archive_that_links_out(tmp_path: Path) -> None:
         ("gs://bucket/model", "gs://bucket/model"),
         ("/a/path?with=marks", "/a/path?with=marks"),
         ("minilm", "minilm"),
+        ("https://me:secret@[example.com/m?sig=abc", "https://***@[example.com/m?***"),
+        ("https://[::1/m?sig=abc", "https://[::1/m?***"),
+        ("https://me:sec/ret@example.com/m", "https://***@example.com/m"),
+        ("https://me:sec?ret@example.com/m", "https://***@example.com/m"),
+        ("http://127.0.0.1:9/m?mail=a@b", "http://127.0.0.1:9/m?***"),
+        ("s3://bucket/a?c*.txt", "s3://bucket/a?c*.txt"),
+        ("https://me:secret/m", "https://me:***/m"),
+        ("hdfs://me:pw@host/m", "hdfs://***@host/m"),
     ],
 )
 def test_redact(text: str, redacted: str) -> None:
     assert redact(text) == redacted
+
+
+@given(text=st.text())
+def test_redact_never_raises(text: str) -> None:
+    for scheme in ("https", "s3"):
+        assert "TOPSECRET" not in redact(f"{scheme}://me:TOPSECRET@{text}")
+    assert "TOPSECRET" not in redact(f"https://host/{text}?sig=TOPSECRET")
+    redact(text)

@@ -119,7 +119,11 @@ def circle(edges):
 
 
 def test_a_circle_is_seen():
-    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) in ("a <- c <- b <- a", "b <- a <- c <- b", "c <- b <- a <- c")
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) in (
+        "a <- c <- b <- a",
+        "b <- a <- c <- b",
+        "c <- b <- a <- c",
+    )
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == ""
 
 

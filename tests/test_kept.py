@@ -79,3 +79,48 @@ def test_dry_run_of_compressed_files_counts_about_right(tmp_path, capsys):
     assert main(["embed", f"--input={tmp_path}", f"--output={tmp_path / 'out'}", "--dry-run"]) == 0
     text = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("documents"))
     assert 10_000 < int(text.split()[2].replace(",", "")) < 40_000
+
+
+def test_types_of_a_column_are_decided_together(tmp_path):
+    """What an Example does not tell from record to record: text or bytes, one value or a list of one."""
+    from test_read_tfrecord import example, frame
+
+    rows = [{"raw": b"text", "tags": "a", "word": "a"} for _ in range(100)]
+    rows += [{"raw": b"\xff", "tags": ["a", "b"], "word": "b"}]
+    (tmp_path / "in").mkdir()
+    data = b"".join(frame(example(text="t", **row)) for row in rows)
+    (tmp_path / "in" / "a.tfrecord").write_bytes(data)
+    chosen = Options(input=f"{tmp_path}/in", output=str(tmp_path / "out"), keep_field=("raw", "tags", "word"))
+    plan = make_plan(chosen)
+    found = kept_types(plan, take_sample(plan, chosen), chosen)
+    assert found == (("raw", "binary"), ("tags", "json"), ("word", "string"))
+
+
+def test_a_look_at_compressed_input_holds_none_of_it(tmp_path):
+    """7 MB of gz that are 256 MB of records, looked at as a whole."""
+    import gzip
+    import subprocess
+    import sys
+
+    (tmp_path / "in").mkdir()
+    lines = "".join(json.dumps({"text": "word " * 200, "n": i}) + "\n" for i in range(4000)).encode()
+    with gzip.open(tmp_path / "in" / "a.jsonl.gz", "wb", compresslevel=1) as file:
+        for _ in range(24):
+            file.write(lines)
+    code = f"""
+from pipeline.options.options import Options
+from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.plan import make_plan
+import pyarrow, pyarrow.compute, pyarrow.parquet, orjson, transforms.steps.documents
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024
+chosen = Options(input={str(tmp_path / "in")!r}, output="/nowhere/out", keep_field=("n",))
+before = peak()
+plan = make_plan(chosen)
+sample = take_sample(plan, chosen)
+print(kept_types(plan, sample, chosen), sample.documents, peak() - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *found, grown = ran.stdout.split()
+    assert " ".join(found) == "(('n', 'int64'),) 96000"
+    assert int(grown) < 80  # MiB; all records together took 300

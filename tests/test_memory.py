@@ -1,9 +1,12 @@
-"""Peak memory does not grow with the corpus."""
+"""Peak memory does not grow with the corpus, nor with a file, a record, or the dead letters."""
 
 import statistics
+from pathlib import Path
 
 import jobs
 import pytest
+
+from benchmarks import bench_memory
 
 MEASURE = """
 import resource, sys
@@ -30,3 +33,23 @@ def test_ten_times_the_documents(tmp_path, model):
     small = statistics.median(peak(tmp_path, model, 5000, run) for run in range(3))
     large = statistics.median(peak(tmp_path, model, 50_000, run) for run in range(3))
     assert large / small <= 1.05, f"{small} KiB at 5,000 documents, {large} KiB at 50,000"
+
+
+# So many MiB more than a job of few may a job of many take. What each shape was seen to take before memory
+# was bounded in bytes is more than twice that.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "few", "many", "more"),
+    [
+        ("bad records of one gz", 2_000, 100_000, 60),
+        ("verify of those dead letters", 2_000, 100_000, 30),
+        ("documents of 1 MB, truncate", 10, 150, 100),
+        ("documents of 1 MB without white space", 5, 60, 100),
+        ("megabytes of one document", 1, 12, 100),
+        ("megabytes of one line of gz", 10, 400, 100),
+        ("records of gz, --keep-field --dry-run", 5_000, 100_000, 40),
+    ],
+)
+def test_nothing_is_held_that_grows(tmp_path, model, shape, few, many, more):
+    small, large = (bench_memory.peak(shape, count, Path(model), tmp_path) / 1024 for count in (few, many))
+    assert large - small <= more, f"{small:.0f} MiB with {few:,}, {large:.0f} MiB with {many:,}"

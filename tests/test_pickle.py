@@ -27,14 +27,15 @@ from transforms.embed_documents import EmbedDocuments, _SplitFn, _TagOriginFn
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
-from transforms.formats import ReadOptions
+from transforms.formats.base import ReadOptions
 from transforms.output.schema import RowSchema
 from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
 from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
 from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.merge import MergeChunks, _MergeFn
-from transforms.steps.read import OpenShards, ReadConfig, ReadShards, _OpenShardsFn, _ReadFn
+from transforms.steps.open import OpenShards, _OpenShardsFn
+from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
 from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
@@ -45,12 +46,12 @@ WRITE = WriteConfig(
 )
 
 STEPS: list[Any] = [
-    *(OpenShards("out"), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(), BatchByTokens(7)),
+    *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(), BatchByTokens(7)),
     *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks("chunks", False), WriteShards(WRITE)),
     EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
 ]
 DOFNS: list[Any] = [
-    *(_OpenShardsFn(), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(), _OpenFn()),
+    *(_OpenShardsFn("job"), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(), _OpenFn()),
     *(_EmbedFn(ENCODER, "float16"), _MergeFn("chunks", False), _WriteFn(WRITE), _TagOriginFn(), _SplitFn()),
 ]
 
@@ -136,7 +137,7 @@ def test_a_loaded_model_does_not_travel_and_its_copies_share_one() -> None:
         return load_fake(config)
 
     shared = SharedEncoder(ModelConfig("m"), load)
-    shared.keep(load(shared.config))
+    shared.keep()
     assert "_kept" not in shared.__getstate__()
     copy = SharedEncoder.__new__(SharedEncoder)
     copy.__dict__.update(shared.__getstate__())

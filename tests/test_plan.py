@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 
 import jobs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pipeline.plan.since import input_since
 from reading import Doc, read_slice
 
 from pipeline.options.options import Options
@@ -190,3 +192,44 @@ def test_two_hundred_thousand_notes(tmp_path, cli):
         "shards     9 of about 262,144 bytes",
     ]
     assert "documents  about 200,000" in out
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_file_reached_by_two_links_is_read_once(tmp_path, link):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "y" / "a.txt").write_text("one")
+    link(tmp_path / "y" / "a.txt", tmp_path / "x" / "z.txt")
+    shutil.copy2(tmp_path / "y" / "a.txt", tmp_path / "y" / "copy.txt")
+    plan, options = plan_of(tmp_path)
+    assert sources(plan) == ["x/z.txt", "y/copy.txt"]
+    assert read_all(plan, options) == ["one", "one"]
+    plan, _ = plan_of(tmp_path / "y", tmp_path / "x" / "*.txt")
+    assert sources(plan) == ["x/z.txt", "y/copy.txt"]
+
+
+def test_what_has_become_of_the_input(tmp_path):
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text(name)
+    plan, options = plan_of(tmp_path)
+    assert input_since(options, plan.shards) == []
+    (tmp_path / "a.txt").write_text("longer")
+    (changed,) = input_since(options, plan.shards)
+    assert changed.startswith(
+        f"1 input files have changed since the plan was made, e.g. {tmp_path}/a.txt: 1 bytes then, 6 now; "
+    )
+    os.utime(tmp_path / "b.txt", (1, 1))
+    (tmp_path / "c.txt").unlink()
+    (tmp_path / "e.txt").write_text("e")
+    new, changed = input_since(options, plan.shards)
+    assert new == (
+        f"1 files came after the plan was made and are not embedded, e.g. {tmp_path}/e.txt; "
+        "give them an output folder of their own"
+    )
+    assert changed.startswith("3 input files have changed since the plan was made, e.g. ")
+    for name in "abde":
+        (tmp_path / f"{name}.txt").unlink()
+    (gone,) = input_since(options, plan.shards)
+    assert gone.startswith(
+        f"4 input files have changed since the plan was made, e.g. {tmp_path}/a.txt (gone); "
+    )

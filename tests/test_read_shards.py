@@ -20,9 +20,9 @@ from transforms.formats import registry
 from transforms.formats.base import ReadOptions
 from transforms.observer import Read, observe
 from transforms.output import layout, plan_file
-from transforms.output.folder import Folder
 from transforms.output.column_types import check_kept
-from transforms.steps.documents import kept_column
+from transforms.output.folder import Folder
+from transforms.steps.columns import kept_column
 from transforms.steps.open import OpenShards, _OpenShardsFn
 from transforms.steps.read import ReadConfig, read_shard
 

@@ -19,8 +19,7 @@ HELP = "Embed documents, or go on with a job where it was."
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    add_embed_arguments(parser)
-    add_json(parser)
+    add_json(add_embed_arguments(parser))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 

@@ -11,14 +11,15 @@ from pipeline.options.options import GROUPS, Options
 from transforms.errors import EmbedbeamError, UsageError
 
 
-def add_embed_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `embed`, in groups, with the defaults of Options."""
+def add_embed_arguments(parser: argparse.ArgumentParser) -> argparse._ActionsContainer:
+    """Adds the options of `embed`, in groups, with the defaults of Options. Returns the last group."""
     options = [one for one in stated(*GROUPS) if one.about.typed]
     for cls in GROUPS:
         arguments = parser.add_argument_group(cls.title)
         of_group = (one for one in options if one.group == cls.title)
         for one in sorted(of_group, key=lambda one: not one.required):
             arguments.add_argument(one.flag, **_keywords(one))
+    return arguments
 
 
 def given_options(parsed: argparse.Namespace) -> Options:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -56,6 +57,19 @@ def is_loading() -> bool:
     return any(thread.name == _THREAD for thread in threading.enumerate())
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Leaves garbage alone: imports make millions of objects that stay, and to look through them again and
+    again takes a quarter of the time of importing TensorFlow."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def start_loading(
     options: Options, screen: Screen, model_digest: str | None = None
 ) -> Background[HubEncoder]:
@@ -76,13 +90,13 @@ def load_encoder(options: Options, screen: Screen, model_digest: str | None = No
     handle = _handle(options)
     with screen.doing("fetching the model"):
         resolve(handle)
-    with screen.doing("importing TensorFlow"):
+    with screen.doing("importing TensorFlow"), uncollected():
         from transforms.encoder.config import ModelConfig
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
 
         import_tensorflow()
-    with screen.doing("loading the model"):
+    with screen.doing("loading the model"), uncollected():
         return HubEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
 
 

@@ -62,6 +62,8 @@ def foreign_encoding(head: bytes) -> str:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
+    if head.count(0, 0, 4096) < 4:
+        return ""
     # Without a mark: white space and Latin letters have NULs at every second byte, or at three of four.
     zeros = [part.count(0) / max(1, len(part)) for part in (head[i:4096:4] for i in range(4))]
     if min(zeros[2:]) > 0.95 and zeros[0] < 0.5:

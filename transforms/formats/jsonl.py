@@ -69,9 +69,9 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
     if row in bad:
         return {}
     with contextlib.suppress(ValueError):
-        fields = None if array else orjson.loads(line)
-        if type(fields) is dict:
-            return fields
+        quick: Any = None if array else orjson.loads(line)
+        if type(quick) is dict:
+            return quick
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as e:

@@ -12,10 +12,12 @@ import numpy as np
 
 from transforms.elements import BLOCK_BYTES, BLOCK_DOCUMENTS, RECORD_BYTES, Slice
 from transforms.errors import BadFileError
+from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
-from transforms.storage.passing import raise_passing
+from transforms.storage.files import unreadable
+from transforms.storage.passing import is_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,17 +49,7 @@ def column_types(path: str) -> Mapping[str, str]:
       BadFileError: the file cannot be opened, or is no Parquet.
     """
     with _open(path, path) as file:
-        return {field.name: _type_name(field.type) for field in file.schema_arrow}
-
-
-def _type_name(type: pa.DataType) -> str:
-    import pyarrow.types as types
-
-    if types.is_dictionary(type):
-        return _type_name(type.value_type)
-    if is_text(type):
-        return "string"
-    return "json" if types.is_nested(type) else str(type)
+        return {field.name: type_name(field.type) for field in file.schema_arrow}
 
 
 def _cut(whole: Sequence[Slice], target: int) -> list[list[Slice]]:
@@ -89,7 +81,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     done = 0
     for row, batch, total in _batches(slice, options):
         columns = {name: batch.column(name) for name in options.fields}
-        lengths = sum(_lengths(values) for values in columns.values())
+        lengths = np.add.reduce([lengths_of(values) for values in columns.values()])
         for start, end in _pieces(lengths, slice.limit):
             part = {name: values.slice(start, end - start) for name, values in columns.items()}
             before, done = done, done + end - start
@@ -103,7 +95,7 @@ def _block(
     bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
     values = dict(columns)
     for name, column in columns.items():
-        if name not in options.strict and _type_name(column.type) == "json":
+        if name not in options.strict and type_name(column.type) == "json":
             values[name] = [value if value is None else as_json(value) for value in plain_values(column)]
 
     def record(row: int) -> str:
@@ -113,21 +105,6 @@ def _block(
         return as_json(fields)
 
     return RawBlock(positions, values, record, int(lengths.sum()), taken, bad)
-
-
-def _lengths(column: pa.Array) -> np.ndarray:
-    """Bytes of each value, as far as they vary; int64."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.types as types
-
-    if types.is_dictionary(column.type) and len(column.dictionary):
-        return _lengths(column.dictionary)[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
-    kind = column.type
-    if is_text(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        lengths = pc.fill_null(pc.binary_length(column.cast(pa.large_binary())), 0)
-        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.full(len(column), column.nbytes // max(1, len(column)), np.int64)
 
 
 def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
@@ -186,8 +163,8 @@ def _damaged(source: str, position: int | None, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as e:
-        if isinstance(e, OSError):
-            raise_passing(e, source)
+        if isinstance(e, OSError) and is_passing(e):
+            raise unreadable(source, e) from e
         reason = f"{what}: {_one_line(e)}; fetch the file again"
         raise BadFileError(source, position, reason) from e
 
@@ -230,30 +207,6 @@ def _check_type(schema: pa.Schema, name: str, expected: tuple[str, ...], slice: 
         return
     reason = f"column {name!r} is {found}, expected {' or '.join(expected)}"
     raise BadFileError(slice.source, None, reason, kind="column", column=name)
-
-
-def is_text(type: pa.DataType) -> bool:
-    """Whether an Arrow type is one of those of strings."""
-    import pyarrow.types as types
-
-    return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
-
-
-def plain_values(column: pa.Array) -> list[Any]:
-    """An Arrow array as a list; a UnicodeDecodeError stands for text that is not UTF-8."""
-    try:
-        return column.to_pylist()
-    except ValueError:
-        return [_value(scalar) for scalar in column]
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError as e:
-        return e
-    except ValueError:  # nanoseconds, which Python's own times do not hold
-        return scalar.value
 
 
 def _shortened(value: Any) -> Any:

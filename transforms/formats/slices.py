@@ -9,8 +9,8 @@ from transforms.elements import Slice
 from transforms.errors import BadFileError
 from transforms.formats import registry
 from transforms.formats.base import RawBlock, ReadOptions
-from transforms.storage.files import file_state
-from transforms.storage.passing import raise_passing
+from transforms.storage import objects
+from transforms.storage.files import file_state, unreadable
 
 
 def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
@@ -34,7 +34,7 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
                 break
         check_unchanged(slice)  # nor while it was read
     except OSError as e:
-        raise _unreadable(slice, e) from e
+        raise unreadable(slice.source, e) from e
 
 
 def check_slice(slice: Slice, options: ReadOptions) -> None:
@@ -54,7 +54,7 @@ def check_slice(slice: Slice, options: ReadOptions) -> None:
     try:
         registry.get(slice.format).check(slice, options)
     except OSError as e:
-        raise _unreadable(slice, e) from e
+        raise unreadable(slice.source, e) from e
 
 
 def check_unchanged(slice: Slice) -> None:
@@ -66,11 +66,8 @@ def check_unchanged(slice: Slice) -> None:
     """
     try:
         size, mtime = file_state(slice.path)
-    except FileNotFoundError:
-        reason = "the file is gone; it was there when the plan was made"
-        raise BadFileError(slice.source, None, reason, kind="gone") from None
     except OSError as e:
-        raise _unreadable(slice, e) from e
+        raise unreadable(slice.source, e) from e
     if change := change_of(slice, size, mtime):
         raise BadFileError(slice.source, None, f"changed since the plan was made{change}", kind="changed")
 
@@ -79,17 +76,12 @@ def change_of(slice: Slice, size: int, mtime: float | None) -> str:
     """How a file differs from what the plan knows of it; "" where it does not."""
     if size != slice.size:
         return f": {slice.size} bytes then, {size} now"
-    # A millisecond: file systems and mounts keep different fractions of a second.
-    if slice.mtime is not None and mtime is not None and abs(mtime - slice.mtime) > 1e-3:
+    # A millisecond: file systems and mounts keep different fractions of a second, stores none.
+    most = 1.0 if objects.is_object(slice.path) else 1e-3
+    if slice.mtime is not None and mtime is not None and abs(mtime - slice.mtime) > most:
         return f" (time {_utc(slice.mtime)} then, {_utc(mtime)} now)"
     return ""
 
 
 def _utc(time: float) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def _unreadable(slice: Slice, error: OSError) -> BadFileError:
-    raise_passing(error, slice.source)
-    reason = error.strerror or " ".join(str(error).split())
-    return BadFileError(slice.source, None, f"cannot be read: {reason}", kind="unreadable")

@@ -11,8 +11,8 @@ from typing import Any
 
 from transforms.output import layout
 from transforms.output.pending import PendingFile, process_token
-from transforms.storage import buckets
-from transforms.storage.files import is_local, list_remote, local_path, open_read
+from transforms.storage import objects
+from transforms.storage.files import is_local, list_remote_folder, local_path, open_read
 from transforms.storage.retries import retried
 
 
@@ -57,8 +57,8 @@ class Folder:
             pending = self.create(name)
             pending.file.write(data)
             return pending.commit_new()
-        if buckets.is_object(self.path):
-            return buckets.put_if_absent(self.join(name), data)
+        if objects.is_object(self.path):
+            return objects.put_if_absent(self.join(name), data)
         if self.read(name) is not None:  # Beam's file systems have no conditional writes
             return False
         self.write(name, data)
@@ -71,8 +71,8 @@ class Folder:
             if self.local:
                 with open(path, "rb") as f:
                     return f.read(most)
-            if buckets.is_object(path):
-                return buckets.read_object(path) if most is None else buckets.read_head(path, most)
+            if objects.is_object(path):
+                return objects.read_object(path) if most is None else objects.read_range(path, 0, most)
         except FileNotFoundError:
             return None
         return retried(lambda: self._read_remote(path, most))
@@ -94,8 +94,8 @@ class Folder:
                         if entry.is_file():
                             found[entry.name] = entry.stat().st_size
             return found
-        below = [(file.path[len(base) + 1 :], file.size) for file in list_remote(f"{base}/")]
-        return {name: size for name, size in below if name and "/" not in name}
+        found = {file.path[len(base) + 1 :]: file.size for file in list_remote_folder(base)}
+        return {name: size for name, size in found.items() if name and "/" not in name}
 
     def shards(self, folder: str) -> set[str]:
         """Ids of the shards with a receipt, failure or attempt in its folder; other names are ignored."""
@@ -116,8 +116,8 @@ class Folder:
         if self.local:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.join(name))
-        elif buckets.is_object(self.path):
-            buckets.delete_object(self.join(name))
+        elif objects.is_object(self.path):
+            objects.delete_object(self.join(name))
         else:
             retried(lambda: self._delete_remote(self.join(name)))
 

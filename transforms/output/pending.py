@@ -11,7 +11,7 @@ import shutil
 import uuid
 from typing import Any, BinaryIO
 
-from transforms.storage import buckets
+from transforms.storage import objects
 from transforms.storage.retries import retried
 
 # File systems that know no hard links say so in one of these ways.
@@ -68,8 +68,8 @@ class PendingFile:
         """Syncs or uploads, closes, and gives the file its final name."""
         if self._temporary is None:
             with self._raw:
-                if buckets.is_object(self._final):
-                    buckets.upload_object(self._raw, self._final)
+                if objects.is_object(self._final):
+                    objects.put_object(self._final, self._raw)
                 else:
                     retried(lambda: _upload(self._raw, self._final))
             return

@@ -38,11 +38,15 @@ class PlanFile:
     shards: tuple[Shard, ...]
 
 
-def to_bytes(head: Mapping[str, Any], shards: Sequence[Shard]) -> bytes:
-    """The plan file; the same head and shards give the same identity."""
+def to_bytes(head: Mapping[str, Any], shards: Sequence[Shard], *, launcher: str = "") -> bytes:
+    """The plan file; the same head and shards give the same identity.
+
+    Args:
+      launcher: tells apart the files of two launchers that make the same plan at once; no part of it.
+    """
     lines = "".join(f"{shard.to_line()}\n" for shard in shards).encode()
     sealed = {**head, "shards": len(shards), "shards_sha256": hashlib.sha256(lines).hexdigest()}
-    sealed = {"job": _identity(sealed), **sealed}
+    sealed = {"job": _identity(sealed), **sealed, "launcher": launcher}
     first = json.dumps(sealed, ensure_ascii=False)
     if not first.isprintable():  # a path may hold separators of lines, or bytes that are not UTF-8
         first = json.dumps(sealed)
@@ -62,23 +66,24 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
     first, _, lines = data.partition(b"\n")
     try:
         head = json.loads(first)
+        del head["launcher"]
         job, checksum, count = head.pop("job"), head["shards_sha256"], head["shards"]
         identity = _identity(head)
         del head["shards_sha256"]
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or "
-            "--overwrite"
+            "`overwrite`"
         ) from e
     found = lines.count(b"\n")
     if found != count:
         raise UsageError(
             f"{where}: has {found:,} shards, its first line says {count:,}: it was cut off or altered; put "
-            "the whole file back, or use --overwrite"
+            "the whole file back, or use `overwrite`"
         )
     if hashlib.sha256(lines).hexdigest() != checksum or identity != job:
         raise UsageError(
-            f"{where}: its checksum is wrong: it was altered; put the file back as it was, or use --overwrite"
+            f"{where}: its checksum is wrong: it was altered; put the file back as it was, or use `overwrite`"
         )
     # Not splitlines: names may hold U+2028, which is no end of a line here.
     shards = tuple(Shard.from_line(line) for line in lines.decode().split("\n")[:-1])

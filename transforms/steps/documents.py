@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,23 +22,11 @@ from transforms.elements import (
     DocumentBlock,
     Slice,
 )
+from transforms.formats.arrow import plain_values, sound_text
 from transforms.formats.base import Bad, RawBlock, ReadOptions
-from transforms.formats.parquet import is_text, plain_values
-from transforms.formats.records import not_utf8
 from transforms.modality import Modality
-from transforms.output.column_types import arrow_type, check_kept
-
-_KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
-# What each type of kept column takes of Python's types as it is; all else is looked at value by value.
-_TAKEN: dict[str, frozenset[type]] = {
-    "string": frozenset({str}),
-    "json": frozenset({str}),
-    "large_string": frozenset({str}),
-    "bool": frozenset({bool}),
-    "double": frozenset({float, int}),
-    "binary": frozenset({bytes}),
-    "large_binary": frozenset({bytes}),
-} | {f"{sign}int{bits}": frozenset({int}) for sign in ("", "u") for bits in (8, 16, 32, 64)}
+from transforms.output.column_types import arrow_type
+from transforms.steps.columns import kept_column, text_checked, undecoded
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -77,7 +64,7 @@ def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modalit
     kept: dict[str, list[Any] | pa.Array] = {}
     for name in options.keep_fields:
         values = columns.get(name)
-        kept[name], refused = _text_checked(name, pa.nulls(len(rows)) if values is None else values)
+        kept[name], refused = text_checked(name, pa.nulls(len(rows)) if values is None else values)
         why = refused | why
     letters = [(row, _default_id(raw, slice, row), *reason) for row, reason in raw.bad.items()]
     if why:
@@ -118,32 +105,18 @@ def _ids(
         else:
             ids = None
             if isinstance(found, pa.Array) and not found.null_count:
-                ids = _sound_text(found)
+                ids = sound_text(found)
         if ids is not None and not pc.any(pc.or_(pc.equal(ids, ""), pc.utf8_is_space(ids))).as_py():
             return ids, {}
         values = found if isinstance(found, list) else plain_values(found)
         why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
-        why |= _undecoded(name, values)
+        why |= undecoded(name, values)
         named = [_default_id(raw, slice, rows[i]) if i in why else str(v) for i, v in enumerate(values)]
         return pa.array(named, pa.string()), why
     if raw.whole:
         return pa.array([slice.source] * len(rows), pa.string()), {}
     places = pa.array(raw.positions[rows]).cast(pa.string())
     return pc.binary_join_element_wise(pa.scalar(slice.source), places, ":"), {}
-
-
-def _sound_text(values: pa.Array) -> pa.Array | None:
-    """The values as strings; None where one of them is not UTF-8, or the type is another."""
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if not is_text(values.type):
-        return None
-    texts = values.cast(pa.string())
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    return texts
 
 
 def _wrong_id(found: Any, name: str) -> str:
@@ -156,57 +129,6 @@ def _wrong_id(found: Any, name: str) -> str:
     return (
         "" if type(found) is int else f"field {name!r} is {type(found).__name__}, expected string or integer"
     )
-
-
-def _undecoded(name: str, values: list[Any]) -> Bad:
-    """Which values of a field are not UTF-8."""
-    if UnicodeDecodeError not in set(map(type, values)):
-        return {}
-    errors = {i: not_utf8(v) for i, v in enumerate(values) if isinstance(v, UnicodeDecodeError)}
-    return {i: (kind, f"{detail} of field {name!r}") for i, (kind, detail) in errors.items()}
-
-
-def _text_checked(name: str, values: list[Any] | pa.Array) -> tuple[list[Any] | pa.Array, Bad]:
-    """A kept field's values, text as plain strings, and which are not UTF-8."""
-    if isinstance(values, pa.Array):
-        if types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        texts = _sound_text(values)
-        if texts is not None:
-            return texts, {}
-        if not is_text(values.type):
-            return values, {}
-        values = plain_values(values)
-    return values, _undecoded(name, values)
-
-
-def kept_column(name: str, kind: str, values: list[Any] | pa.Array) -> tuple[pa.Array, Bad]:
-    """A kept field's values as a column of its type, and the refusals by row."""
-    type_ = arrow_type(kind)
-    if isinstance(values, pa.Array):
-        if values.type == type_ or types.is_null(values.type):
-            return values.cast(type_), {}
-        values = plain_values(values)
-    found = set(map(type, values))
-    if type(ABSENT) in found:
-        values = [None if value is ABSENT else value for value in values]
-        found = set(map(type, values))
-    if found - {type(None)} <= _TAKEN.get(kind, frozenset()):
-        try:
-            return pa.array(values, type_), {}
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-            pass  # one of them is out of range: each alone tells
-    made: list[Any] = []
-    why: Bad = {}
-    for row, value in enumerate(values):
-        try:
-            made.append(check_kept(name, kind, value))
-        except ValueError as e:
-            made.append(None)
-            # Both types in the kind of the reason, the value behind its colon.
-            what, _, detail = _KEPT_ERROR.sub(r"\1 \2: \3", str(e)).partition(": ")
-            why[row] = what, detail
-    return pa.array(made, type_), why
 
 
 def document_columns(

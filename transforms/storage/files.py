@@ -1,18 +1,19 @@
-"""Opening files: local paths need nothing, S3 and GCS their clients, all else Beam's FileSystems."""
+"""Opening files: local paths need nothing, object stores their clients, all else Beam's FileSystems."""
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import shutil
-import urllib.parse
 from typing import Any, BinaryIO, NamedTuple
 
-from transforms.elements import Slice
-from transforms.errors import BadFileError
-from transforms.storage import buckets
-from transforms.storage.retries import retried
+from transforms.errors import BadFileError, EmbedbeamError, StoreError
+from transforms.storage import objects
+from transforms.storage.passing import is_passing
+from transforms.storage.retries import reason_of, retried
+from transforms.storage.urls import absolute_path, full_path, is_local, local_path
+
+__all__ = ["absolute_path", "full_path", "is_local", "local_path"]  # they stand in urls.py
 
 _BUFFER = 1 << 20
 WILDCARD = re.compile(r"[*?[]")
@@ -27,26 +28,6 @@ class FoundFile(NamedTuple):
     mtime: float | None
 
 
-def is_local(path: str) -> bool:
-    """Whether the path is one of this machine's file system: no scheme, or file://."""
-    return path.startswith("file://") or "://" not in path
-
-
-def local_path(path: str) -> str:
-    """The plain path of a local path or file:// URL."""
-    return urllib.parse.unquote(path[len("file://") :]) if path.startswith("file://") else path
-
-
-def absolute_path(path: str) -> str:
-    """A local path or file:// URL as a plain absolute path; '~' is the home folder."""
-    return os.path.abspath(os.path.expanduser(local_path(path)))
-
-
-def full_path(path: str) -> str:
-    """A local path made absolute; a URL as it is."""
-    return absolute_path(path) if is_local(path) else path
-
-
 def open_read(path: str) -> BinaryIO:
     """Opens a local or remote file as bytes, as they lie there.
 
@@ -55,8 +36,8 @@ def open_read(path: str) -> BinaryIO:
     """
     if is_local(path):
         return open(local_path(path), "rb", buffering=_BUFFER)
-    if buckets.is_object(path):
-        return buckets.open_object(path)
+    if objects.is_object(path):
+        return objects.open_object(path)
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
@@ -66,8 +47,8 @@ def open_read(path: str) -> BinaryIO:
 
 def read_head(path: str, size: int) -> bytes:
     """The first bytes of a file that is not empty; of an object no more than these are asked for."""
-    if buckets.is_object(path):
-        return buckets.read_head(path, size)
+    if objects.is_object(path):
+        return objects.read_range(path, 0, size)
     with open_read(path) as stream:
         return stream.read(size)
 
@@ -97,43 +78,49 @@ def file_state(path: str) -> tuple[int, float | None]:
     return found[0].size, found[0].mtime
 
 
-def check_unchanged(slice: Slice) -> None:
-    """Holds the slice's file against what the plan knows of it.
+def unreadable(source: str, error: OSError) -> EmbedbeamError:
+    """What an error of a file system is: the file's own, or one that another try may mend.
 
-    Raises:
-      BadFileError: the file is gone, cannot be reached or was changed.
+    The second (a stale mount, no descriptors left) says nothing of the file and ends the job, also where bad
+    files are skipped.
     """
-    try:
-        size, mtime = file_state(slice.path)
-    except FileNotFoundError:
+    if is_passing(error):
+        reason = error.strerror or reason_of(error)
+        return StoreError(
+            f"{source}: cannot be read for the moment: {reason}; what is committed is kept: mend this, then "
+            "run the same command again"
+        )
+    if isinstance(error, FileNotFoundError):
         reason = "the file is gone; it was there when the plan was made"
-        raise BadFileError(slice.source, None, reason) from None
-    except OSError as e:
-        raise BadFileError(slice.source, None, f"cannot be read: {e.strerror or e}") from e
-    if size != slice.size:
-        reason = f"changed since the plan was made: {slice.size} bytes then, {size} now"
-        raise BadFileError(slice.source, None, reason)
-    # A millisecond: file systems and mounts keep different fractions of a second.
-    if slice.mtime is not None and mtime is not None and abs(mtime - slice.mtime) > 1e-3:
-        reason = f"changed since the plan was made (time {_utc(slice.mtime)} then, {_utc(mtime)} now)"
-        raise BadFileError(slice.source, None, reason)
+        return BadFileError(source, None, reason, kind="gone")
+    reason = f"cannot be read: {error.strerror or reason_of(error)}"
+    return BadFileError(source, None, reason, kind="unreadable")
 
 
 def list_remote(prefix: str) -> list[FoundFile]:
     """The remote files whose path begins so; FoundFile.source is left empty."""
-    if buckets.is_object(prefix):
-        return [FoundFile(path, "", size, mtime) for path, size, mtime in buckets.list_objects(prefix)]
+    if objects.is_object(prefix):
+        return [FoundFile(path, "", size, mtime) for path, size, mtime in objects.list_objects(prefix)]
     return [file for file in _match(_loosened(prefix) + "**") if file.path.startswith(prefix)]
+
+
+def list_remote_folder(folder: str) -> list[FoundFile]:
+    """The remote files directly in a folder; a store is not asked for what lies deeper."""
+    path = folder.rstrip("/") + "/"
+    if objects.is_object(path):
+        return [FoundFile(found, "", size, mtime) for found, size, mtime in objects.list_folder(path)]
+    return [file for file in _match(_loosened(path) + "*") if "/" not in file.path.removeprefix(path)]
 
 
 def exact_remote(path: str) -> list[FoundFile]:
     """The remote file of this very path, if there is one; FoundFile.source is left empty."""
-    if not buckets.is_object(path):
+    if not objects.is_object(path):
         return [file for file in _match(_loosened(path)) if file.path == path]
     try:
-        return [FoundFile(path, "", *buckets.object_state(path))]
+        found, size, mtime = objects.object_info(path)
     except FileNotFoundError:
         return []
+    return [FoundFile(found, "", size, mtime)]
 
 
 def _match(pattern: str) -> list[FoundFile]:
@@ -153,10 +140,6 @@ def _match(pattern: str) -> list[FoundFile]:
 def _loosened(path: str) -> str:
     """A glob that matches this path among few others: Beam's globs cannot quote a bracket."""
     return WILDCARD.sub("?", path)
-
-
-def _utc(time: float) -> str:
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def use_options(beam_options: Any) -> None:

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 60.0  # seconds that an operation, or all operations of a process without one success, may fail
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0
-# Broken connections, as the standard library, urllib3, requests, botocore and Google's client call them.
+# Broken connections, as the standard library, urllib3, requests and Google's client call them.
 _BROKEN = {
-    "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPClientError", "ProtocolError",
-    "TransportError", "IncompleteRead", "IncompleteReadError", "ChunkedEncodingError", "RetryError",
-    "ResponseStreamingError",
+    "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPException", "ProtocolError",
+    "TransportError", "ChunkedEncodingError", "RetryError",
 }  # fmt: skip
+# What obstore's exceptions stand for; for all others it has one class, and the number is in the text alone.
+_STATUS = {
+    "AlreadyExistsError": 409,
+    "PreconditionError": 412,
+    "PermissionDeniedError": 403,
+    "UnauthenticatedError": 401,
+}
+_IN_TEXT = re.compile(r"non-2xx status code: (\d{3})")
 _T = TypeVar("_T")
 _failing_since: float | None = None  # when this process's operations began to fail, one and all
 
 
-def retried(operation: Callable[[], _T]) -> _T:
+def retried(operation: Callable[[], _T], *, patience: float | None = None) -> _T:
     """Runs an operation that may be repeated, until it neither meets a busy server nor a broken connection.
 
     A server that is lost is lost for all: operations that begin in the middle of an outage do not wait as
     long as the first one did, so that a job ends soon after.
+
+    Args:
+      patience: in seconds, PATIENCE if not given.
 
     Raises:
       Exception: what the last try raised, or at once what no further try would mend.
@@ -40,7 +51,7 @@ def retried(operation: Callable[[], _T]) -> _T:
             now = time.monotonic()
             begun = now if begun is None else begun
             outage = _failing_since = now if _failing_since is None else _failing_since
-            if now + wait - min(begun, outage) > PATIENCE:
+            if now + wait - min(begun, outage) > (PATIENCE if patience is None else patience):
                 raise
         else:
             _failing_since = None
@@ -55,27 +66,25 @@ def passing(error: BaseException) -> bool:
     inner = getattr(error, "exception_details", None)  # Beam's file systems wrap what they catch
     if isinstance(inner, dict) and inner:
         return any(passing(e) for e in inner.values() if isinstance(e, BaseException))
+    if "NoSuchUpload" in str(error):  # one whose end was answered by nobody may be gone: it begins anew
+        return True
     status = status_of(error)
     if status is not None:
-        # An upload whose end was answered by nobody may be gone: it begins anew.
-        return status >= 500 or status in (408, 429) or s3_code(error) == "NoSuchUpload"
+        return status >= 500 or status in (408, 429)
+    if type(error).__name__ == "GenericError":  # obstore's, without an answer
+        return True
     return any(cls.__name__ in _BROKEN for cls in type(error).__mro__)
 
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that a store answered; None where no answer came."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore's
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        status = getattr(error, "code", None)
+    if isinstance(error, FileNotFoundError):
+        return 404
+    if type(error).__module__.partition(".")[0] == "obstore":
+        found = _IN_TEXT.search(str(error))
+        return _STATUS.get(type(error).__name__) or (int(found[1]) if found else None)
+    status = getattr(error, "code", None)
     return status if isinstance(status, int) else None
-
-
-def s3_code(error: BaseException) -> str | None:
-    """S3's own word for an error; None where the error is not S3's."""
-    response = getattr(error, "response", None)
-    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
 
 def reason_of(error: BaseException) -> str:
@@ -84,4 +93,6 @@ def reason_of(error: BaseException) -> str:
     if isinstance(inner, dict) and inner:
         return reason_of(next(e for e in inner.values()))
     text = str(getattr(error, "message", None) or error) or type(error).__name__
-    return " ".join(text.split())
+    return " ".join(
+        text.partition("\n\nDebug source:")[0].split()
+    )  # obstore repeats all of it, in its own words

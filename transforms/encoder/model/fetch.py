@@ -1,17 +1,22 @@
-"""Bringing a model to this machine: from a web server, or from a store that Beam's file systems know."""
+"""Bringing a model to this machine: from a web server, or from a store.
+
+`tensorflow_hub.resolve` is not asked, though its cache is shared: it imports TensorFlow, seconds for a job
+that is finished and need only say so; it waits for ever on a server that falls silent; it takes an archive of
+any size, one that breaks off, and a redirect to plain http; and it knows no user and password in a URL.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
 import shutil
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from transforms.encoder.model.archive import MAX_BYTES, MAX_MEMBERS, ArchiveError
 from transforms.storage.files import FoundFile, copy_here, exact_remote, list_remote
@@ -23,8 +28,11 @@ _SECONDS = 60.0  # without a byte
 
 def is_safe_url(url: str) -> bool:
     """Whether a model may be fetched from there: https, or http on this very machine."""
-    parts = urlsplit(url)
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    try:
+        parts = urlsplit(url)
+        loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    except ValueError:  # a bracket that is not closed
+        return False
     return parts.scheme == "https" or (parts.scheme == "http" and loopback)
 
 
@@ -34,22 +42,27 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not is_safe_url(newurl):
             raise ArchiveError(f"it redirects to {urlsplit(newurl).scheme}://, expected https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        followed = super().redirect_request(req, fp, code, msg, headers, newurl)
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        # The password is for the server that it was given for.
+        if followed and (old.scheme, old.netloc) == (new.scheme, new.netloc):
+            followed.unredirected_hdrs.update(req.unredirected_hdrs)
+        return followed
 
 
 def download(url: str, target: Path) -> None:
-    """Downloads an archive.
+    """Downloads an archive; a user and a password in the URL are sent as basic authentication.
 
     Raises:
       ArchiveError: too large, or a redirect that leaves https.
-      OSError, http.client.HTTPException: it cannot be had.
+      ValueError, OSError, http.client.HTTPException: it cannot be had.
     """
     retried(lambda: _download(url, target))
 
 
 def _download(url: str, target: Path) -> None:
     opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(_with_format(url), timeout=_SECONDS) as response, open(target, "wb") as f:
+    with opener.open(_request(url), timeout=_SECONDS) as response, open(target, "wb") as f:
         expected = response.headers.get("Content-Length")
         _check_size(int(expected or 0), target)
         got = 0
@@ -62,13 +75,23 @@ def _download(url: str, target: Path) -> None:
             raise http.client.IncompleteRead(b"", int(expected) - got)
 
 
-def _with_format(url: str) -> str:
-    """Asks a model hub for the archive, as tensorflow-hub does; what names an archive is left alone."""
+def _request(url: str) -> urllib.request.Request:
     parts = urlsplit(url)
-    if parts.path.endswith((".tar.gz", ".tgz", ".tar")) or "tf-hub-format" in parts.query:
-        return url
-    query = f"{parts.query}&" if parts.query else ""
-    return parts._replace(query=f"{query}tf-hub-format=compressed").geturl()
+    user, at, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(_with_format(parts._replace(netloc=host, fragment="")))
+    if at:
+        name, _, password = user.partition(":")
+        token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def _with_format(url: SplitResult) -> str:
+    """Asks a model hub for the archive, as tensorflow-hub does; what names an archive is left alone."""
+    if url.path.endswith((".tar.gz", ".tgz", ".tar")) or "tf-hub-format" in url.query:
+        return url.geturl()
+    query = f"{url.query}&" if url.query else ""
+    return url._replace(query=f"{query}tf-hub-format=compressed").geturl()
 
 
 def _check_size(size: int, target: Path) -> None:

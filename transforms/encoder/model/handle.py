@@ -12,14 +12,16 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from transforms.encoder.model import archive, fetch
 from transforms.errors import UsageError
 from transforms.storage.retries import reason_of
+from transforms.storage.urls import local_path, redact, redact_in
+
+__all__ = ["MINILM", "cache_dir", "digest", "redact", "resolve"]
 
 MINILM = "minilm"
-_STORES = ("gs", "s3", "hdfs")
+_STORES = ("gs", "s3", "az", "hdfs")
 _REMOTE = ("https", *_STORES)
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|tar)$")
 _CHUNK = 1 << 20
@@ -30,29 +32,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
 
 
-def redact(text: str) -> str:
-    """Takes passwords, and the query strings that carry tokens, out of a URL; other text is unchanged.
-
-    >>> redact("https://me:secret@example.com/model.tar.gz?sig=abc")
-    'https://***@example.com/model.tar.gz?***'
-    >>> redact("gs://bucket/model")
-    'gs://bucket/model'
-    """
-    if "://" not in text:
-        return text
-    url = urlsplit(text)
-    host = url.netloc.rpartition("@")[2]
-    netloc = f"***@{host}" if "@" in url.netloc else host
-    # In a bucket's glob a question mark stands for a character; a query that hides something has a "=".
-    secret = url.query and (url.scheme in ("http", "https") or "=" in url.query)
-    return urlunsplit((url.scheme, netloc, url.path, "***" if secret else url.query, ""))
-
-
 def resolve(handle: str) -> Path:
     """Returns the local folder of the SavedModel that a handle means, downloading or unpacking as needed.
 
     Args:
-      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, hdfs); what is
+      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, az, hdfs); what is
         downloaded is kept in `cache_dir()`, an https address' model in TFHUB_CACHE_DIR if that is set.
 
     Raises:
@@ -65,27 +49,32 @@ def resolve(handle: str) -> Path:
     scheme = handle.split("://", 1)[0] if "://" in handle else ""
     if scheme == "http" and not fetch.is_safe_url(handle):
         raise UsageError(
-            f"--model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
-            "this machine's own loopback address only)"
+            f"model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
+            "this machine's own loopback address only)",
+            argument="model",
         )
     if scheme and scheme not in (*_REMOTE, "http", "file"):
         raise UsageError(
-            f"--model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
-            "give a local folder, a .tar.gz, a URL or 'minilm'"
+            f"model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
+            "give a local folder, a .tar.gz, a URL or 'minilm'",
+            argument="model",
         )
     if scheme in (*_REMOTE, "http"):
         return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
-    path = Path(handle.removeprefix("file://")).expanduser()
+    path = Path(local_path(handle)).expanduser()
     if not path.exists():
         raise UsageError(
-            f"--model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
-            "a URL or 'minilm'"
+            f"model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
+            "a URL or 'minilm'",
+            argument="model",
         )
     if path.is_dir():
         return _check_saved_model(path, handle)
     if _ARCHIVE.search(path.name):
         return _check_saved_model(_below_top_folder(_unpack(path)), handle)
-    raise UsageError(f"--model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one")
+    raise UsageError(
+        f"model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one", argument="model"
+    )
 
 
 def digest(folder: Path) -> str:
@@ -114,8 +103,9 @@ def _check_saved_model(folder: Path, handle: str) -> Path:
     if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise UsageError(
-            f"--model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
-            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
+            f"model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
+            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`",
+            argument="model",
         )
     return folder
 
@@ -136,8 +126,9 @@ def _fetch(handle: str, scheme: str) -> Path:
     except Exception as e:
         reason = redact_in(_reason(e), handle)
         raise UsageError(
-            f"--model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
-            "your credentials"
+            f"model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
+            "your credentials",
+            argument="model",
         ) from None
 
 
@@ -179,11 +170,6 @@ def _building(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def redact_in(message: str, handle: str) -> str:
-    """Replaces a handle inside a message by its redacted form."""
-    return message.replace(handle, redact(handle))
-
-
 def _below_top_folder(folder: Path) -> Path:
     """Many archives hold one top folder; TF Hub's own hold the model at the top."""
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -200,7 +186,7 @@ def _unpack(packed: Path) -> Path:
     except (archive.ArchiveError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
         # A ReadError tells of every compression tried.
         raise UsageError(
-            f"--model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again"
+            f"model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again", argument="model"
         ) from e
 
 
