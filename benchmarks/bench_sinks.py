@@ -1,18 +1,22 @@
 """How fast the sinks are beside the least that the same file could cost; prints ratios, medians of one run.
 
-Parquet: against a bare pyarrow ParquetWriter with the same settings that is handed the same batches. TFRecord:
-against `tf.train.Example` objects and `tf.io.TFRecordWriter`.
+Parquet: against a bare pyarrow ParquetWriter with the same settings that is handed row groups. TFRecord:
+against `tf.train.Example` objects and `tf.io.TFRecordWriter`. Encodings of vectors: over plain zstd.
+
+    python benchmarks/bench_sinks.py [OUTPUT]     vectors of an embedbeam output too, beside random ones
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
+import itertools
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -20,98 +24,98 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.output.schema import RowSchema, arrow_schema
-from transforms.output.sinks.parquet import VECTOR_ENCODING, ParquetSink
+from transforms.elements import RowBlock
+from transforms.output.reader import open_output
+from transforms.output.schema import RowSchema, arrow_schema, record_batch
+from transforms.output.sinks.parquet import ROW_GROUP_BYTES, SPLIT, ParquetSink
 from transforms.output.sinks.tfrecord import TFRecordSink
 
 DIM = 384
-ROWS_PER_WRITE = 256
+ROWS_PER_BLOCK = 512
+CODECS: tuple[tuple[str, int | None], ...] = (
+    *(("zstd", 1), ("zstd", 3), ("lz4", None), ("snappy", None), ("none", None)),
+)
+_ROUNDS = 5
 
 
-def make_rows(count: int, schema: RowSchema) -> list[pa.RecordBatch]:
-    """Rows with unit vectors, as they come from mini-batches of `ROWS_PER_WRITE`."""
-    rng, arrow = np.random.default_rng(0), arrow_schema(schema, {})
-    batches: list[pa.RecordBatch] = []
-    for begin in range(0, count, ROWS_PER_WRITE):
-        numbers = np.arange(begin, min(begin + ROWS_PER_WRITE, count))
-        vectors = rng.standard_normal((len(numbers), DIM), np.float32)
+def make_blocks(count: int) -> list[RowBlock]:
+    """Rows with unit vectors, as they come from the chain."""
+    rng = np.random.default_rng(0)
+    blocks = []
+    for first in range(0, count, ROWS_PER_BLOCK):
+        rows = min(ROWS_PER_BLOCK, count - first)
+        vectors = rng.standard_normal((rows, DIM), np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        sources = [f"notes/{number // 5000}.jsonl" for number in numbers]
-        values = {
-            "doc_id": [f"{source}:{number * 211}" for source, number in zip(sources, numbers, strict=True)],
-            "embedding": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.reshape(-1)), type=arrow.field("embedding").type
-            ),
-            "tokens": numbers % 256,
-            "tokens_dropped": numbers * 0,
-            "source": sources,
-            "position": numbers * 211,
-            "fingerprint": [hashlib.blake2b(number.tobytes(), digest_size=16).digest() for number in numbers],
+        numbers = np.arange(first, first + rows)
+        source = f"notes/{first // 5120}.jsonl"
+        columns = {
+            "doc_id": pa.array([f"{source}:{number * 211}" for number in numbers]),
+            "source": pa.array([source] * rows),
+            "position": pa.array(numbers * 211),
+            "index": pa.array(numbers),
+            "fingerprint": pa.array([rng.bytes(16) for _ in range(rows)], pa.binary(16)),
         }
-        arrays = [
-            values[field.name] if field.name == "embedding" else pa.array(values[field.name], field.type)
-            for field in arrow
-        ]
-        batches.append(pa.RecordBatch.from_arrays(arrays, schema=arrow))
-    return batches
+        blocks.append(
+            RowBlock("", rows, pa.record_batch(columns), vectors, numbers % 256, np.zeros(rows, np.int64))
+        )
+    return blocks
 
 
-def write_parquet(batches: Sequence[pa.RecordBatch], schema: RowSchema) -> bytes:
+def write_parquet(blocks: Sequence[RowBlock], schema: RowSchema) -> bytes:
     file = io.BytesIO()  # the disk's moods are not the subject
-    sink = ParquetSink(file, schema, {})
-    for batch in batches:
-        sink.write(batch)
+    sink, arrow = ParquetSink(file, schema, {}), arrow_schema(schema, {})
+    for block in blocks:
+        sink.write(record_batch(schema, arrow, block))
     sink.close()
     return file.getvalue()
 
 
-def write_bare(batches: Sequence[pa.RecordBatch], rows_of_groups: Sequence[int]) -> bytes:
-    """The same row groups, put together from the same batches."""
-    schema = batches[0].schema
-    names = [name for name in schema.names if name != "embedding"]
+def write_bare(groups: Sequence[pa.Table]) -> bytes:
     vectors = "embedding.list.element"
-    options = {
-        "compression": {**dict.fromkeys(names, "zstd"), vectors: VECTOR_ENCODING["compression"]},
-        "compression_level": {vectors: VECTOR_ENCODING["level"]},
+    names = [name for name in groups[0].schema.names if name != "embedding"]
+    options: dict[str, Any] = {
+        "compression": {**dict.fromkeys(names, "zstd"), vectors: SPLIT["compression"]},
         "use_dictionary": ["source"],
-        "column_encoding": {vectors: VECTOR_ENCODING["encoding"]},
+        "column_encoding": {vectors: SPLIT["encoding"]},
         "write_statistics": [name for name in names if name != "fingerprint"],
     }
-    file, begin = io.BytesIO(), 0
-    table = pa.Table.from_batches(batches)
-    with pq.ParquetWriter(file, schema, **options) as writer:
-        for rows in rows_of_groups:
-            writer.write_table(table.slice(begin, rows).combine_chunks(), row_group_size=rows)
-            begin += rows
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, groups[0].schema, **options) as writer:
+        for group in groups:
+            writer.write_table(group, row_group_size=len(group))
     return file.getvalue()
 
 
-def write_tfrecord(batches: Sequence[pa.RecordBatch], schema: RowSchema, path: str) -> None:
+def row_groups(data: bytes) -> list[pa.Table]:
+    """A file's row groups, in memory, a chunk a column."""
+    file = pq.ParquetFile(io.BytesIO(data))
+    groups = [file.read_row_group(i).combine_chunks() for i in range(file.num_row_groups)]
+    return [group.replace_schema_metadata({}) for group in groups]
+
+
+def write_tfrecord(blocks: Sequence[RowBlock], schema: RowSchema, path: str) -> None:
+    arrow = arrow_schema(schema, {})
     with open(path, "wb") as file:
         sink = TFRecordSink(file, schema, {})
-        for batch in batches:
-            sink.write(batch)
+        for block in blocks:
+            sink.write(record_batch(schema, arrow, block))
         sink.close()
 
 
-def write_examples(batches: Sequence[pa.RecordBatch], path: str) -> None:
+def write_examples(rows: Sequence[dict[str, Any]], path: str) -> None:
     import tensorflow as tf
 
-    def binary(value: str | bytes) -> tf.train.Feature:
-        data = value.encode() if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
-
-    def integer(value: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    def feature(value: Any) -> tf.train.Feature:
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        plain = value.encode() if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[plain]))
 
     with tf.io.TFRecordWriter(path) as writer:
-        for row in (row for batch in batches for row in batch.to_pylist()):
-            features = {
-                name: integer(value) if isinstance(value, int) else binary(value)
-                for name, value in row.items()
-                if name != "embedding"
-            }
-            features["embedding"] = tf.train.Feature(float_list=tf.train.FloatList(value=row["embedding"]))
+        for row in rows:
+            features = {name: feature(value) for name, value in row.items() if name != "embedding"}
+            vector = tf.train.FloatList(value=row["embedding"])
+            features["embedding"] = tf.train.Feature(float_list=vector)
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 
 
@@ -135,23 +139,73 @@ def report(what: str, ratios: list[float]) -> None:
     )
 
 
+def write_vectors(vectors: np.ndarray, *, split: bool, codec: str, level: int | None) -> int:
+    """Writes [rows, dim] as one column; returns the file's bytes."""
+    item = pa.field("item", pa.float32(), nullable=False)
+    column = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.reshape(-1)), type=pa.list_(item, vectors.shape[1])
+    )
+    table = pa.table({"embedding": column})
+    file = io.BytesIO()
+    encoding = {"embedding.list.element": "BYTE_STREAM_SPLIT"} if split else None
+    with pq.ParquetWriter(
+        file,
+        table.schema,
+        compression=codec,
+        compression_level=level,
+        use_dictionary=False,
+        column_encoding=encoding,
+        write_statistics=False,
+    ) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP_BYTES // (4 * vectors.shape[1]))
+    return len(file.getbuffer())
+
+
+def compare_encodings(name: str, vectors: np.ndarray) -> None:
+    """A line of the table "Parquet encoding of vectors" for each encoding: CPU time and bytes."""
+    kinds = list(itertools.product((False, True), CODECS))
+    seconds: dict[Any, list[float]] = {kind: [] for kind in kinds}
+    sizes = {}
+    for _ in range(_ROUNDS):  # each round has all of them, so that the machine's moods are shared
+        for kind in kinds:
+            split, (codec, level) = kind
+            start = time.process_time()
+            sizes[kind] = write_vectors(vectors, split=split, codec=codec, level=level)
+            seconds[kind].append(time.process_time() - start)
+    plain = kinds[0]
+    for kind in kinds:
+        split, (codec, level) = kind
+        ratios = [ours / theirs for ours, theirs in zip(seconds[kind], seconds[plain], strict=True)]
+        words = f"{'BYTE_STREAM_SPLIT' if split else 'PLAIN'}, {codec}{'' if level is None else f' {level}'}"
+        micros = statistics.median(seconds[kind]) / len(vectors) * 1e6
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        size = f"{sizes[kind] / sizes[plain]:.3f} | {micros:.1f} | {sizes[kind] / len(vectors):.0f}"
+        print(f"| {name} | {words} | {spread} | {size} |", flush=True)
+
+
 def main() -> None:
     schema = RowSchema(DIM)
-    batches = make_rows(50_000, schema)
-    ours = write_parquet(batches, schema)
-    metadata = pq.ParquetFile(io.BytesIO(ours)).metadata
-    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    same = pq.read_table(io.BytesIO(ours)).equals(pq.read_table(io.BytesIO(write_bare(batches, groups))))
-    ratios = compare(lambda: write_parquet(batches, schema), lambda: write_bare(batches, groups), rounds=7)
-    report(f"ParquetSink over bare pyarrow ({metadata.num_rows} rows, the same: {same})", ratios)
+    blocks = make_blocks(50_000)
+    groups = row_groups(write_parquet(blocks, schema))
+    same = write_parquet(blocks, schema) == write_bare(groups)
+    ratios = compare(lambda: write_parquet(blocks, schema), lambda: write_bare(groups), rounds=7)
+    report(f"ParquetSink over bare pyarrow (50,000 rows, same bytes: {same})", ratios)
 
-    few = batches[:16]
+    few = blocks[:8]
+    arrow = arrow_schema(schema, {})
+    plain = [row for block in few for row in record_batch(schema, arrow, block).to_pylist()]
     with tempfile.TemporaryDirectory() as folder:
-        mine, theirs = os.path.join(folder, "ours"), os.path.join(folder, "theirs")
+        ours, theirs = os.path.join(folder, "ours"), os.path.join(folder, "theirs")
         ratios = compare(
-            lambda: write_tfrecord(few, schema, mine), lambda: write_examples(few, theirs), rounds=7
+            lambda: write_tfrecord(few, schema, ours), lambda: write_examples(plain, theirs), rounds=7
         )
-    report(f"TFRecordSink over tf.train.Example objects ({sum(map(len, few))} rows)", ratios)
+    report(f"TFRecordSink over tf.train.Example objects ({len(plain)} rows)", ratios)
+
+    print("| vectors | encoding | time | size | µs/row | bytes/row |\n| --- | --- | --- | --- | --- | --- |")
+    compare_encodings("random", np.concatenate([block.vectors for block in make_blocks(100_000)]))
+    for path in sys.argv[1:]:
+        real = np.concatenate([vectors for _, vectors in open_output(path).vectors()])
+        compare_encodings("model's", np.resize(real, (100_000, real.shape[1])))
 
 
 if __name__ == "__main__":

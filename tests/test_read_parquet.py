@@ -9,6 +9,7 @@ import pytest
 from reading import Doc, read, read_slice, short, whole
 
 from transforms.errors import BadFileError
+from transforms.formats import parquet
 from transforms.formats.base import ReadOptions
 from transforms.formats.parquet import column_types, row_groups
 from transforms.formats.slices import check_slice
@@ -155,3 +156,13 @@ def test_only_needed_columns_are_read(tmp_path, monkeypatch):
         Doc("k", "a", "f.parquet", 0)
     ]
     assert seen == [["text", "id"]]
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_batches_are_bounded_in_bytes(tmp_path, dictionary):
+    """A value that a dictionary holds once takes its place in every row of a batch."""
+    texts = ["t" * 500_000] * 200
+    path = write(tmp_path, {"text": texts}, use_dictionary=dictionary, write_batch_size=8)
+    sizes = [batch.nbytes for _, batch, _ in parquet._batches(whole(path, "parquet"), ReadOptions())]
+    assert sum(sizes) > 100_000_000
+    assert max(sizes) < 40_000_000

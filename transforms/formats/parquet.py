@@ -150,10 +150,18 @@ def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.Recor
 
 
 def _rows(group: pq.RowGroupMetaData, options: ReadOptions) -> int:
-    """How many rows to read together."""
+    """How many rows to read together: what counts is their size in memory."""
     chunks = [group.column(i) for i in range(group.num_columns)]
-    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in options.fields)
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size)))
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in options.fields]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks)
+    rows = min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(1, size))
+    for chunk in chunks:
+        if chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY":
+            rows = min(rows, BLOCK_DOCUMENTS)
+            # All in the dictionary, so that any row may hold all that the file has.
+            if chunk.total_uncompressed_size <= (2 << 20) + 4 * group.num_rows:
+                rows = min(rows, max(16, 4 * _BATCH_BYTES // max(1, chunk.total_uncompressed_size)))
+    return max(1, rows)
 
 
 @contextlib.contextmanager

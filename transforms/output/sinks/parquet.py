@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_BYTES = 64 << 20
-# Bytes of a float apart, those of the same rank together: what makes signs and exponents compress. Writes as
-# fast as plain zstd and a tenth smaller: docs/benchmarks.md, "Parquet encoding of vectors".
-VECTOR_ENCODING: dict[str, Any] = {"encoding": "BYTE_STREAM_SPLIT", "compression": "zstd", "level": 1}
+# Bytes of the same rank of all floats together, so that signs and exponents compress: of the encodings that
+# make no larger file than plain zstd the fastest one; docs/benchmarks.md, "Parquet encoding of vectors".
+SPLIT: dict[str, Any] = {"encoding": "BYTE_STREAM_SPLIT", "compression": "snappy"}
 _VECTORS = "embedding.list.element"  # as Parquet calls the column
 
 
 class ParquetSink:
     """Writes rows to one Parquet file, whose bytes are a pure function of the rows and the metadata.
 
-    Vectors are a FixedSizeList without dictionary or statistics; pages are compressed with zstd. A row
-    group ends with the row that fills it: a row weighs its vector, a fixed share for its numbers, and the
-    bytes of its id, its text and its kept strings. At most one row group is held in memory.
+    Vectors are a FixedSizeList without dictionary or statistics; pages are compressed with zstd, those of
+    float32 vectors, whose bytes are split, with snappy. A row group ends with the row that fills it: a row
+    weighs its vector, a fixed share for its numbers, and the bytes of its id, its text and its kept strings.
+    At most one row group is held in memory.
     """
 
     def __init__(
@@ -56,15 +57,14 @@ class ParquetSink:
         self._others: list[pa.RecordBatch] = []
         self._rows = self._weight = 0
         # DuckDB reads no split float16.
-        split = {_VECTORS: VECTOR_ENCODING["encoding"]} if schema.vector_dtype == "float32" else None
+        split = schema.vector_dtype == "float32"
         names = [name for name in self._arrow.names if name != "embedding"]
         self._writer = pq.ParquetWriter(
             file,
             self._arrow,
-            compression={**dict.fromkeys(names, "zstd"), _VECTORS: VECTOR_ENCODING["compression"]},
-            compression_level={_VECTORS: VECTOR_ENCODING["level"]},
+            compression={**dict.fromkeys(names, "zstd"), _VECTORS: SPLIT["compression"] if split else "zstd"},
             use_dictionary=["source"] + [name for name, kind in kinds.items() if kind in TEXT_TYPES],
-            column_encoding=split,
+            column_encoding={_VECTORS: SPLIT["encoding"]} if split else None,
             # Bounds of a float or of a long text prune nothing, and computing them takes time.
             write_statistics=[name for name in names if name not in ("text", "fingerprint")],
         )
