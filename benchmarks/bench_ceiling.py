@@ -168,11 +168,8 @@ def same_encoding(written: Path) -> dict[str, Any]:
         "use_dictionary": dictionary,
         "write_statistics": [top(c) for c in columns if c.is_stats_set],
     }
-    from transforms.output.sinks import parquet
-
-    if split:  # a file does not say at which level it was compressed
-        levels = dict.fromkeys(split, parquet.VECTOR_ENCODING["level"])
-        options |= {"use_byte_stream_split": split, "compression_level": levels}
+    if split:
+        options["use_byte_stream_split"] = split
     return options
 
 

@@ -54,6 +54,7 @@ def make(shards: int) -> None:
     from transforms.elements import Shard
     from transforms.output import layout
     from transforms.output.folder import Folder
+    from transforms.output.plan_file import job_in
 
     given = arguments(shards)
     options = Options(**given | {"input": (given["input"],)})
@@ -66,24 +67,25 @@ def make(shards: int) -> None:
     assert len(plan.shards) == shards
     folder = Folder(options.output)
     folder.write(layout.PLAN, data)
+    identity = job_in(data) or ""
     for shard in plan.shards[:-LEFT]:
-        write_receipt(folder, shard.shard_id)
+        write_receipt(folder, identity, shard.shard_id)
     coder = coders.registry.get_coder(Shard)
     result = {"plan": seconds, "file": coding, "grown": grown, "bytes": len(data) / shards}
     print(json.dumps(result | {"coded": len(coder.encode(plan.shards[-1]))}))
 
 
-def write_receipt(folder: Any, shard_id: str) -> None:
+def write_receipt(folder: Any, job: str, shard_id: str) -> None:
     """What a commit leaves of a shard of one document, without its syncs and renames."""
     from transforms.elements import ShardReceipt
     from transforms.output import layout
-    from transforms.steps.write import _to_json
+    from transforms.output.ledger import to_json
 
     part, digest = layout.part(shard_id, ".parquet"), "0" * 64
     receipt = ShardReceipt(
-        shard_id, 1, 1, {}, 12, 0, part, 100, digest, None, 1.8e9, 1.8e9 + 1, "worker-0.example", 4711
+        job, shard_id, 1, 1, {}, 12, 0, part, 100, digest, None, 1.8e9, 1.8e9 + 1, "worker-0.example", 4711
     )
-    for name, data in ((part, b"." * 100), (layout.receipt(shard_id), _to_json(receipt))):
+    for name, data in ((part, b"." * 100), (layout.receipt(shard_id), to_json(receipt))):
         os.makedirs(os.path.dirname(folder.join(name)), exist_ok=True)
         with open(folder.join(name), "wb") as f:
             f.write(data)
@@ -102,15 +104,15 @@ def pieces(shards: int) -> None:
     """Child: what a resume and `status` consist of, one by one."""
     from pipeline.job import parse_plan
     from pipeline.run import finish
-    from transforms.output import layout
+    from transforms.output import layout, ledger
     from transforms.output.folder import Folder
 
     folder = Folder(arguments(shards)["output"])
     found: dict[str, float] = {}
     found["list receipts"], _ = timed(folder.names, layout.RECEIPTS)
-    found["read the plan"], (_, planned) = timed(parse_plan, folder.read(layout.PLAN), "plan")
-    found["read receipts"], receipts = timed(finish.read_receipts, folder)
-    found["balance"], _ = timed(finish.balance, folder, planned, receipts)
+    found["read the plan"], (job, planned) = timed(parse_plan, folder.read(layout.PLAN), "plan")
+    found["read receipts"], receipts = timed(ledger.read_receipts, folder, job.identity)
+    found["balance"], _ = timed(finish.balance, folder, job.identity, planned, receipts)
     receipt_bytes = sum(folder.names(layout.RECEIPTS).values()) / shards
     print(json.dumps({"seconds": found, "peak": peak_mib(), "receipt_bytes": receipt_bytes}))
 

@@ -106,30 +106,32 @@ def write_documents(path: Path) -> int:
 def show(output: Path) -> None:
     """Prints five rows, and for each question the five nearest docstrings by cosine."""
     import numpy as np
-    import pyarrow.dataset
 
-    table = pyarrow.dataset.dataset(output).to_table(columns=["doc_id", "module", "tokens", "embedding"])
-    vectors = table.column("embedding").combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    names = table.column("doc_id").to_pylist()
+    from transforms.output.reader import open_output
+
+    made = open_output(str(output))
     print("\nfive rows:")
-    for row in table.slice(0, 5).to_pylist():
+    first = next(made.rows(["doc_id", "module", "tokens", "embedding"], block_rows=5))
+    for row in first.to_pylist():
         numbers = ", ".join(f"{value:.3f}" for value in row["embedding"][:4])
         print(f"  {row['doc_id']:<45} module={row['module']:<15} tokens={row['tokens']:<4} [{numbers}, ...]")
     questions = _embed_questions(output.parent / "questions")
-    norms = np.linalg.norm(vectors, axis=1)
-    for question, vector in zip(_QUESTIONS, questions, strict=True):
-        cosine = vectors @ vector / (norms * np.linalg.norm(vector))
+    found: list[list[tuple[float, str]]] = [[] for _ in questions]
+    for names, vectors in made.vectors():
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        for nearest, question in zip(found, questions, strict=True):
+            cosine = unit @ (question / np.linalg.norm(question))
+            nearest += [(float(cosine[i]), names[i]) for i in np.argsort(-cosine)[:5]]
+    for question, nearest in zip(_QUESTIONS, found, strict=True):
         print(f"\nnearest to {question!r}:")
-        for i in np.argsort(-cosine)[:5]:
-            print(f"  {cosine[i]:.3f}  {names[i]}")
+        for cosine, name in sorted(nearest, reverse=True)[:5]:
+            print(f"  {cosine:.3f}  {name}")
 
 
-def _embed_questions(folder: Path) -> Any:
-    """The questions' vectors, [questions, dim]; kept, so that a second demo needs no model."""
-    import numpy as np
-    import pyarrow.dataset
-
+def _embed_questions(folder: Path) -> list[Any]:
+    """The questions' vectors, in order; kept, so that a second demo needs no model."""
     from pipeline.embed import embed
+    from transforms.output.reader import open_output
 
     source = folder / "questions.jsonl"
     lines = [json.dumps({"id": str(i), "text": question}) for i, question in enumerate(_QUESTIONS)]
@@ -137,8 +139,9 @@ def _embed_questions(folder: Path) -> Any:
     if not source.exists():
         source.write_text("\n".join(lines) + "\n")
     embed(input=str(source), output=str(folder / "vectors"), id_field="id", quiet=True)
-    table = pyarrow.dataset.dataset(folder / "vectors").to_table().sort_by("doc_id")
-    return np.stack(table.column("embedding").to_numpy())
+    blocks = open_output(str(folder / "vectors")).vectors()
+    by_id = {name: vector for names, vectors in blocks for name, vector in zip(names, vectors, strict=True)}
+    return [by_id[str(i)] for i in range(len(_QUESTIONS))]
 
 
 def main(folder: str) -> int:

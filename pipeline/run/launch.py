@@ -21,7 +21,8 @@ from pipeline.run.loading import Background, shared_encoder, start_loading, unco
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from transforms.elements import Shard
+from pipeline.run.summary import sent_text
+from transforms.elements import Shard, ShardReceipt
 from transforms.encoder.model.handle import digest, resolve
 from transforms.errors import UsageError
 from transforms.observer import observe
@@ -100,9 +101,7 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
         if done is not None:
             return done
         with screen.doing("reading the receipts"):
-            receipts = ledger.read_receipts(folder, job.identity)
-            ledger.drop_others(folder, receipts)
-            left = len(shards) - len(receipts)
+            left = len(shards) - len(folder.shards(layout.RECEIPTS))
         if left and loading is None:
             loading = start_loading(options, screen, job.model_digest)
         last_runner = read_run(folder, job.identity).get("runner", options.runner)
@@ -111,7 +110,15 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
-        if loading is not None and left:
+        while True:
+            if not left:
+                with screen.doing("balancing the books"):
+                    # Each is read once, after the work. What a late worker of another job left is found here.
+                    receipts = ledger.read_receipts(folder, job.identity)
+                    left = ledger.drop_others(folder, receipts)
+                    if not left:
+                        return complete(folder, job, shards, options, receipts, started)
+            loading = loading or start_loading(options, screen, job.model_digest)
             if plan_data is not None:
                 cluster = look_at_cluster(cluster, options, screen)
             submit = import_submit(screen)
@@ -125,8 +132,7 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
             if job_id is not None:
                 screen.say(sent_text(options, job_id))
                 return None
-        with screen.doing("balancing the books"):
-            return complete(folder, job, shards, options, started)
+            left = 0
 
 
 def import_submit(screen: Screen) -> Any:
@@ -138,13 +144,17 @@ def import_submit(screen: Screen) -> Any:
 
 
 def complete(
-    folder: Folder, job: Job, shards: list[Shard], options: Options, started: float | None = None
+    folder: Folder,
+    job: Job,
+    shards: list[Shard],
+    options: Options,
+    receipts: list[ShardReceipt],
+    started: float | None = None,
 ) -> Manifest:
     """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
 
     `started` is when this process began the run; None where it was another's.
     """
-    receipts = ledger.read_receipts(folder, job.identity)
     last_run = read_run(folder, job.identity)
     ended = time.time()
     if started is None:
@@ -210,16 +220,9 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
     with output_lock(folder):
         job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
         options = Options(input=tuple(job.input), output=output, max_dead_letters=max_dead_letters)
-        return finished(folder, job, shards, options) or complete(folder, job, shards, options)
-
-
-def sent_text(options: Options, job_id: str) -> str:
-    """What to do about a job that nobody waits for."""
-    return (
-        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it "
-        f"is: `embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
-        "balances it and writes _SUCCESS"
-    )
+        done = finished(folder, job, shards, options)
+        receipts = [] if done else ledger.read_receipts(folder, job.identity)
+        return done or complete(folder, job, shards, options, receipts)
 
 
 def build_only(options: Options, cluster: Cluster, screen: Screen) -> None:

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from pipeline.options.options import Options
 from pipeline.options.secrets import redact_arguments
 from pipeline.run.finish import Manifest
 from pipeline.run.progress import Progress
@@ -41,6 +42,15 @@ def print_summary(manifest: Manifest, progress: Progress) -> None:
         print(f"tokens not embedded (past the model's window): {tokens}")
     print(f"output: {manifest.output}")
     print(f"open it: {opening_line(manifest)}")
+
+
+def sent_text(options: Options, job_id: str) -> str:
+    """What to do about a job that nobody waits for."""
+    return (
+        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it "
+        f"is: `embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
+        "balances it and writes _SUCCESS"
+    )
 
 
 def opening_line(manifest: Manifest) -> str:
@@ -85,7 +95,7 @@ def stopped_text(output: str, command: Sequence[str], *, replaced: str = "") -> 
             f"{clean}embedbeam: stopped before the new plan was written; nothing of the new job is committed, "
             f"and what the earlier job left in {output} {replaced}. To begin the new job:\n  {resume}\n"
         )
-    shards, done = max(0, plan.count(b"\n") - 1), len(folder.names(layout.RECEIPTS))
+    shards, done = max(0, plan.count(b"\n") - 1), len(folder.shards(layout.RECEIPTS))
     return (
         f"{clean}embedbeam: stopped; {done} of {shards} shards are committed in {output}. To go on:\n"
         f"  {resume}\n"
