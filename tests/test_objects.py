@@ -1,6 +1,8 @@
 """What is asked of a bucket, on real servers of S3, Google's and Azure's protocols."""
 
 import random
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -153,6 +155,28 @@ def test_a_key_that_no_path_can_be(store):
     store.put("in//a.txt", b"1")
     with pytest.raises(UsageError, match=r"^s3://bucket/in/: .*empty path segment; rename what has '//'"):
         list_files(store.url("in"))
+
+
+SILENT = """
+import os, signal, socket, threading, time
+from apache_beam.options.pipeline_options import PipelineOptions
+from transforms.storage import objects
+from transforms.storage.files import use_options
+server = socket.create_server(("127.0.0.1", 0))
+endpoint = f"--s3_endpoint_url=http://127.0.0.1:{server.getsockname()[1]}"
+use_options(PipelineOptions([endpoint, "--s3_access_key_id=k", "--s3_secret_access_key=s"]))
+threading.Timer(2, os.kill, [os.getpid(), signal.SIGINT]).start()
+started = time.monotonic()
+try:
+    objects.read_object("s3://b/k")
+except KeyboardInterrupt:
+    print(time.monotonic() - started < 10)
+"""
+
+
+def test_ctrl_c_while_a_server_is_silent():
+    ran = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, "True\n"), ran.stderr
 
 
 # Credentials and endpoints, without a server
