@@ -14,6 +14,7 @@ from transforms.errors import StoreError, UsageError
 from transforms.formats import ReadOptions, read_slice
 from transforms.output.folder import Folder
 from transforms.storage import clients, objects, retries
+from transforms.storage.client import CredentialsError
 from transforms.storage.files import open_read, use_options
 from transforms.storage.listing import list_files
 from transforms.storage.stores import check_store
@@ -195,9 +196,9 @@ def s3(*flags):
 
 
 def test_credentials_of_s3(no_keys, monkeypatch, tmp_path):
-    with pytest.raises(clients.CredentialsError, match=r"^no credentials found$"):
+    with pytest.raises(CredentialsError, match=r"^no credentials found$"):
         s3()
-    with pytest.raises(clients.CredentialsError, match="belong together"):
+    with pytest.raises(CredentialsError, match="belong together"):
         s3("--s3_access_key_id=K")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of other keys")
     given = s3("--s3_access_key_id=K", "--s3_secret_access_key=S").credential_provider()

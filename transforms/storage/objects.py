@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from transforms.errors import StoreError, UsageError
-from transforms.storage.clients import BLOCK, Client, connect
+from transforms.storage.client import BLOCK, Client
+from transforms.storage.clients import connect
 from transforms.storage.retries import reason_of, retried, status_of
 
 SCHEMES = ("s3", "gs", "az")
@@ -85,7 +86,7 @@ def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
 
 
 def _interruptible(operation: Callable[[], _T]) -> _T:
-    """Runs an operation so that Ctrl-C ends it: obstore gives no signal a chance before its server answers."""
+    """Runs an operation so that Ctrl-C ends it: obstore lets no signal through before its server answers."""
     if threading.current_thread() is not threading.main_thread():
         return operation()
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
