@@ -1,6 +1,8 @@
 """What is asked of a bucket, on real servers of S3, Google's and Azure's protocols."""
 
 import random
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,6 +14,7 @@ from transforms.errors import StoreError, UsageError
 from transforms.formats import ReadOptions, read_slice
 from transforms.output.folder import Folder
 from transforms.storage import clients, objects, retries
+from transforms.storage.client import CredentialsError
 from transforms.storage.files import open_read, use_options
 from transforms.storage.listing import list_files
 from transforms.storage.stores import check_store
@@ -155,6 +158,28 @@ def test_a_key_that_no_path_can_be(store):
         list_files(store.url("in"))
 
 
+SILENT = """
+import os, signal, socket, threading, time
+from apache_beam.options.pipeline_options import PipelineOptions
+from transforms.storage import objects
+from transforms.storage.files import use_options
+server = socket.create_server(("127.0.0.1", 0))
+endpoint = f"--s3_endpoint_url=http://127.0.0.1:{server.getsockname()[1]}"
+use_options(PipelineOptions([endpoint, "--s3_access_key_id=k", "--s3_secret_access_key=s"]))
+threading.Timer(2, os.kill, [os.getpid(), signal.SIGINT]).start()
+started = time.monotonic()
+try:
+    objects.read_object("s3://b/k")
+except KeyboardInterrupt:
+    print(time.monotonic() - started < 10)
+"""
+
+
+def test_ctrl_c_while_a_server_is_silent():
+    ran = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, "True\n"), ran.stderr
+
+
 # Credentials and endpoints, without a server
 
 
@@ -171,9 +196,9 @@ def s3(*flags):
 
 
 def test_credentials_of_s3(no_keys, monkeypatch, tmp_path):
-    with pytest.raises(clients.CredentialsError, match=r"^no credentials found$"):
+    with pytest.raises(CredentialsError, match=r"^no credentials found$"):
         s3()
-    with pytest.raises(clients.CredentialsError, match="belong together"):
+    with pytest.raises(CredentialsError, match="belong together"):
         s3("--s3_access_key_id=K")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of other keys")
     given = s3("--s3_access_key_id=K", "--s3_secret_access_key=S").credential_provider()

@@ -13,38 +13,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
-BLOCK = 8 << 20  # bytes of a request: what an open file or an upload holds in memory
-CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0  # for an answer; a large upload gives one for every block
-_KIND = "application/octet-stream"
+from transforms.storage.client import (
+    BLOCK,
+    CONNECT_SECONDS,
+    KIND,
+    READ_SECONDS,
+    Client,
+    CredentialsError,
+    Listed,
+)
+from transforms.storage.gcs import Google
+
 _AWS = "https://s3.amazonaws.com"
-Listed = list[tuple[str, int, float]]  # key, bytes, time of the last change
-
-
-class CredentialsError(Exception):
-    """Nobody says who we are; the text says what was found."""
-
-
-class Client(Protocol):
-    """What is asked of a bucket. Errors are the library's; retries.status_of knows them all."""
-
-    def list(self, prefix: str) -> Listed:
-        """All objects whose key begins so; a folder's empty marker has a key that ends with a slash."""
-
-    def list_folder(self, folder: str) -> Listed:
-        """The objects directly in `folder/`."""
-
-    def head(self, key: str) -> tuple[int, float]: ...
-    def get(self, key: str) -> bytes: ...
-    def get_range(self, key: str, begin: int, end: int) -> bytes: ...
-    def put(self, key: str, file: BinaryIO, size: int) -> None: ...
-    def create(self, key: str, data: bytes) -> None:
-        """Writes where nothing is; fails with 409 or 412 where something is."""
-
-    def delete(self, key: str) -> None: ...
-    def probe(self) -> None:
-        """Asks for some names, to see whether the bucket answers."""
 
 
 def connect(scheme: str, bucket: str, options: Any) -> Client:
@@ -58,7 +40,7 @@ def connect(scheme: str, bucket: str, options: Any) -> Client:
       CredentialsError, ValueError: the options or the machine's own settings do not do.
     """
     if scheme == "gs":
-        return _Google(bucket, options)
+        return Google(bucket, options)
     return _Obstore((_s3 if scheme == "s3" else _azure)(bucket, options), ordered=scheme == "s3")
 
 
@@ -129,7 +111,7 @@ def _http(*, plain: bool, verify: str | None = None) -> dict[str, Any]:
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=4 * READ_SECONDS),
-        "default_content_type": _KIND,
+        "default_content_type": KIND,
     }
     if verify is not None and verify.lower() in ("false", "0", "no"):
         client["allow_invalid_certificates"] = True
@@ -216,69 +198,3 @@ def _azure(container: str, options: Any) -> Any:
     }
     config = {name: value for name, value in config.items() if value}
     return AzureStore(container, config=config, **_http(plain=(endpoint or "").startswith("http:")))
-
-
-class _Google:
-    def __init__(self, bucket: str, options: Any):
-        from apache_beam.io.gcp.gcsio import create_storage_client
-        from google.cloud.storage.retry import DEFAULT_RETRY
-
-        known = _wants_credentials(options) and _google_knows_us()
-        self._client = create_storage_client(options, use_credentials=known)
-        self._bucket = self._client.bucket(bucket)
-        self._once: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
-        self._block_again = DEFAULT_RETRY.with_timeout(10.0)
-
-    def list(self, prefix: str, **more: Any) -> Listed:
-        found = self._client.list_blobs(self._bucket, prefix=prefix, **more, **self._once)
-        return [(blob.name, blob.size, blob.updated.timestamp()) for blob in found]
-
-    def list_folder(self, folder: str) -> Listed:
-        return self.list(folder, delimiter="/")
-
-    def head(self, key: str) -> tuple[int, float]:
-        blob = self._bucket.blob(key)
-        blob.reload(**self._once)
-        return blob.size, blob.updated.timestamp()
-
-    def get(self, key: str) -> bytes:
-        # Raw: a file that the store would unpack on its way has another size than it says.
-        return self._bucket.blob(key).download_as_bytes(raw_download=True, **self._once)
-
-    def get_range(self, key: str, begin: int, end: int) -> bytes:
-        blob = self._bucket.blob(key)
-        return blob.download_as_bytes(start=begin, end=end - 1, raw_download=True, **self._once)
-
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
-        blob = self._bucket.blob(key, chunk_size=BLOCK)
-        how = {**self._once, "retry": self._block_again} if size > BLOCK else self._once
-        blob.upload_from_file(file, size=size, content_type=_KIND, **how)
-
-    def create(self, key: str, data: bytes) -> None:
-        blob = self._bucket.blob(key)
-        blob.upload_from_string(data, content_type=_KIND, if_generation_match=0, **self._once)
-
-    def delete(self, key: str) -> None:
-        self._bucket.blob(key).delete(**self._once)
-
-    def probe(self) -> None:
-        next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._once)), None)
-
-
-def _wants_credentials(options: Any) -> bool:
-    """Whether Google's store asks who comes; Beam itself looks for credentials even with --no_auth."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
-
-    return not (options.view_as(GoogleCloudOptions).no_auth or os.environ.get("STORAGE_EMULATOR_HOST"))
-
-
-def _google_knows_us() -> bool:
-    """Asked once, since Beam tries for 20 seconds; a public bucket needs nobody's credentials."""
-    import google.auth
-    import google.auth.exceptions
-
-    try:
-        google.auth.default()
-    except google.auth.exceptions.DefaultCredentialsError:
-        return False
-    return True

@@ -12,12 +12,14 @@ from __future__ import annotations
 import errno
 import io
 import os
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from transforms.errors import StoreError, UsageError
-from transforms.storage.clients import BLOCK, Client, connect
+from transforms.storage.client import BLOCK, Client
+from transforms.storage.clients import connect
 from transforms.storage.retries import reason_of, retried, status_of
 
 SCHEMES = ("s3", "gs", "az")
@@ -62,7 +64,7 @@ def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
     scheme, _, rest = path.partition("://")
     bucket, _, key = rest.partition("/")
     try:
-        return retried(lambda: operation(_client(scheme, bucket), key))
+        return retried(lambda: _interruptible(lambda: operation(_client(scheme, bucket), key)))
     except Exception as e:
         known = {
             404: errno.ENOENT,
@@ -81,6 +83,25 @@ def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
             f"{path}: the store fails ({reason_of(e)}); what is committed is kept: mend this, then run the "
             "same command again"
         ) from e
+
+
+def _interruptible(operation: Callable[[], _T]) -> _T:
+    """Runs an operation so that Ctrl-C ends it: obstore lets no signal through before its server answers."""
+    if threading.current_thread() is not threading.main_thread():
+        return operation()
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((operation(), None))
+        except BaseException as e:
+            done.put((None, e))
+
+    threading.Thread(target=run, daemon=True).start()
+    result, error = done.get()
+    if error is not None:
+        raise error
+    return result
 
 
 def list_objects(prefix: str) -> list[ObjectInfo]:

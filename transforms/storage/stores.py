@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from transforms.errors import UsageError
-from transforms.storage.clients import CredentialsError, connect
+from transforms.storage.client import CredentialsError
+from transforms.storage.clients import connect
 from transforms.storage.objects import is_object
 from transforms.storage.retries import reason_of, retried, status_of
 from transforms.storage.urls import redact_all
