@@ -156,8 +156,6 @@ def test_formats_by_name():
 def test_import_is_light():
     import subprocess
 
-    code = (
-        "import sys, transforms.formats; print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
-    )
+    code = "import sys, transforms.formats; print({'apache_beam', 'tensorflow', 'pyarrow'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
