@@ -124,7 +124,7 @@ def test_overwrite_stopped_before_its_plan(folder, slow_model, model, cli):
     assert (process.returncode, out) == (130, "")
     said, resume = err.splitlines()
     assert said == (
-        "embedbeam: stopped before the new plan was written; nothing of the new job is committed, and what "
+        "embedbeam: stopped before the new plan was written: nothing of it is committed, and what "
         "the earlier job left in out dir is still there. To begin the new job:"
     )
     assert "--overwrite" in resume.split()

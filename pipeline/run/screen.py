@@ -48,10 +48,14 @@ class Screen:
         self._steps: dict[object, tuple[str, float]] = {}
         self._words: Callable[[], str] | None = None
         self._stop = threading.Event()
+        self._entered = 0
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Screen:
-        """From here on what it does is shown, unless it shall be quiet."""
+        """From here on what it does is shown, unless it shall be quiet; a second time changes nothing."""
+        self._entered += 1
+        if self._entered > 1:
+            return self
         self._stderr, sys.stderr = sys.stderr, self._file
         if not self.quiet:
             self._stop.clear()
@@ -62,6 +66,9 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)

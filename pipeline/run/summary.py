@@ -92,7 +92,7 @@ def stopped_text(output: str, command: Sequence[str], *, replaced: str = "") -> 
         return f"{clean}embedbeam: stopped before anything was written\n"
     if replaced:
         return (
-            f"{clean}embedbeam: stopped before the new plan was written; nothing of the new job is committed, "
+            f"{clean}embedbeam: stopped before the new plan was written: nothing of it is committed, "
             f"and what the earlier job left in {output} {replaced}. To begin the new job:\n  {resume}\n"
         )
     shards, done = max(0, plan.count(b"\n") - 1), len(folder.shards(layout.RECEIPTS))
