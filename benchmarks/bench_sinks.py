@@ -1,7 +1,7 @@
 """How fast the sinks are beside the least that the same file could cost; prints ratios, medians of one run.
 
-Parquet: against a bare pyarrow ParquetWriter with the same settings that is handed the same batches. TFRecord:
-against `tf.train.Example` objects and `tf.io.TFRecordWriter`.
+Parquet: against a bare pyarrow ParquetWriter with the same settings, handed the same batches. TFRecord: against
+`tf.train.Example` objects and `tf.io.TFRecordWriter`.
 """
 
 from __future__ import annotations
