@@ -1,6 +1,6 @@
 """How fast the sinks are beside the least that the same file could cost; prints ratios, medians of one run.
 
-Parquet: against a bare pyarrow ParquetWriter with the same settings, handed the same batches. TFRecord: against
+Parquet: against a bare pyarrow ParquetWriter with the same settings and the same batches. TFRecord: against
 `tf.train.Example` objects and `tf.io.TFRecordWriter`.
 """
 

@@ -35,7 +35,7 @@ def test_ten_times_the_documents(tmp_path, model):
     assert large / small <= 1.05, f"{small} KiB at 5,000 documents, {large} KiB at 50,000"
 
 
-# So many MiB more than a job of few may a job of many take; a step that holds the input takes all of its size.
+# So many MiB more than a job of few may a job of many take; a step that holds its input takes more.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "few", "many", "more"),
