@@ -212,8 +212,7 @@ def test_a_url_where_nothing_is(server) -> None:
     url, _, _ = server
     advice = "check the address, the network and your credentials"
     assert (
-        error(f"{url}/no.tar.gz")
-        == f"model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
+        error(f"{url}/no.tar.gz") == f"model M: cannot be fetched (HTTP Error 404: File not found); {advice}"
     )
     redacted = f"{url}/no.tar.gz".replace("//", "//***@") + "?***"
     message = error(f"{url}/no.tar.gz?sig=abc".replace("//", "//me:secret@"))
@@ -300,7 +299,8 @@ def test_a_url_with_a_user_and_a_password(locked, model: Path) -> None:
     wrong = error(f"http://me:WRONGWORD@127.0.0.1:{port}/m.tar.gz?sig=TOPSECRET")
     assert (
         wrong
-        == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched (HTTP Error 401: Unauthorized); {advice}"
+        == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched "
+        f"(HTTP Error 401: Unauthorized); {advice}"
     )
 
 
