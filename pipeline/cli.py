@@ -74,6 +74,7 @@ def _main(given: list[str], command: list[str], *, lenient: bool = False) -> int
         names = given[:1] if given and given[0] in NAMES else NAMES  # others take time to import
         args, unknown = make_parser(names).parse_known_args(given)
         args.beam_args, args.screen, args.typed, args.lenient = unknown, screen, command, lenient
+        args.make_parser = make_parser  # of all commands
         code: int = args.run(args)
         return code
 

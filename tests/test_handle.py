@@ -298,8 +298,7 @@ def test_a_url_with_a_user_and_a_password(locked, model: Path) -> None:
     advice = "check the address, the network and your credentials"
     wrong = error(f"http://me:WRONGWORD@127.0.0.1:{port}/m.tar.gz?sig=TOPSECRET")
     assert (
-        wrong
-        == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched "
+        wrong == f"model http://***@127.0.0.1:{port}/m.tar.gz?***: cannot be fetched "
         f"(HTTP Error 401: Unauthorized); {advice}"
     )
 

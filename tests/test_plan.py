@@ -36,8 +36,8 @@ def sources(plan):
 @pytest.mark.parametrize(
     ("total", "parallelism", "expected"),
     [
-        (0, 1, 256 * KIB),
-        (MIB, 1, 256 * KIB),
+        (0, 1, 64 * KIB),
+        (MIB, 1, 64 * KIB),
         (16 * MIB, 1, MIB),
         (16 * MIB, 4, 256 * KIB),
         (100 * MIB, 1, 6400 * KIB),

@@ -21,7 +21,5 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ImportError as e:
         raise UsageError("completion needs one more package: pip install 'embedbeam[completion]'") from e
-    from pipeline.cli import make_parser
-
-    print(shtab.complete(make_parser(), args.shell))
+    print(shtab.complete(args.make_parser(), args.shell))
     return 0

@@ -45,14 +45,15 @@ class Plan:
 def default_shard_bytes(total_bytes: int, parallelism: int) -> int:
     """Input bytes of a shard: small enough that a kill costs minutes and workers finish together.
 
-    Sixteen shards a worker even out, 256 KiB keep a shard's one short mini-batch below a few per cent, and
-    8 MiB are minutes on a CPU. A plan has no more than a million shards.
+    Sixteen shards a worker even out, 64 KiB (sixteen mini-batches of a CPU) keep what a shard costs, its one
+    short mini-batch and its commit, below a few per cent, and 8 MiB are minutes on a CPU. A plan has no more
+    than a million shards.
 
     >>> default_shard_bytes(100 * MIB, 1) // KIB, default_shard_bytes(1, 4) // KIB
-    (6400, 256)
+    (6400, 64)
     """
     even = total_bytes // (16 * max(1, parallelism))
-    return max(min(max(even, 256 * KIB), 8 * MIB), -(-total_bytes // _MOST_SHARDS))
+    return max(min(max(even, 64 * KIB), 8 * MIB), -(-total_bytes // _MOST_SHARDS))
 
 
 def make_plan(options: Options, *, parallelism: int = 1) -> Plan:

@@ -13,6 +13,9 @@ from typing import Any
 
 from transforms.errors import EmbedbeamError
 
+# Where a live line is cut off in the middle.
+SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
+
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 30.0
 _LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.run.screen import SHOW_CURSOR
+
 _STORE_SECONDS = 10.0
-SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 
 
 def on_signals(output: str, command: Sequence[str], screen: int, *, replaced: Callable[[], str]) -> None:

@@ -10,8 +10,7 @@ from pipeline.options.options import Options
 from pipeline.options.secrets import redact_arguments
 from pipeline.run.finish import Manifest
 from pipeline.run.progress import Progress
-from pipeline.run.screen import duration
-from pipeline.run.signals import SHOW_CURSOR
+from pipeline.run.screen import SHOW_CURSOR, duration
 from transforms.output import layout
 from transforms.output.folder import Folder
 

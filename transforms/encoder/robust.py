@@ -50,9 +50,13 @@ class RobustEncoder:
         """
         vectors = np.zeros((len(payloads), self.encoder.dim), np.float32)
         failures: dict[int, Failure] = {}
-        parts, calls = self._fitting(costs)[::-1], 0
+        parts, calls = [(0, len(payloads))] if payloads else [], 0
         while parts:
             first, last = parts.pop()
+            fitting = self._fitting(costs, first, last)
+            if len(fitting) > 1:  # no try in vain: some allocators wait seconds before they give up
+                parts += fitting[::-1]
+                continue
             result = self._try(payloads[first:last], sum(costs[first:last]))
             calls += 1
             if not isinstance(result, tuple):
@@ -72,18 +76,18 @@ class RobustEncoder:
             )
         return vectors, failures, calls
 
-    def _fitting(self, costs: Sequence[int]) -> list[tuple[int, int]]:
-        """Cuts [0, n) so that no part costs more than what is known to fit."""
+    def _fitting(self, costs: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
+        """Cuts [first, last) so that no part costs more than what is known to fit."""
         limit = self._fits
-        if limit is None or sum(costs) <= limit:
-            return [(0, len(costs))]
-        parts, first, total = [], 0, 0
-        for i, cost in enumerate(costs):
-            if i > first and total + cost > limit:
+        if limit is None or sum(costs[first:last]) <= limit:
+            return [(first, last)]
+        parts, total = [], 0
+        for i in range(first, last):
+            if i > first and total + costs[i] > limit:
                 parts.append((first, i))
                 first, total = i, 0
-            total += cost
-        return [*parts, (first, len(costs))]
+            total += costs[i]
+        return [*parts, (first, last)]
 
     def _try(self, payloads: Sequence[Any], cost: int) -> np.ndarray | Failure:
         """Returns the vectors, or why there are none."""

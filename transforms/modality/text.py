@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from transforms.elements import ABSENT
-from transforms.modality import Count, Refusal
+from transforms.modality.protocol import Count, Refusal
 from transforms.modality.spans import window_spans
 
 BLANK: Refusal = ("blank text", "")

@@ -1,0 +1,71 @@
+"""What a payload is: how it is decoded, refused, costed, split, fingerprinted and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Count = Callable[[Sequence[Any]], np.ndarray]
+Refusal = tuple[str, str]  # a dead letter's kind and detail
+
+
+class Modality(Protocol):
+    """What differs between texts, images and other payloads; formats know nothing of it.
+
+    Attributes:
+      name: text, ...
+      arrow_type: of the payload column, as str() names Arrow's.
+      column: the output column of the payload where the user keeps it (`text`).
+      sample: a payload that any model of this modality embeds, for the warm-up.
+    """
+
+    name: str
+    arrow_type: str
+    column: str
+    sample: Any
+
+    def decode(self, values: Sequence[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
+        """The values of a column as payloads.
+
+        Args:
+          values: a Python list, in which `elements.ABSENT` stands for a missing field and a
+            UnicodeDecodeError for bytes that are not UTF-8; or an Arrow array.
+          field: the column's name, for reasons.
+
+        Returns:
+          The payloads, with null where one is refused, and the refusals by row.
+        """
+
+    def decode_file(self, data: bytes) -> tuple[Any, Refusal | None]:
+        """A whole file as one payload, or why it is none."""
+
+    def weight(self, payloads: pa.Array) -> np.ndarray:
+        """Bytes that each payload takes in memory, int64."""
+
+    def shown(self, payload: Any) -> str:
+        """The payload as a dead letter shows it."""
+
+    def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Cost of payloads, int64 [n], where the model cannot count."""
+
+    def split(
+        self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
+    ) -> list[list[tuple[int, int, int]]]:
+        """Spans (start, end, cost) of payloads longer than the window."""
+
+    def pieces(self, payload: Any, size: int) -> list[Any]:
+        """A large payload in pieces of about `size`, whose costs add up to its own."""
+
+    def length(self, payload: Any) -> int:
+        """Length of a payload in the unit of spans."""
+
+    def cut(self, payload: Any, start: int, end: int) -> Any:
+        """The payload of a span."""
+
+    def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
+        """16 bytes for each payload, as fixed_size_binary[16]; `key` is what else changes its vector."""
