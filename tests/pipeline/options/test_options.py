@@ -17,7 +17,7 @@ from pipeline.options.fields import stated
 from pipeline.options.options import GROUPS, RECORDED, Options, most_dead_letters, size
 from transforms.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def options(**given):

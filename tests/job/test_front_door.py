@@ -51,7 +51,7 @@ def parquet_bytes(samples):
 
 
 def tfrecord_bytes(samples):
-    from test_read_tfrecord import example, frame
+    from tfrecords import example, frame
 
     return b"".join(frame(example(**sample)) for sample in samples)
 
@@ -286,7 +286,7 @@ def test_dry_run(tmp_path, model):
 
 @pytest.mark.slow
 def test_export_and_inspect(tmp_path):
-    from test_export import write_checkpoint
+    from checkpoints import write_checkpoint
 
     write_checkpoint(tmp_path / "checkpoint")
     export = run(EMBEDBEAM, "export", tmp_path / "checkpoint", tmp_path / "model")

@@ -239,5 +239,7 @@ def test_needs_no_tensorflow() -> None:
         "write(TFRecordSink(io.BytesIO(), schema, {}), [Row('a', [0.0])], schema)\n"
         "assert 'tensorflow' not in sys.modules"
     )
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    path = os.pathsep.join(
+        [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[3])]
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})

@@ -215,7 +215,7 @@ def test_verify_reads_dead_letters_in_blocks(tmp_path: Path) -> None:
         "assert sum(1 for _ in output.dead_letters()) == 300\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parents[3]
     command = [sys.executable, "-c", code, str(made.path)]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 40_000  # KiB

@@ -13,7 +13,7 @@ import pytest
 
 import pipeline
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 # The contract: option, and its default as --help shows it.
 EMBED_OPTIONS = {
     "--input": None,

@@ -21,7 +21,7 @@ from transforms.elements import Shard, Slice
 from transforms.output import layout, plan_file
 from transforms.output.folder import Folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from pipeline.run.finish import JobFailed

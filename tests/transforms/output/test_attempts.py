@@ -18,7 +18,7 @@ from transforms.output.folder import Folder
 from transforms.steps.read import ReadConfig, _ReadFn
 
 SHARD, JOB = "0123456789abcdef", "0" * 32
-KILL_AT = Path(__file__).parent / "kill_at.py"
+KILL_AT = Path(__file__).resolve().parents[2] / "kill_at.py"
 
 
 @pytest.fixture

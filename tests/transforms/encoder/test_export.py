@@ -12,71 +12,24 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+from checkpoints import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    POSITIONS,
+    VOCAB,
+    modules,
+    random_weights,
+    write_checkpoint,
+)
 from safetensors.numpy import save_file
 
 from transforms.encoder.export import ensure_minilm, export, minilm
 from transforms.encoder.export.build import TextEncoder
-from transforms.encoder.export.checkpoint import read_checkpoint, weight_shapes
+from transforms.encoder.export.checkpoint import read_checkpoint
 from transforms.errors import UsageError
 
-HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 32, 2, 4, 64, 12
-VOCAB = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    *"abcdefghij",
-    *(f"##{c}" for c in "abcdefghij"),
-    "A",
-    ".",
-]
 TEXTS = ["", "a", "abc d", "a b c d e f g h i j a b c d", "x Ab é.", "j" * 40, "[MASK] a"]
-
-
-def write_checkpoint(
-    folder: Path, *, st: bool = True, dtype: str = "float32", prefix: str = "", **changes
-) -> Path:
-    """A random checkpoint; `changes` replaces whole files ("config.json" -> dict merged into the default)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config.json": {
-            "model_type": "bert",
-            "hidden_size": HIDDEN,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "intermediate_size": INNER,
-            "max_position_embeddings": POSITIONS,
-            "vocab_size": len(VOCAB),
-            "type_vocab_size": 2,
-            "hidden_act": "gelu",
-        },
-        "tokenizer_config.json": {"do_lower_case": True},
-    }
-    if st:
-        files["sentence_bert_config.json"] = {"max_seq_length": 10}
-        files["1_Pooling/config.json"] = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
-        files["modules.json"] = modules("Transformer", "Pooling", "Normalize")
-    for name, change in changes.items():
-        files[name] = files.get(name, {}) | change if isinstance(change, dict) else change
-    for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(content))
-    (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", encoding="utf-8")
-    save_file(random_weights(dtype=dtype, prefix=prefix), folder / "model.safetensors")
-    return folder
-
-
-def modules(*names: str) -> list[dict]:
-    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-    return [{"type": f"sentence_transformers.models.{name}", "path": paths.get(name, name)} for name in names]
-
-
-def random_weights(*, dtype: str = "float32", prefix: str = "") -> dict[str, np.ndarray]:
-    random = np.random.default_rng(7)
-    shapes = weight_shapes(HIDDEN, LAYERS, inner=INNER, tables=(len(VOCAB), POSITIONS, 2))
-    weights = {name: random.normal(0, 0.3, shape) for name, shape in shapes.items()}
-    return {prefix + name: w.astype(tf.as_dtype(dtype).as_numpy_dtype) for name, w in weights.items()}
 
 
 def padded_bert(
@@ -208,7 +161,7 @@ def test_the_same_bytes_from_another_process_history_and_place(checkpoint, model
         subprocess.run(
             [sys.executable, "-c", script, source, tmp_path / target],
             check=True,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).resolve().parents[3],
         )
         assert _digest(tmp_path / target) == _digest(model_dir)
     assert bytes(tmp_path) not in (tmp_path / "one" / "saved_model.pb").read_bytes()
@@ -340,4 +293,6 @@ def test_a_cached_model_needs_no_tensorflow(checkpoint, tmp_path):
         "(Path(sys.argv[1]) / f'minilm-{minilm._version_tag()}-float32').mkdir()\n"
         "ensure_minilm(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).resolve().parents[3]
+    )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from reading import Doc, cut, flat, read, read_slice, short, whole
-from test_read_tfrecord import example, frame, masked
+from tfrecords import example, frame, masked
 
 from transforms.elements import EndOfShard, Shard
 from transforms.errors import BadFileError

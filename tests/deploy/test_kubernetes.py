@@ -17,7 +17,7 @@ from pipeline.cluster.cluster import resolve
 from pipeline.cluster.preflight import check
 from pipeline.options.arguments import given_options
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 CLUSTERS = ("cluster", "gpu/cluster", "shared-volume/cluster")
 JOBS = ("job", "gpu/job", "shared-volume/job")

@@ -83,7 +83,7 @@ def test_dry_run_of_compressed_files_counts_about_right(tmp_path, capsys):
 
 def test_types_of_a_column_are_decided_together(tmp_path):
     """What an Example does not tell from record to record: text or bytes, one value or a list of one."""
-    from test_read_tfrecord import example, frame
+    from tfrecords import example, frame
 
     rows = [{"raw": b"text", "tags": "a", "word": "a"} for _ in range(100)]
     rows += [{"raw": b"\xff", "tags": ["a", "b"], "word": "b"}]

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 pytestmark = pytest.mark.runners
 
-LOCAL = Path(__file__).parents[1] / "tools" / "clusters"
+LOCAL = Path(__file__).resolve().parents[2] / "tools" / "clusters"
 SUMS = {"0": 3 * sum(range(0, 20, 3)), "1": 3 * sum(range(1, 20, 3)), "2": 3 * sum(range(2, 20, 3))}
 
 

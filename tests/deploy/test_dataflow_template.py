@@ -15,7 +15,7 @@ import pytest
 from pipeline.options.arguments import add_embed_arguments
 from pipeline.options.options import Options
 
-FOLDER = Path(__file__).parent.parent / "deploy/dataflow"
+FOLDER = Path(__file__).resolve().parents[2] / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
 PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
 # Options of Beam that a template has.

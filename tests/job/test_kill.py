@@ -9,7 +9,7 @@ from pathlib import Path
 import jobs
 import pytest
 
-KILL_AT = Path(__file__).parent / "kill_at.py"
+KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 POINTS = [
     ("rename plan", 1),
     ("after rename plan", 1),

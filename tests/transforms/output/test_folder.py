@@ -110,7 +110,7 @@ def test_a_process_sweeps_what_is_its_own_and_no_pid_tells(
         "Folder(sys.argv[1]).create('x').file.write(b'1')\n"
         "os._exit(0)"
     )
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).resolve().parents[3])
     environment = os.environ | {"PYTHONPATH": root}
     command = [sys.executable, "-c", code, str(tmp_path), str(os.getpid())]
     subprocess.run(command, check=True, env=environment)
