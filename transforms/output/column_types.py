@@ -65,11 +65,25 @@ _NAMES: dict[type, str] = {str: "string", bool: "bool", int: "int64", float: "do
 _NAMES |= {dict: "object", list: "array"}
 
 
-def _refusal(name: str, kind: str, value: Any, why: str = "") -> ValueError:
+class KeptError(ValueError):
+    """A value that a kept field's column does not take.
+
+    Attributes:
+      kind: both types, the same words for all such values of a field.
+      detail: the value.
+    """
+
+    def __init__(self, name: str, expected: str, got: str, detail: str):
+        super().__init__(f"keep field {name!r}: expected {expected}, got {got} {detail}")
+        self.kind = f"keep field {name!r} expected {expected}, got {got}"
+        self.detail = detail
+
+
+def _refusal(name: str, kind: str, value: Any, why: str = "") -> KeptError:
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     got = "integer" if type(value) is int and not -(2**63) <= value < 2**63 else _NAMES.get(type(value))
-    return ValueError(f"keep field {name!r}: expected {kind}, got {got or type(value).__name__} {shown}{why}")
+    return KeptError(name, kind, got or type(value).__name__, f"{shown}{why}")
 
 
 def _is_unicode(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +11,8 @@ from transforms.elements import ABSENT
 from transforms.formats.arrow import is_text, plain_values, sound_text
 from transforms.formats.base import Bad
 from transforms.formats.records import not_utf8
-from transforms.output.column_types import arrow_type, check_kept
+from transforms.output.column_types import KeptError, arrow_type, check_kept
 
-_KEPT_ERROR = re.compile(r"(keep field '.*?'): (expected .*?, got \S+) ?(.*)", re.DOTALL)
 # What each type of kept column takes of Python's types as it is; all else is looked at value by value.
 _TAKEN: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
@@ -70,9 +68,7 @@ def kept_column(name: str, kind: str, values: list[Any] | pa.Array) -> tuple[pa.
     for row, value in enumerate(values):
         try:
             made.append(check_kept(name, kind, value))
-        except ValueError as e:
+        except KeptError as e:
             made.append(None)
-            # Both types in the kind of the reason, the value behind its colon.
-            what, _, detail = _KEPT_ERROR.sub(r"\1 \2: \3", str(e)).partition(": ")
-            why[row] = what, detail
+            why[row] = e.kind, e.detail
     return pa.array(made, type_), why
