@@ -196,6 +196,28 @@ def test_a_store_lost_in_the_middle_of_a_job(store, monkeypatch):
     assert "_SUCCESS" not in outputs(store)
 
 
+def test_of_two_launchers_at_once_one_wins_and_the_other_is_told(store, local, tmp_path, monkeypatch):
+    """Both found an empty folder, and write their plans at the same moment."""
+    both = threading.Barrier(2)
+
+    def wait_at_the_plan(data):
+        if (store.written(data) or "").startswith("_embedbeam/plan.jsonl"):
+            both.wait(120)
+
+    with stores.Proxy(store.port, wait_at_the_plan) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        launchers = [jobs.start(*command(store, proxy.port)) for _ in range(2)]
+        said = [launcher.communicate(timeout=240)[1] for launcher in launchers]
+    assert sorted(launcher.returncode for launcher in launchers) == [0, 1], said
+    told = said[[launcher.returncode for launcher in launchers].index(1)]
+    assert jobs.without_steps(told) == (
+        f"embedbeam: error: --output {store.url('out')}: another embedbeam has just begun a job there; wait "
+        "for it, or stop it, then run the same command again\n"
+    )
+    assert parts(outputs(store)) == {path.name: path.read_bytes() for path in (local / "out").glob("part-*")}
+    assert "_SUCCESS" in outputs(store)
+
+
 def test_a_large_part_is_uploaded_block_by_block(store, monkeypatch):
     """Each block may break; nothing is seen before the last one; and a reader gets any piece of it."""
     data = random.Random(7).randbytes(20 << 20)
