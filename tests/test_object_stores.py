@@ -188,7 +188,7 @@ def test_a_store_lost_in_the_middle_of_a_job(store, monkeypatch):
     assert lost.is_set()
     assert done.returncode == 1, done.stderr
     assert re.fullmatch(
-        rf"embedbeam: error: {store.url('out/')}\S+: the store fails \(.*\); what is committed is kept: "
+        rf"embedbeam: error: {store.url('')}(in|out)/\S+: the store fails \(.*\); what is committed is kept: "
         r"mend this, then run the same command again\n",
         done.stderr,
     )
@@ -197,12 +197,12 @@ def test_a_store_lost_in_the_middle_of_a_job(store, monkeypatch):
 
 
 def test_of_two_launchers_at_once_one_wins_and_the_other_is_told(store, local, tmp_path, monkeypatch):
-    """Both found an empty folder, and write their plans at the same moment."""
-    both = threading.Barrier(2)
+    """Both found an empty folder before either has written its plan."""
+    both, plan = threading.Barrier(2), "out/_embedbeam/plan.jsonl"
 
     def wait_at_the_plan(data):
-        if (store.written(data) or "").startswith("_embedbeam/plan.jsonl"):
-            both.wait(120)
+        if f"out/{store.written(data)}" == plan and both.wait(120) == 1:
+            jobs.wait_for(lambda: plan in store.objects(), launchers[0])  # the servers here check, then write
 
     with stores.Proxy(store.port, wait_at_the_plan) as proxy:
         reach(store, monkeypatch, proxy.port)
