@@ -87,6 +87,14 @@ def manifest(output):
     return json.loads(Path(output, "_embedbeam", "manifest.json").read_text())
 
 
+def fingerprint(output, text):
+    """What stands in the fingerprint column of a job's output for a text."""
+    from pipeline.job import fingerprint_key, parse_plan
+
+    plan = Path(output, "_embedbeam", "plan.jsonl").read_bytes()
+    return hashlib.sha256(fingerprint_key(parse_plan(plan, "")[0]) + text.encode()).digest()[:16]
+
+
 def expected_vector(text):
     """What HashModel gives for a text of one window."""
     import models

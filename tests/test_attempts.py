@@ -76,7 +76,9 @@ def shards_of(output):
 
 def test_a_committed_shard_is_not_read_again(copy_of):
     """A runner that repeats a bundle finds the receipts of what was committed in it."""
-    config = ReadConfig(ReadOptions(id_field="id"), (("n", "int64"),), output=str(copy_of))
+    job = plan_file.job_of(Folder(str(copy_of)))
+    options = ReadOptions(id_field="id", keep_fields=("n",))
+    config = ReadConfig(options, (("n", "int64"),), output=str(copy_of), job=job)
     first, second, *_ = shards_of(copy_of)
     (copy_of / "_embedbeam" / "receipts" / f"{second.shard_id}.json").unlink()
     read = _ReadFn(config)

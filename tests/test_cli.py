@@ -184,7 +184,7 @@ def test_dry_run_writes_nothing(cli, tmp_path, corpus):
     lines = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.splitlines() if "  " in line)
     assert lines["files"] == "3 (3 jsonl)"
     assert lines["bytes"] == f"{size:,}"
-    assert lines["shards"] == f"1 of about {256 << 10:,} bytes"
+    assert lines["shards"] == f"1 of about {64 << 10:,} bytes"
     assert 200 < int(re.search(r"about (\d+)", lines["documents"])[1]) < 450
     assert list(tmp_path.iterdir()) == []
 
@@ -255,7 +255,7 @@ def test_json_of_every_command(cli, tmp_path, model):
     code, status = only_json(cli, "status", out)
     assert (code, status["state"]) == (0, "finished")
     assert (status["shards"], status["committed"], status["failed"], status["documents"]) == (1, 1, 0, 31)
-    assert (status["dead_letters"], status["bytes_done"]) == ({"not JSON": 1}, status["bytes"])
+    assert (status["dead_letters"], status["done_bytes"]) == ({"not JSON": 1}, status["input_bytes"])
     sound = {"output": str(out), "defects": [], "shards": 1, "rows": 30, "dead_letters": 1}
     assert only_json(cli, "verify", out) == (0, sound)
     assert only_json(cli, "finish", out, "--max-dead-letters=1") == (0, done)

@@ -55,7 +55,7 @@ def test_kinds_of_bad_records(tmp_path, model):
         b'{"id": "nan", "text": "NOTANUMBER"}',
         b'{"id": "none"}',
         b'{"id": "number", "text": 5}',
-        b'{"id": "good", "text": "again"}',
+        b'{"id": " ", "text": "again"}',
         b'{"id": "kept", "text": "fine", "n": "two"}',
     ]
     path.write_bytes(b"\n".join(lines))
@@ -71,7 +71,7 @@ def test_kinds_of_bad_records(tmp_path, model):
     assert reasons[offsets[2]] == "the model gives NaN or infinity"
     assert reasons[offsets[3]] == "missing field 'text'"
     assert reasons[offsets[4]].startswith("field 'text'")
-    assert reasons[offsets[5]].startswith("duplicate id: 'good'")
+    assert reasons[offsets[5]] == "field 'id' is blank, expected an id"
     assert [r["doc_id"] for r in jobs.rows(tmp_path / "out")] == sorted(
         ["good", "kept", *(f"b{i}" for i in range(10))]
     )
@@ -191,8 +191,13 @@ def test_a_file_that_changes_after_the_plan(truncated, model, cli, change):
     code, _, err = cli(*command(truncated, model, "--shard-bytes=2000"))
     assert code == 1
     says = "the file is gone" if change == "delete" else "changed since the plan was made"
-    assert err.splitlines()[1].startswith("  b.jsonl.gz: ")
-    assert says in err.splitlines()[1]
+    (line,) = [line for line in err.splitlines() if line.startswith("  b.jsonl.gz: ")]
+    assert says in line
+    what = "are gone" if change == "delete" else "have changed"
+    note = (
+        f"embedbeam: 1 input files {what} since the plan was made, e.g. {path}; rows that are committed stay"
+    )
+    assert err.startswith(note)
 
 
 def test_a_model_that_fails_on_everything(tmp_path, save_model, cli):
@@ -210,12 +215,12 @@ def test_errors_in_python(truncated, model):
     options = {"input": f"{truncated}/in/*", "output": f"{truncated}/out", "model": model}
     with pytest.raises(JobFailed, match=r"b\.jsonl\.gz at"):
         embed(**options, shard_bytes=2000)
-    with pytest.raises(UsageError, match="--shard-bytes: 2000 there, 3000 here"):
+    with pytest.raises(UsageError, match="`shard_bytes`: 2000 there, 3000 here"):
         embed(**options, shard_bytes=3000)
 
 
 def test_documents_without_memory_are_halved(tmp_path, save_model):
     jobs.write_jsonl(tmp_path / "in" / "a.jsonl", jobs.documents(40))
-    small = save_model(fits=4)
+    small = save_model(fits=8)
     embed(input=f"{tmp_path}/in/*", output=f"{tmp_path}/out", model=small, id_field="id")
     assert [r["doc_id"] for r in jobs.rows(tmp_path / "out")] == sorted(f"d{i}" for i in range(40))

@@ -291,8 +291,8 @@ def test_no_descriptors_left_is_no_fault_of_the_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert str(e.value) == (
-        f"{piece.path}: cannot be read for the moment (Too many open files); what is committed is kept: mend "
-        "this, then run the same command again"
+        "a.txt: cannot be read for the moment: Too many open files; what is committed is kept: mend this, "
+        "then run the same command again"
     )
 
 

@@ -79,7 +79,7 @@ def keep_of(kind):
     return [] if kind.partition(".")[0] in ("lines", "txt") else ["n"]
 
 
-def expected_rows(places, kind):
+def expected_rows(places, kind, out):
     return [
         {
             "doc_id": doc_id,
@@ -87,6 +87,7 @@ def expected_rows(places, kind):
             "tokens_dropped": 0,
             "source": source,
             "position": position,
+            "fingerprint": jobs.fingerprint(out, text),
             "text": text,
             **dict.fromkeys(keep_of(kind), n),
         }
@@ -108,8 +109,8 @@ def test_to_parquet(tmp_path, model, vectors, kind):
     table = ds.dataset(str(out), format="parquet").to_table()
     found = table.to_pylist()
     np.testing.assert_allclose([row.pop("embedding") for row in found], vectors, atol=1e-6)
-    assert found == expected_rows(places, kind)
-    names = ["doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "text"]
+    assert found == expected_rows(places, kind, out)
+    names = ["doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint", "text"]
     assert table.schema.names == names + keep
     types = {"parquet": pa.int16(), "jsonl": pa.int64(), "tfrecord": pa.int64()}
     if keep:
@@ -142,8 +143,10 @@ def test_to_tfrecord(tmp_path, model, vectors, kind):
     }
     np.testing.assert_allclose(parsed.pop("embedding"), vectors, atol=1e-6)
     found = [dict(zip(parsed, values, strict=True)) for values in zip(*parsed.values(), strict=True)]
+    prints = [row.pop("fingerprint") for row in found]
     found = [{k: v.decode() if isinstance(v, bytes) else int(v) for k, v in row.items()} for row in found]
-    assert found == expected_rows(places, kind)
+    found = [row | {"fingerprint": one} for row, one in zip(found, prints, strict=True)]
+    assert found == expected_rows(places, kind, out)
     assert result.feature_spec["embedding"] == {"dtype": "float32", "shape": [8]}
 
 

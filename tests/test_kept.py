@@ -55,17 +55,17 @@ def test_plain_text_has_no_ids(tmp_path):
         take_sample(make_plan(options), options)
 
 
-def test_new_and_unknown_files_are_named(tmp_path, model, capsys):
+def test_new_and_unknown_files_are_named(tmp_path, model, capfd):
     from pipeline import embed
 
     folder, output = tmp_path / "in", tmp_path / "out"
     jobs.write_jsonl(folder / "a.jsonl", jobs.documents(3))
     (folder / "notes.xyz").write_text("?")
     embed(input=str(folder), output=str(output), model=model)
-    assert "not read: 1 files of unknown kind, e.g. " + str(folder / "notes.xyz") in capsys.readouterr().err
+    assert "not read: 1 files of unknown kind, e.g. " + str(folder / "notes.xyz") in capfd.readouterr().err
     jobs.write_jsonl(folder / "b.jsonl", jobs.documents(2))
     assert embed(input=f"file://{folder}", output=str(output), model=model).documents == 3
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert f"1 files came after the plan was made and are not embedded, e.g. {folder / 'b.jsonl'}" in said
 
 

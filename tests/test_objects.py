@@ -8,10 +8,11 @@ import threading
 import pytest
 import stores
 from apache_beam.options.pipeline_options import PipelineOptions
+from reading import read_slice
 
 from transforms.elements import Slice
 from transforms.errors import StoreError, UsageError
-from transforms.formats import ReadOptions, read_slice
+from transforms.formats.base import ReadOptions
 from transforms.output.folder import Folder
 from transforms.storage import clients, objects, retries
 from transforms.storage.client import CredentialsError

@@ -9,50 +9,54 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.internal.cloudpickle import cloudpickle
-from fakes import load_fake
+from fakes import document, load_fake, one_run, pieces, whole
 
 import transforms
 from transforms.elements import (
-    Chunk,
+    ABSENT,
     DeadLetter,
     Document,
     Embedding,
     EndOfShard,
+    Origin,
     Shard,
     ShardFailed,
     ShardReceipt,
     Slice,
 )
-from transforms.embed_documents import EmbedDocuments, _SplitFn, _TagOriginFn
+from transforms.embed_documents import EmbedDocuments, _BlockFn, _SplitFn
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
 from transforms.formats.base import ReadOptions
 from transforms.output.schema import RowSchema
 from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
+from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
 from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.merge import MergeChunks, _MergeFn
+from transforms.steps.merge import MergeChunks, MergeConfig, _MergeFn
 from transforms.steps.open import OpenShards, _OpenShardsFn
 from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
 from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
 CHUNK = ChunkConfig("chunks", 3, 128, 500)
-READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True)
+READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True, "out", "j", b"key")
+MERGE = MergeConfig("chunks", True)
 WRITE = WriteConfig(
-    "out", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
+    "out", "j", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
 )
 
 STEPS: list[Any] = [
-    *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(), BatchByTokens(7)),
-    *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks("chunks", False), WriteShards(WRITE)),
+    *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(7), BatchByTokens(7)),
+    *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks(ENCODER, MERGE), WriteShards(WRITE)),
+    EmbedBlocks(ENCODER, CHUNK, "float16", True, 9),
     EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
 ]
 DOFNS: list[Any] = [
-    *(_OpenShardsFn("job"), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(), _OpenFn()),
-    *(_EmbedFn(ENCODER, "float16"), _MergeFn("chunks", False), _WriteFn(WRITE), _TagOriginFn(), _SplitFn()),
+    *(_OpenShardsFn("job"), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(7, 9), _OpenFn()),
+    *(_EmbedFn(ENCODER, "float16"), _MergeFn(ENCODER, MERGE), _WriteFn(WRITE), _BlockFn("text"), _SplitFn()),
 ]
 
 
@@ -89,7 +93,8 @@ def test_round_trip(value: Any, library: Any) -> None:
     assert described(copy) == described(value)
 
 
-DOCUMENT = Document("d", "t", "s", 1, 2, "sh", {"k": 1}, (3, "w"))
+DOCUMENT = Document("d", "t", {"k": 1})
+ORIGIN = Origin(DOCUMENT, 3, "w")
 
 
 @pytest.mark.parametrize(
@@ -97,11 +102,11 @@ DOCUMENT = Document("d", "t", "s", 1, 2, "sh", {"k": 1}, (3, "w"))
     [
         *(CHUNK, READ, WRITE, ENCODER.config, WRITE.schema, Slice("p", "s", "txt"), DOCUMENT),
         *(Shard("s", (Slice("p", "s", "txt", 1, 2, 3, 4.5, 6, 7),)), EndOfShard("s", 1)),
-        *(DeadLetter("d", "s", 1, "read", "why", "p", 2, "sh", (3, "w")), ShardFailed("s", "f", None, "why")),
         *(
-            Chunk(DOCUMENT, 0, 1, 0, 1, "t", 3, 3, 0, 3),
-            ShardReceipt("s", 1, 1, {}, 1, 0, "p", 2, "x", None, 1, 2, "h", 3),
+            DeadLetter("d", "s", 1, "read", "why", "detail", "p", 2, ORIGIN),
+            ShardFailed("s", "f", None, "why"),
         ),
+        *(ORIGIN, MERGE, ShardReceipt("j", "s", 1, 1, {}, 1, 0, "p", 2, "x", None, 1, 2, "h", 3)),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -111,13 +116,22 @@ def test_elements_and_configs(value: Any) -> None:
     assert dataclasses.asdict(copy) == dataclasses.asdict(value)  # origins, which == leaves out
 
 
+def test_blocks() -> None:
+    """Elements cross no stage boundary; where a runner makes one all the same, they arrive as they were."""
+    window = whole(document(0, "a", origin=(3, "w")), document(1, "b", origin=(4, "w")), costs=[3, 5])
+    run = pickle.loads(pickle.dumps(one_run(window, [1])))
+    assert pieces(run.window, run.chunks.tolist()) == pieces(window, [1])
+    assert run.window.documents.origins == window.documents.origins
+    assert pickle.loads(pickle.dumps(ABSENT)) is ABSENT
+
+
 def test_a_row() -> None:
     import numpy as np
 
     row = pickle.loads(
-        pickle.dumps(Embedding(DOCUMENT, np.arange(3, dtype=np.float32), 5, 1, 0, 2, 4, False))
+        pickle.dumps(Embedding(DOCUMENT, np.arange(3, dtype=np.float32), 5, 1, 0, 2, 4, False, ORIGIN))
     )
-    assert (row.document, row.vector.tolist()) == (DOCUMENT, [0, 1, 2])
+    assert (row.document, row.vector.tolist(), row.origin) == (DOCUMENT, [0, 1, 2], ORIGIN)
     assert (row.tokens, row.tokens_dropped, row.chunk, row.start, row.end, row.last) == (5, 1, 0, 2, 4, False)
 
 
@@ -137,7 +151,7 @@ def test_a_loaded_model_does_not_travel_and_its_copies_share_one() -> None:
         return load_fake(config)
 
     shared = SharedEncoder(ModelConfig("m"), load)
-    shared.keep()
+    shared.keep(load(ModelConfig("m")))
     assert "_kept" not in shared.__getstate__()
     copy = SharedEncoder.__new__(SharedEncoder)
     copy.__dict__.update(shared.__getstate__())

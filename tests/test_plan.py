@@ -8,11 +8,11 @@ import jobs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pipeline.plan.since import input_since
 from reading import Doc, read_slice
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import KIB, MIB, default_shard_bytes, make_plan, pack, read_options
+from pipeline.run import changes
 from transforms.elements import Shard, Slice
 from transforms.errors import UsageError
 
@@ -182,14 +182,14 @@ def test_two_hundred_thousand_notes(tmp_path, cli):
             with open(tmp_path / f"{folder:03}" / f"{i:03}.txt", "w") as f:
                 f.write(f"note {folder} {i}")
     plan, _ = plan_of(tmp_path)
-    assert (plan.files, len(plan.shards)) == (200_000, 9)
+    assert (plan.files, len(plan.shards)) == (200_000, 17)
     assert len(set(sources(plan))) == 200_000
     code, out, err = cli("embed", f"--input={tmp_path}", "--output=/nowhere/out", "--dry-run")
     assert (code, err) == (0, "")
     assert out.splitlines()[:3] == [
         "files      200,000 (200,000 txt)",
         f"bytes      {plan.input_bytes:,}",
-        "shards     9 of about 262,144 bytes",
+        "shards     17 of about 131,072 bytes",
     ]
     assert "documents  about 200,000" in out
 
@@ -212,24 +212,17 @@ def test_what_has_become_of_the_input(tmp_path):
     for name in "abcd":
         (tmp_path / f"{name}.txt").write_text(name)
     plan, options = plan_of(tmp_path)
-    assert input_since(options, plan.shards) == []
+    assert changes.notes(options, plan.shards) == []
     (tmp_path / "a.txt").write_text("longer")
-    (changed,) = input_since(options, plan.shards)
-    assert changed.startswith(
-        f"1 input files have changed since the plan was made, e.g. {tmp_path}/a.txt: 1 bytes then, 6 now; "
-    )
+    stay = "rows that are committed stay as they are, --overwrite embeds anew"
+    changed = "input files have changed since the plan was made, e.g."
+    assert changes.notes(options, plan.shards) == [f"1 {changed} {tmp_path}/a.txt; {stay}"]
     os.utime(tmp_path / "b.txt", (1, 1))
     (tmp_path / "c.txt").unlink()
     (tmp_path / "e.txt").write_text("e")
-    new, changed = input_since(options, plan.shards)
-    assert new == (
+    assert changes.notes(options, plan.shards) == [
         f"1 files came after the plan was made and are not embedded, e.g. {tmp_path}/e.txt; "
-        "give them an output folder of their own"
-    )
-    assert changed.startswith("3 input files have changed since the plan was made, e.g. ")
-    for name in "abde":
-        (tmp_path / f"{name}.txt").unlink()
-    (gone,) = input_since(options, plan.shards)
-    assert gone.startswith(
-        f"4 input files have changed since the plan was made, e.g. {tmp_path}/a.txt (gone); "
-    )
+        "give them an output folder of their own",
+        f"2 {changed} {tmp_path}/a.txt; {stay}",
+        f"1 input files are gone since the plan was made, e.g. {tmp_path}/c.txt; {stay}",
+    ]

@@ -167,7 +167,7 @@ def shard(name, size):
 
 def test_progress_is_bytes_read_times_what_is_embedded_of_them(tmp_path):
     told = Progress()
-    told.begin(Folder(str(tmp_path)), [shard("a", 600), shard("b", 400)], near=True)
+    told.begin(Folder(str(tmp_path)), "job", [shard("a", 600), shard("b", 400)], near=True)
     assert (told.fraction(), told.seconds_left()) == (None, None)
     told.hear(Read(30, 500))
     assert told.fraction() is None  # read is not done
@@ -194,9 +194,9 @@ def test_progress_is_bytes_read_times_what_is_embedded_of_them(tmp_path):
 
 def test_shards_of_earlier_runs_are_no_work_of_this_one(tmp_path):
     folder = Folder(str(tmp_path))
-    folder.write("_embedbeam/receipts/a.json", b"{}")
+    folder.write(f"_embedbeam/receipts/{'a' * 16}.json", b"{}")
     told = Progress()
-    told.begin(folder, [shard("a", 600), shard("b", 400)], near=True)
+    told.begin(folder, "job", [shard("a" * 16, 600), shard("b" * 16, 400)], near=True)
     told.hear(Read(10, 400))
     told.hear(Written(10, 10))  # nothing but dead letters
     assert told.fraction() == 1.0

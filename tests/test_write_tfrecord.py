@@ -40,7 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "year": INTS,
     "score": st.floats(),
     "fresh": st.booleans(),
-    "tags": st.lists(TEXTS),
+    "tags": st.lists(TEXTS).map(lambda tags: json.dumps(tags, ensure_ascii=False)),
     "raw": st.binary(),
     "at": st.datetimes(),
     "big": st.integers(0, 2**64 - 1),
