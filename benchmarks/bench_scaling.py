@@ -104,7 +104,7 @@ def run(cluster: Any, model: Path, shard_bytes: int, slots: int) -> tuple[float,
 
 
 def main() -> None:
-    sys.path.append(str(ROOT / "deploy" / "local"))
+    sys.path.append(str(ROOT / "tools" / "clusters"))
     from flink import FlinkCluster
 
     shutil.rmtree(HERE, ignore_errors=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from benchmarks.common import ROOT, WORK
 
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "deploy" / "local")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools" / "clusters")]
 
 import jobs  # noqa: E402
 import stores  # noqa: E402

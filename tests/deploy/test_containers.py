@@ -155,7 +155,8 @@ def test_the_two_steps_install_the_whole_package(tmp_path):
     for name in ("constraints.txt", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, tmp_path)
     shell(first, tmp_path)
-    for name in ("pipeline", "transforms"):
+    packages = ("embedbeam", "pipeline", "transforms")
+    for name in packages:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (tmp_path / name).rglob("*.py"):
             os.utime(path, (0, 0))  # a checkout's files are older than what the first step makes
@@ -163,9 +164,7 @@ def test_the_two_steps_install_the_whole_package(tmp_path):
     (built,) = (tmp_path / "whole").iterdir()
     with zipfile.ZipFile(built) as opened:
         found = {name: opened.read(name) for name in opened.namelist() if ".dist-info/" not in name}
-    sources = [
-        p for n in ("pipeline", "transforms") for p in (ROOT / n).rglob("*") if p.suffix in (".py", ".typed")
-    ]
+    sources = [p for n in packages for p in (ROOT / n).rglob("*") if p.suffix in (".py", ".typed")]
     assert found == {str(path.relative_to(ROOT)): path.read_bytes() for path in sources}
 
 

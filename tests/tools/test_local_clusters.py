@@ -39,7 +39,7 @@ def sums(folder, *arguments, environment=None):
         command,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
         env={**os.environ, **(environment or {})},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -53,8 +53,12 @@ def read_receipts(folder: Folder, job: str, shard_ids: Iterable[str] | None = No
 
 
 def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:
-    """Deletes the receipts that are not among a job's own, so that their shards are embedded anew."""
+    """Deletes the receipts that are not among a job's own, and their files: the shards are embedded anew."""
     others = folder.shards(layout.RECEIPTS) - {receipt.shard_id for receipt in own}
+    for sub in (layout.DEAD_LETTERS, "") if others else ():
+        for name in folder.names(sub):
+            if layout.shard_of_part(name) in others:
+                folder.delete(f"{sub}/{name}".lstrip("/"))
     for shard_id in others:
         folder.delete(layout.receipt(shard_id))
     return len(others)

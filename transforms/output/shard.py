@@ -86,10 +86,14 @@ class LettersFile:
             self._ends.append(self._pending.file.bytes)
             self.reasons[letter.kind] += 1
 
-    def commit(self) -> str | None:
-        """Gives the file its name and returns its SHA-256; None if there are no letters, and no file then."""
+    def commit(self, first: bool) -> str | None:
+        """Gives the file its name and returns its SHA-256; None if there are no letters, and no file then.
+
+        An earlier attempt may have left one: before the first there was none.
+        """
         if self._pending is None:
-            self._folder.delete(self._name)  # an earlier attempt may have left one
+            if not first:
+                self._folder.delete(self._name)
             return None
         order = np.argsort(np.asarray(self._index), kind="stable")
         if (np.diff(order) != 1).any():
@@ -167,10 +171,11 @@ class ShardWriter:
         if committed is not None:
             self.discard()
             return committed
-        letters_sha = self._letters.commit()
+        first = marker.attempt == 1
+        letters_sha = self._letters.commit(first)
         if self._part is not None:
             self._part.commit()
-        else:
+        elif not first:
             self._folder.delete(self._part_name)  # as with the letters
         receipt = ShardReceipt(
             job=self._config.job,

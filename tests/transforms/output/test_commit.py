@@ -221,10 +221,27 @@ def test_files_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
         folder.write(name, b"stale")
     ledger.write_failure(folder, ShardFailed(SHARD, "in.gz", None, "changed"), job)
     assert [failure.shard_id for failure in ledger.read_failures(folder, job)] == [SHARD]
-    write(tmp_path, [letter(0), EndOfShard(SHARD, 1)])
+    write(tmp_path, [letter(0), EndOfShard(SHARD, 1, attempt=2)])
     assert tree(tmp_path)[LETTERS] == letter_line(letter(0).letters[0])
     assert list(tree(tmp_path)) == [LETTERS, FAILURE, RECEIPT]
     assert ledger.read_failures(folder, job) == []  # it is committed after all
+
+
+def test_dead_letters_of_an_earlier_attempt_do_not_stay_beside_rows_alone(tmp_path: Path) -> None:
+    Folder(str(tmp_path)).write(LETTERS, b"stale")
+    write(tmp_path, [row(0), EndOfShard(SHARD, 1, attempt=2)])
+    assert list(tree(tmp_path)) == [RECEIPT, PART]
+
+
+def test_the_first_attempt_asks_a_store_to_delete_nothing_but_its_note(tmp_path: Path) -> None:
+    deleted: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Folder, "delete", lambda self, name: deleted.append(name))
+        for block in (row(0), letter(0)):
+            plan(tmp_path)
+            write(tmp_path, [block, EndOfShard(SHARD, 1)])
+            (tmp_path / RECEIPT).unlink()
+    assert deleted == []  # these attempts have no notes
 
 
 def test_a_commit_of_another_attempt_stands(tmp_path: Path) -> None:
@@ -384,11 +401,13 @@ def test_a_receipt_of_another_job_does_not_count(tmp_path: Path) -> None:
 
 
 def test_receipts_of_other_jobs_are_dropped(tmp_path: Path) -> None:
-    write(tmp_path, [row(0), EndOfShard(SHARD, 1)])
+    write(tmp_path, [row(0), letter(1), EndOfShard(SHARD, 2)])
     folder, second = Folder(str(tmp_path)), plan(tmp_path, model="b")
-    write(tmp_path, [row(0, shard=OTHER), EndOfShard(OTHER, 1)])
+    write(tmp_path, [row(0, shard=OTHER), letter(1, shard=OTHER), EndOfShard(OTHER, 2)])
+    own = {name: data for name, data in tree(tmp_path).items() if OTHER in name}
     assert ledger.drop_others(folder, ledger.read_receipts(folder, second)) == 1
-    assert folder.shards(layout.RECEIPTS) == {OTHER}
+    assert tree(tmp_path) == own
+    assert len(own) == 3
 
 
 # Steps of two attempts at once, a and b: each gives its part its name (p), then writes its receipt (r).

@@ -188,12 +188,34 @@ def test_a_store_lost_in_the_middle_of_a_job(store, monkeypatch):
     assert lost.is_set()
     assert done.returncode == 1, done.stderr
     assert re.fullmatch(
-        rf"embedbeam: error: {store.url('out/')}\S+: the store fails \(.*\); what is committed is kept: "
+        rf"embedbeam: error: {store.url('')}(in|out)/\S+: the store fails \(.*\); what is committed is kept: "
         r"mend this, then run the same command again\n",
         done.stderr,
     )
     assert stores.SECRET not in done.stdout + done.stderr
     assert "_SUCCESS" not in outputs(store)
+
+
+def test_of_two_launchers_at_once_one_wins_and_the_other_is_told(store, local, tmp_path, monkeypatch):
+    """Both found an empty folder before either has written its plan."""
+    both, plan = threading.Barrier(2), "out/_embedbeam/plan.jsonl"
+
+    def wait_at_the_plan(data):
+        if f"out/{store.written(data)}" == plan and both.wait(120) == 1:
+            jobs.wait_for(lambda: plan in store.objects(), launchers[0])  # the servers here check, then write
+
+    with stores.Proxy(store.port, wait_at_the_plan) as proxy:
+        reach(store, monkeypatch, proxy.port)
+        launchers = [jobs.start(*command(store, proxy.port)) for _ in range(2)]
+        said = [launcher.communicate(timeout=240)[1] for launcher in launchers]
+    assert sorted(launcher.returncode for launcher in launchers) == [0, 1], said
+    told = said[[launcher.returncode for launcher in launchers].index(1)]
+    assert jobs.without_steps(told) == (
+        f"embedbeam: error: --output {store.url('out')}: another embedbeam has just begun a job there; wait "
+        "for it, or stop it, then run the same command again\n"
+    )
+    assert parts(outputs(store)) == {path.name: path.read_bytes() for path in (local / "out").glob("part-*")}
+    assert "_SUCCESS" in outputs(store)
 
 
 def test_a_large_part_is_uploaded_block_by_block(store, monkeypatch):
