@@ -117,7 +117,8 @@ class Chunker:
 
     def _weights(self, documents: pa.Array, chunks: pa.Array, owners: np.ndarray) -> np.ndarray:
         """What chunks take of the budget for their bytes, and for their share of their document's."""
-        held = self._modality.weight(documents) // np.maximum(1, np.bincount(owners, minlength=len(documents)))
+        parts = np.maximum(1, np.bincount(owners, minlength=len(documents)))
+        held = self._modality.weight(documents) // parts
         return np.maximum(
             -(-self._modality.weight(chunks) // _BYTES_A_TOKEN),
             held[owners] * self._config.batch_tokens // _BYTES_HELD,
