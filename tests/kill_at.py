@@ -2,8 +2,8 @@
 
     python kill_at.py POINT N embed --input ... --output ...
 
-A point is named by the step and the kind of file: `create part`, `sync part`, `rename part`,
-`after rename part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest` and `success`.
+A point is named by the step and the kind of file: `create part`, `sync part`, `rename part` (by a rename or
+a link), `after rename part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest` and `success`.
 """
 
 import builtins
@@ -54,14 +54,19 @@ def kill_at(wanted, count):
             reached("sync", names.pop(descriptor))
         original_fsync(descriptor)
 
-    def replaced(source, target, **kwargs):
-        reached("rename", target)
-        original_replace(source, target, **kwargs)
-        reached("after rename", target)
+    def named_by(original):
+        def named(source, target, **kwargs):
+            reached("rename", target)
+            original(source, target, **kwargs)
+            reached("after rename", target)
+
+        return named
 
     names = {}
-    original_open, original_fsync, original_replace = builtins.open, os.fsync, os.replace
-    builtins.open, os.fsync, os.replace = opened, synced, replaced
+    original_open, original_fsync = builtins.open, os.fsync
+    builtins.open, os.fsync = opened, synced
+    # A link gives a file its name where nothing of that name may be replaced.
+    os.replace, os.link = named_by(os.replace), named_by(os.link)
 
 
 if __name__ == "__main__":

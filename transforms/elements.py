@@ -157,6 +157,11 @@ class DeadLetters:
     shard_id: str
     letters: tuple[DeadLetter, ...]
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes they take: a single record can be large."""
+        return sum(256 + len(letter.payload or "") for letter in self.letters)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndOfShard:

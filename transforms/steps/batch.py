@@ -19,8 +19,8 @@ WINDOW_BYTES = 16 << 20
 # A run takes at most so small a part of the budget: a mini-batch that the next one does not fit into is 7/8
 # full.
 _RUNS = 8
-# So many blocks of dead letters fill a mini-batch: what BatchElements holds back of them is bounded.
-_LETTERS = 64
+# So many blocks or bytes of dead letters fill a mini-batch: BatchElements holds back no more of them.
+_LETTERS, _LETTER_BYTES = 64, 16 << 20
 
 
 def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
@@ -66,7 +66,9 @@ def cost_of(element: Any, budget: int) -> int:
     """
     if isinstance(element, Run):
         return min(element.cost, budget)
-    return max(1, budget // _LETTERS) if isinstance(element, DeadLetters) else budget
+    if isinstance(element, DeadLetters):
+        return min(max(1, budget // _LETTERS, budget * element.weight // _LETTER_BYTES), budget)
+    return budget
 
 
 class _OrderFn(beam.DoFn):

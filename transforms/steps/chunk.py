@@ -22,6 +22,8 @@ from transforms.steps.encoder import SharedEncoder
 _PIECE = 1 << 18
 # A mini-batch has at most so many bytes for each token of its budget: a word of a megabyte is three tokens.
 _BYTES_A_TOKEN = 64
+# And at most so many bytes of the documents that its chunks are of, which wait with them.
+_BYTES_HELD = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Chunker:
             starts, ends, tokens = np.array([s for _, s in flat], np.int64).T.copy()
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
-        weights = -(-self._modality.weight(payloads) // _BYTES_A_TOKEN)
+        weights = self._weights(block.payloads, payloads, owners)
         return ChunkBlock(
             number=0,
             documents=block,
@@ -111,6 +113,15 @@ class Chunker:
             costs=np.clip(np.maximum(tokens, weights), 1, self._config.batch_tokens),
             document_tokens=totals if known else None,
             dropped=dropped if known else None,
+        )
+
+    def _weights(self, documents: pa.Array, chunks: pa.Array, owners: np.ndarray) -> np.ndarray:
+        """What chunks take of the budget for their bytes, and for their share of their document's."""
+        parts = np.maximum(1, np.bincount(owners, minlength=len(documents)))
+        held = self._modality.weight(documents) // parts
+        return np.maximum(
+            -(-self._modality.weight(chunks) // _BYTES_A_TOKEN),
+            held[owners] * self._config.batch_tokens // _BYTES_HELD,
         )
 
     def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, list[tuple[int, int, int]]]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import observer
-from transforms.elements import EmbeddedBatch, Run
+from transforms.elements import DeadLetters, EmbeddedBatch, Run
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
@@ -86,7 +86,7 @@ class _EmbedFn(beam.DoFn):
         self._in_flight = policy.threads(cores=available_cores(), device=device).in_flight
         self._threads = _model_threads(self._in_flight)
         self._queue: collections.deque[Any] = collections.deque()
-        self._waiting = 0  # mini-batches in the queue
+        self._waiting = 0  # mini-batches in the queue, and batches of nothing but dead letters
 
     def start_bundle(self) -> None:
         self._give_up()  # what a bundle that failed has left
@@ -98,7 +98,12 @@ class _EmbedFn(beam.DoFn):
             self._queue.append(self._threads.submit(embed_mini_batch, *work))
             self._waiting += 1
         # Dead letters and markers wait their turn: a marker must come after its shard's vectors.
-        self._queue.extend(element for element in batch if not isinstance(element, Run))
+        others = [element for element in batch if not isinstance(element, Run)]
+        if runs or not isinstance(batch[0], DeadLetters):
+            self._queue.extend(others)
+        else:  # nothing else bounds how many wait behind a mini-batch that takes long
+            self._queue.append(others)
+            self._waiting += 1
         yield from self._results(leave=self._in_flight + 1)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -127,6 +132,10 @@ class _EmbedFn(beam.DoFn):
                 self._waiting -= 1
                 queue.popleft()
                 yield head.result()
+            elif isinstance(head, list):
+                self._waiting -= 1
+                queue.popleft()
+                yield from head
             else:
                 yield queue.popleft()
 

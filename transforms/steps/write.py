@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import observer
-from transforms.elements import LETTER_BYTES, DeadLetters, EndOfShard, RowBlock, ShardFailed, ShardReceipt
+from transforms.elements import DeadLetters, EndOfShard, RowBlock, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
 from transforms.output.folder import Folder
@@ -91,7 +91,7 @@ class _WriteFn(beam.DoFn):
             yield from self._do(writer, lambda: writer.add_rows(element), weight)
             observer.tell(observer.Written(element.documents, 0))
         elif isinstance(element, DeadLetters):
-            yield from self._do(writer, lambda: writer.add_letters(element), LETTER_BYTES)
+            yield from self._do(writer, lambda: writer.add_letters(element), element.weight)
             observer.tell(observer.Written(len(element.letters), len(element.letters)))
         else:
             end = self._commit if isinstance(element, EndOfShard) else self._fail

@@ -160,6 +160,8 @@ def test_costs() -> None:
     elements = [*runs(3, 30), letters(0), EndOfShard("s", 1), ShardFailed("s", "f", 0, "")]
     assert [cost_of(element, 10) for element in elements] == [3, 10, 1, 10, 10]
     assert cost_of(letters(0), 6400) == 100
+    large = DeadLetter("d", "", 0, "read", "not JSON", payload="x" * (1 << 20))
+    assert [cost_of(DeadLetters("s", (large,) * n), 6400) for n in (1, 2, 16, 40)] == [400, 800, 6400, 6400]
 
 
 def test_order_keeps_the_order_of_equal_costs() -> None:

@@ -206,6 +206,16 @@ def test_no_chunk_costs_more_than_the_budget() -> None:
     assert (got.tokens, got.cost) == (12, 7)
 
 
+def test_chunks_of_large_documents_weigh_what_waits_with_them() -> None:
+    """A mini-batch of first windows holds megabytes of documents, not as many as it has tokens for."""
+    large = document(1, "word " * (1 << 18))  # 1.25 of 8 MiB
+    encoder = FakeEncoder(window=6)
+    truncated = chunks_of(encoder, ChunkConfig("truncate", batch_tokens=800), SHORT, large)
+    assert [(c.tokens, c.cost) for c in truncated] == [(4, 4), (6, 125)]
+    merged = chunks_of(encoder, ChunkConfig(overlap=0, batch_tokens=800), SHORT, large)
+    assert {(c.tokens, c.cost) for c in merged} == {(4, 4), (6, 6)}
+
+
 def refuse(word: str, texts: Sequence[str]) -> np.ndarray:
     if any(word in text for text in texts):
         raise RuntimeError(f"cannot tokenize {word}\nat great length")

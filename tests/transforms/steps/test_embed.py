@@ -159,6 +159,20 @@ def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
     assert plain([value.value for value in finish(fn)]) == [embedded("a"), LETTERS, marker]
 
 
+def test_letters_behind_a_slow_mini_batch_do_not_pile_up() -> None:
+    gate = threading.Event()
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), "float32")
+    fn.setup()
+    fn.start_bundle()
+    got = list(fn.process(batch("a")))
+    threading.Timer(0.3, gate.set).start()
+    for _ in range(8):
+        got += fn.process([LETTERS, LETTERS])
+    assert gate.is_set()  # it waited
+    assert plain(got) == [embedded("a"), *[LETTERS] * 16]
+    assert finish(fn) == []
+
+
 def test_futures_of_a_failed_bundle_do_not_reach_the_next() -> None:
     gate = threading.Event()
     encoder = FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)
