@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.elements import RowBlock
+from transforms.blocks import RowBlock
 from transforms.output.reader import open_output
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
 from transforms.output.sinks.parquet import ROW_GROUP_BYTES, SPLIT, ParquetSink

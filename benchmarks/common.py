@@ -76,7 +76,7 @@ def show(name: str, above: Sequence[float], below: Sequence[float], goal: str) -
 
 
 def collect(runs: Sequence[Any]) -> Iterator[int]:
-    from transforms.elements import Run
+    from transforms.blocks import Run
 
     chosen = [run.window.payloads.take(run.chunks).to_pylist() for run in runs if isinstance(run, Run)]
     if chosen:

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.elements import ChunkBlock, DeadLetters, Document, DocumentBlock, Origin, RowBlock, Run
+from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, RowBlock, Run
+from transforms.elements import Document, Origin
 from transforms.encoder.config import ModelConfig
 from transforms.steps.encoder import SharedEncoder
 

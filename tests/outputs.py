@@ -10,7 +10,8 @@ import numpy as np
 import rows
 from fakes import bundle
 
-from transforms.elements import DeadLetter, DeadLetters, EndOfShard, Shard, Slice
+from transforms.blocks import DeadLetters
+from transforms.elements import DeadLetter, EndOfShard, Shard, Slice
 from transforms.output import layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transforms import modality
-from transforms.elements import ABSENT, DeadLetter, DeadLetters, DocumentBlock, Slice
+from transforms.blocks import DeadLetters, DocumentBlock
+from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats import slices
 from transforms.formats.arrow import plain_values
 from transforms.formats.base import ReadOptions

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms.elements import DeadLetter, DeadLetters, RowBlock
+from transforms.blocks import DeadLetters, RowBlock
+from transforms.elements import DeadLetter
 from transforms.output.column_types import arrow_type
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
 

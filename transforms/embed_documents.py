@@ -10,17 +10,8 @@ import apache_beam as beam
 import pyarrow as pa
 
 from transforms import modality
-from transforms.elements import (
-    BLOCK_BYTES,
-    BLOCK_DOCUMENTS,
-    DeadLetter,
-    DeadLetters,
-    Document,
-    DocumentBlock,
-    Embedding,
-    Origin,
-    RowBlock,
-)
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, DocumentBlock, RowBlock
+from transforms.elements import DeadLetter, Document, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
 from transforms.steps.chain import EmbedBlocks

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transforms.elements import BLOCK_BYTES, BLOCK_DOCUMENTS, RECORD_BYTES, Slice
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
+from transforms.elements import RECORD_BYTES, Slice
 from transforms.formats.compression import SUFFIXES, compression_of
 
 if TYPE_CHECKING:

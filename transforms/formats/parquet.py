@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transforms.elements import BLOCK_BYTES, BLOCK_DOCUMENTS, RECORD_BYTES, Slice
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
+from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
 from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from transforms.elements import RowBlock
+from transforms.blocks import RowBlock
 from transforms.output.column_types import PLAIN_TYPES, arrow_type
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.elements import DeadLetter, DeadLetters, EndOfShard, RowBlock, ShardReceipt
+from transforms.blocks import DeadLetters, RowBlock
+from transforms.elements import DeadLetter, EndOfShard, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder

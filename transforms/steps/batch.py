@@ -10,7 +10,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.elements import ChunkBlock, DeadLetters, DocumentBlock, EndOfShard, Run, ShardFailed
+from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Run
+from transforms.elements import EndOfShard, ShardFailed
 from transforms.steps.windowed import at_origin
 
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import modality, observer
-from transforms.elements import ChunkBlock, DeadLetter, DeadLetters, DocumentBlock
+from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock
+from transforms.elements import DeadLetter
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError

@@ -11,17 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from transforms.elements import (
-    ABSENT,
-    BLOCK_BYTES,
-    BLOCK_DOCUMENTS,
-    LETTER_BYTES,
-    LETTERS,
-    DeadLetter,
-    DeadLetters,
-    DocumentBlock,
-    Slice,
-)
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, LETTER_BYTES, LETTERS, DeadLetters, DocumentBlock
+from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.arrow import plain_values, sound_text
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality

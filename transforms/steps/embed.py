@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import observer
-from transforms.elements import DeadLetters, EmbeddedBatch, Run
+from transforms.blocks import DeadLetters, EmbeddedBatch, Run
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder

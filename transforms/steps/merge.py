@@ -11,15 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import modality
-from transforms.elements import (
-    PAYLOAD,
-    ChunkBlock,
-    DeadLetters,
-    EmbeddedBatch,
-    EndOfShard,
-    RowBlock,
-    ShardFailed,
-)
+from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
+from transforms.elements import EndOfShard, ShardFailed
 from transforms.errors import LedgerError
 from transforms.steps.chunk import dead_letter
 from transforms.steps.encoder import SharedEncoder

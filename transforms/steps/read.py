@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from transforms import modality
-from transforms.elements import DeadLetter, DeadLetters, DocumentBlock, EndOfShard, Shard, ShardFailed
+from transforms.blocks import DeadLetters, DocumentBlock
+from transforms.elements import DeadLetter, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.formats.base import ReadOptions
 from transforms.formats.slices import check_slice, read_slice

@@ -8,17 +8,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.elements import (
-    ChunkBlock,
-    DeadLetter,
-    DeadLetters,
-    DocumentBlock,
-    EmbeddedBatch,
-    Embedding,
-    Origin,
-    RowBlock,
-    Run,
-)
+from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, EmbeddedBatch, RowBlock, Run
+from transforms.elements import DeadLetter, Embedding, Origin
 
 _GLOBAL = GlobalWindow()
 

@@ -13,7 +13,8 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import observer
-from transforms.elements import DeadLetters, EndOfShard, RowBlock, ShardFailed, ShardReceipt
+from transforms.blocks import DeadLetters, RowBlock
+from transforms.elements import EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
 from transforms.output.folder import Folder

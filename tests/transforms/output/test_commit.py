@@ -12,7 +12,8 @@ import rows
 from fakes import run
 
 from transforms import observer
-from transforms.elements import DeadLetter, DeadLetters, EndOfShard, RowBlock, ShardFailed, ShardReceipt
+from transforms.blocks import DeadLetters, RowBlock
+from transforms.elements import DeadLetter, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder

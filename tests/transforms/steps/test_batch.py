@@ -10,7 +10,8 @@ from fakes import chunks, document, finish, one_run, pieces, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.elements import DeadLetter, DeadLetters, EndOfShard, Run, ShardFailed
+from transforms.blocks import DeadLetters, Run
+from transforms.elements import DeadLetter, EndOfShard, ShardFailed
 from transforms.steps.batch import BatchByTokens, OrderByLength, _OrderFn, cost_of, joined, runs_of
 
 _SEEN: list[Any] = []

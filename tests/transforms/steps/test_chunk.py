@@ -23,7 +23,8 @@ from fakes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.elements import ChunkBlock, DeadLetter, DeadLetters, EndOfShard, ShardFailed
+from transforms.blocks import ChunkBlock, DeadLetters
+from transforms.elements import DeadLetter, EndOfShard, ShardFailed
 from transforms.encoder.config import ModelConfig
 from transforms.errors import ModelError
 from transforms.modality.spans import window_spans

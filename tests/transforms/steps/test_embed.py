@@ -8,7 +8,8 @@ from apache_beam.transforms.window import IntervalWindow
 from fakes import FakeEncoder, bundle, document, finish, one_run, pieces, run, shared, vector_of, whole
 
 from transforms import observer
-from transforms.elements import DeadLetter, DeadLetters, Document, EmbeddedBatch, EndOfShard, Origin, Run
+from transforms.blocks import DeadLetters, EmbeddedBatch, Run
+from transforms.elements import DeadLetter, Document, EndOfShard, Origin
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
 from transforms.steps.embed import _EmbedFn, embed_mini_batch

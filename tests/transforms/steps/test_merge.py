@@ -12,16 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from transforms.elements import (
-    ChunkBlock,
-    DeadLetter,
-    DeadLetters,
-    EmbeddedBatch,
-    EndOfShard,
-    RowBlock,
-    Run,
-    ShardFailed,
-)
+from transforms.blocks import ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock, Run
+from transforms.elements import DeadLetter, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
 from transforms.steps.merge import MergeConfig, _MergeFn, merge_vectors
 

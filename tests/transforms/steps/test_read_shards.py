@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import Doc, flat
 
-from transforms.elements import DeadLetter, DeadLetters, DocumentBlock, EndOfShard, Shard, ShardFailed, Slice
+from transforms.blocks import DeadLetters, DocumentBlock
+from transforms.elements import DeadLetter, EndOfShard, Shard, ShardFailed, Slice
 from transforms.errors import EmbedbeamError, StoreError
 from transforms.formats import registry
 from transforms.formats.base import ReadOptions

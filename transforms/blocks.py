@@ -1,0 +1,154 @@
+"""What travels between the steps by the hundred: documents, chunks, vectors and rows, in columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transforms.elements import DeadLetter, Origin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Documents of a block; blocks are smaller where documents are large.
+BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
+# Dead letters of a block.
+LETTERS, LETTER_BYTES = 512, 1 << 20
+# Place of the payload among a block's columns.
+PAYLOAD = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DocumentBlock:
+    """Some hundred documents of one shard, in input order, in columns.
+
+    Attributes:
+      shard_id: the shard they were read in; "" in a user's own pipeline.
+      columns: doc_id (string), source (string: the file relative to the input root), position (int64: byte
+        offset of a line, number of a record or row in the decompressed file, from 0), index (int64: place in
+        the shard, dead letters counted too, from 0), payload (the modality's type, no nulls), fingerprint
+        (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their types. They
+        are found by their place: a kept field may be called `index` or `payload`, too.
+      origins: of the documents; only in a user's own pipeline.
+    """
+
+    shard_id: str
+    columns: pa.RecordBatch
+    origins: tuple[Origin, ...] | None = None
+
+    @property
+    def payloads(self) -> pa.Array:
+        """[documents], of the modality's type."""
+        return self.columns.column(PAYLOAD)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DeadLetters:
+    """Some dead letters of one shard, at most LETTERS of them or LETTER_BYTES of payloads.
+
+    They wait for no document: each step passes them on, and the writer puts them in order.
+    """
+
+    shard_id: str
+    letters: tuple[DeadLetter, ...]
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes they take: a single record can be large."""
+        return sum(256 + len(letter.payload or "") for letter in self.letters)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ChunkBlock:
+    """Chunks (spans of documents, the units embedded) of one shard, document after document.
+
+    The ordering step makes one of them, the window, out of many.
+
+    Attributes:
+      number: of the window in its shard, from 0.
+      documents: the documents' columns, as in DocumentBlock, with their origins.
+      cut: [chunks], what is embedded; None where each document is one chunk, as a whole.
+      owners: int64 [chunks], row of each chunk's document in `documents`; ascending.
+      starts, ends: int64 [chunks], span in the document's payload, in the modality's unit (characters).
+      tokens: int64 [chunks], as the model counts them; None where it cannot.
+      costs: int64 [chunks], what a chunk takes of the token budget, at least 1.
+      document_tokens, dropped: int64 [documents], tokens of the whole document, and those that are in no
+        chunk; None where the model cannot count.
+    """
+
+    number: int
+    documents: DocumentBlock
+    cut: pa.Array | None
+    owners: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    tokens: np.ndarray | None
+    costs: np.ndarray
+    document_tokens: np.ndarray | None
+    dropped: np.ndarray | None
+
+    @property
+    def payloads(self) -> pa.Array:
+        """[chunks], what is embedded."""
+        return self.documents.payloads if self.cut is None else self.cut
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A few chunks of alike lengths of a window: the element of BatchElements.
+
+    Attributes:
+      chunks: int64, rows of the window's chunks.
+      cost: their sum.
+    """
+
+    window: ChunkBlock
+    chunks: np.ndarray
+    cost: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedBatch:
+    """A mini-batch and its vectors.
+
+    Attributes:
+      runs: what was embedded.
+      vectors: float32 [chunks of all runs, dim], row by row.
+      failures: kind and detail by row, of those that could not be embedded; their vectors are zero.
+    """
+
+    runs: tuple[Run, ...]
+    vectors: np.ndarray
+    failures: Mapping[int, tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowBlock:
+    """Output rows of one shard, in input order, in columns.
+
+    Attributes:
+      documents: how many documents they complete.
+      columns: doc_id, source, position, index, fingerprint and kept fields, as in DocumentBlock, one row for
+        each output row; without the payload.
+      vectors: float32 [rows, dim].
+      tokens, dropped: int64 [rows], of the document, or tokens of the chunk where a row is a chunk; None
+        where the model cannot count.
+      payloads: [rows], of the document or the chunk; None where it is not kept.
+      chunk, start, end: int64 [rows], number of the chunk and its span; None where rows are documents.
+      origins: as in DocumentBlock, one for each row.
+    """
+
+    shard_id: str
+    documents: int
+    columns: pa.RecordBatch
+    vectors: np.ndarray
+    tokens: np.ndarray | None
+    dropped: np.ndarray | None
+    payloads: pa.Array | None = None
+    chunk: np.ndarray | None = None
+    start: np.ndarray | None = None
+    end: np.ndarray | None = None
+    origins: tuple[Origin, ...] | None = None
