@@ -17,7 +17,7 @@ from pipeline.options.options import Options
 from pipeline.plan.kept import kept_types, take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes, finish
-from pipeline.run.loading import Background, shared_encoder, start_loading, uncollected
+from pipeline.run.loading import Background, importing, shared_encoder, start_loading
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
@@ -137,7 +137,7 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
 
 def import_submit(screen: Screen) -> Any:
     """`submit`, once Beam is imported."""
-    with screen.doing("importing Beam"), uncollected():
+    with screen.doing("importing Beam"), importing():
         from pipeline.run.submit import submit
 
     return submit

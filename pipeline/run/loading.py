@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _THREAD = "embedbeam loads the model"
+_imports = threading.Lock()
 
 
 class Background(Generic[_Result]):
@@ -70,6 +71,14 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """One thread at a time imports TensorFlow or Beam: they share packages whose modules import each other in
+    circles, which two threads may find half made. Nothing is lost, since imports hold Python's own lock."""
+    with _imports, uncollected():
+        yield
+
+
 def start_loading(
     options: Options, screen: Screen, model_digest: str | None = None
 ) -> Background[HubEncoder]:
@@ -90,12 +99,13 @@ def load_encoder(options: Options, screen: Screen, model_digest: str | None = No
     handle = _handle(options)
     with screen.doing("fetching the model"):
         resolve(handle)
-    with screen.doing("importing TensorFlow"), uncollected():
+    with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.config import ModelConfig
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
 
         import_tensorflow()
+        import tensorflow_hub  # noqa: F401
     with screen.doing("loading the model"), uncollected():
         return HubEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
 
