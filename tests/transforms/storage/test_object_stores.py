@@ -214,7 +214,7 @@ def test_of_two_launchers_at_once_one_wins_and_the_other_is_told(store, local, t
         f"embedbeam: error: --output {store.url('out')}: another embedbeam has just begun a job there; wait "
         "for it, or stop it, then run the same command again\n"
     )
-    assert parts(outputs(store)) == {path.name: path.read_bytes() for path in (local / "out").glob("part-*")}
+    assert fetched_rows(store, tmp_path) == jobs.rows(local / "out")
     assert "_SUCCESS" in outputs(store)
 
 
