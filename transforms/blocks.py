@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transforms.elements import DeadLetter, Origin
+from transforms.elements import DeadLetter, Element, Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ PAYLOAD = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class DocumentBlock:
+class DocumentBlock(Element):
     """Some hundred documents of one shard, in input order, in columns.
 
     Attributes:
@@ -46,7 +46,7 @@ class DocumentBlock:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class DeadLetters:
+class DeadLetters(Element):
     """Some dead letters of one shard, at most LETTERS of them or LETTER_BYTES of payloads.
 
     They wait for no document: each step passes them on, and the writer puts them in order.
@@ -62,7 +62,7 @@ class DeadLetters:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class ChunkBlock:
+class ChunkBlock(Element):
     """Chunks (spans of documents, the units embedded) of one shard, document after document.
 
     The ordering step makes one of them, the window, out of many.
@@ -97,7 +97,7 @@ class ChunkBlock:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class Run(Element):
     """A few chunks of alike lengths of a window: the element of BatchElements.
 
     Attributes:
@@ -111,7 +111,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class EmbeddedBatch:
+class EmbeddedBatch(Element):
     """A mini-batch and its vectors.
 
     Attributes:
@@ -126,7 +126,7 @@ class EmbeddedBatch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class RowBlock:
+class RowBlock(Element):
     """Output rows of one shard, in input order, in columns.
 
     Attributes:

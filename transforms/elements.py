@@ -15,6 +15,12 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__reduce__": 
 RECORD_BYTES = 64 << 20
 
 
+class Element:
+    """Whatever travels between the steps, inside one worker."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slice:
     """A deterministic piece of one input file.
@@ -115,7 +121,7 @@ class DeadLetter:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class EndOfShard:
+class EndOfShard(Element):
     """Follows a shard's last document.
 
     Attributes:
@@ -129,7 +135,7 @@ class EndOfShard:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ShardFailed:
+class ShardFailed(Element):
     """Follows the documents of a shard that could not be read to its end; nothing of it is committed."""
 
     shard_id: str

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from transforms import modality
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, DocumentBlock, RowBlock
-from transforms.elements import DeadLetter, Document, Embedding, Origin
+from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
 from transforms.steps.chain import EmbedBlocks
@@ -159,7 +159,7 @@ class EmbedDocuments(beam.PTransform):
         config = ChunkConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality))
+            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.ParDo(_SplitFn()).with_outputs(DEAD_LETTERS, main="embeddings")
         )

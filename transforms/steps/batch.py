@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Run
-from transforms.elements import EndOfShard, ShardFailed
+from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.steps.windowed import at_origin
 
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
@@ -129,10 +129,10 @@ class OrderByLength(beam.PTransform):
     window_chunks: int = WINDOW_CHUNKS
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks))
+        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks)).with_output_types(Element)
 
 
-class _FirstOfBundle:
+class _FirstOfBundle(Element):
     """Comes before a bundle's first element, costs the whole budget and so makes a mini-batch of its own.
 
     BatchElements takes the size of a bundle's first batch as the limit of its second one, even where both
@@ -165,7 +165,7 @@ class BatchByTokens(beam.PTransform):
         budget = self.batch_tokens
         return (
             runs
-            | "Open" >> beam.ParDo(_OpenFn())
+            | "Open" >> beam.ParDo(_OpenFn()).with_output_types(Element)
             # Equal limits switch off BatchElements' estimator, whose sizes depend on timing.
             | beam.BatchElements(
                 min_batch_size=budget,

@@ -6,6 +6,7 @@ import dataclasses
 
 import apache_beam as beam
 
+from transforms.steps import coder as _  # noqa: F401  registers how elements are encoded
 from transforms.steps.batch import WINDOW_CHUNKS, BatchByTokens, OrderByLength
 from transforms.steps.chunk import ChunkConfig, ChunkDocuments
 from transforms.steps.embed import EmbedMiniBatches

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms import modality, observer
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock
-from transforms.elements import DeadLetter
+from transforms.elements import DeadLetter, Element
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
@@ -228,4 +228,4 @@ class ChunkDocuments(beam.PTransform):
     config: ChunkConfig
 
     def expand(self, documents: beam.PCollection) -> beam.PCollection:
-        return documents | beam.ParDo(_ChunkFn(self.encoder, self.config))
+        return documents | beam.ParDo(_ChunkFn(self.encoder, self.config)).with_output_types(Element)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from transforms import observer
 from transforms.blocks import DeadLetters, EmbeddedBatch, Run
+from transforms.elements import Element
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
@@ -148,4 +149,4 @@ class EmbedMiniBatches(beam.PTransform):
     vector_dtype: str = "float32"
 
     def expand(self, mini_batches: beam.PCollection) -> beam.PCollection:
-        return mini_batches | beam.ParDo(_EmbedFn(self.encoder, self.vector_dtype))
+        return mini_batches | beam.ParDo(_EmbedFn(self.encoder, self.vector_dtype)).with_output_types(Element)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms import modality
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
-from transforms.elements import EndOfShard, ShardFailed
+from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
 from transforms.steps.chunk import dead_letter
 from transforms.steps.encoder import SharedEncoder
@@ -55,6 +55,8 @@ def merge_vectors(
     [[1.5, 1.0]]
     """
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+    if len(firsts) == len(owners):  # a chunk a document
+        return vectors
     counts = np.diff(np.append(firsts, len(owners)))
     merged = vectors[firsts]
     several = counts > 1
@@ -111,7 +113,7 @@ class _OpenWindow:
         def pick(values: np.ndarray | None, which: np.ndarray) -> np.ndarray | None:
             return None if values is None else values[which]
 
-        vectors = self.vectors[chunks]
+        vectors = self.vectors if len(chunks) == len(self.vectors) else self.vectors[chunks]
         if not in_chunks:
             weights = window.tokens if window.tokens is not None else window.ends - window.starts
             vectors = merge_vectors(vectors, weights[chunks], owners, unit_length=unit_length)
@@ -192,4 +194,4 @@ class MergeChunks(beam.PTransform):
     config: MergeConfig
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        return batches | beam.ParDo(_MergeFn(self.encoder, self.config))
+        return batches | beam.ParDo(_MergeFn(self.encoder, self.config)).with_output_types(Element)

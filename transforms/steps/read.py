@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from transforms import modality
-from transforms.blocks import DeadLetters, DocumentBlock
-from transforms.elements import DeadLetter, EndOfShard, Shard, ShardFailed
+from transforms.blocks import DeadLetters
+from transforms.elements import DeadLetter, Element, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.formats.base import ReadOptions
 from transforms.formats.slices import check_slice, read_slice
@@ -17,8 +17,6 @@ from transforms.observer import Read, tell
 from transforms.output import attempts
 from transforms.output.folder import Folder
 from transforms.steps.documents import Gathered, document_columns, in_elements
-
-Element = DocumentBlock | DeadLetters | EndOfShard | ShardFailed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,4 +125,4 @@ class ReadShards(beam.PTransform):
     config: ReadConfig
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return shards | beam.ParDo(_ReadFn(self.config))
+        return shards | beam.ParDo(_ReadFn(self.config)).with_output_types(Element)
