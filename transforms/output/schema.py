@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint")
 _IN_CHUNKS = ("chunk", "start", "end")
-RESERVED = frozenset((*_ALWAYS, *_IN_CHUNKS, "text"))
 FLOAT16_MAX = 65504.0  # the largest finite float16
 
 

@@ -7,7 +7,7 @@ import pytest
 from rows import Row, block, expected
 
 from transforms.output.column_types import arrow_type, check_kept
-from transforms.output.schema import RESERVED, RowSchema, arrow_schema, record_batch
+from transforms.output.schema import RowSchema, arrow_schema, record_batch
 
 KEPT = (("year", "int64"), ("at", "timestamp[us, tz=Europe/Berlin]"), ("price", "decimal128(10, 2)"))
 
@@ -74,7 +74,7 @@ def test_arrow_schema_columns_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [*sorted(RESERVED), ""])
+@pytest.mark.parametrize("name", [*arrow_schema(RowSchema(1, chunks=True, keep_text=True), {}).names, ""])
 def test_reserved_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"keep field '{name}'.*rename"):
         RowSchema(3, chunks=True, keep_text=True, kept=((name, "string"),))
