@@ -9,6 +9,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started here is to hear Ctrl-C
 settings.register_profile("embedbeam", deadline=None)  # no test fails because a machine is busy
 settings.load_profile("embedbeam")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by whichever test is first
