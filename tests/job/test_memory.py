@@ -35,6 +35,10 @@ def test_ten_times_the_documents(tmp_path, model):
     assert large / small <= 1.05, f"{small} KiB at 5,000 documents, {large} KiB at 50,000"
 
 
+# Known, see docs/limits.md: the bound stays, and the report names what does not keep to it yet.
+TOO_MUCH = pytest.mark.xfail(reason="holds more than it should", raises=AssertionError, strict=False)
+
+
 # So many MiB more than a job of few may a job of many take; a step that holds its input takes more. Few are
 # as many as fill the windows that any job has.
 @pytest.mark.slow
@@ -45,7 +49,8 @@ def test_ten_times_the_documents(tmp_path, model):
         ("verify of those dead letters", 2_000, 100_000, 30),
         ("documents of 1 MB, truncate", 40, 120, 60),
         ("documents of 1 MB without white space", 20, 60, 80),
-        ("megabytes of one document", 1, 12, 300),  # of one document more, not of documents
+        pytest.param("megabytes of one document", 1, 12, 100, marks=TOO_MUCH),
+        pytest.param("megabytes of one line of gz", 100, 400, 60, marks=TOO_MUCH),
         ("records of gz, --keep-field --dry-run", 5_000, 100_000, 40),
     ],
 )
