@@ -100,27 +100,28 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
         done = finished(folder, job, shards, options)
         if done is not None:
             return done
-        with screen.doing("reading the receipts"):
-            left = len(shards) - len(folder.shards(layout.RECEIPTS))
-        if left and loading is None:
-            loading = start_loading(options, screen, job.model_digest)
         last_runner = read_run(folder, job.identity).get("runner", options.runner)
         if cluster.is_local and last_runner in runners.LOCAL:
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
         for name in folder.names(layout.FAILURES):
             folder.delete(f"{layout.FAILURES}/{name}")
+        left = to_do(folder, shards, screen)
         while True:
+            if left and loading is None:
+                cluster = look_at_cluster(
+                    cluster, options, screen
+                )  # an earlier run's job may do what is left
+                left = to_do(folder, shards, screen)
+                loading = start_loading(options, screen, job.model_digest) if left else None
             if not left:
                 with screen.doing("balancing the books"):
                     # Each is read once, after the work. What a late worker of another job left is found here.
                     receipts = ledger.read_receipts(folder, job.identity)
                     left = ledger.drop_others(folder, receipts)
-                    if not left:
-                        return complete(folder, job, shards, options, receipts, started)
-            loading = loading or start_loading(options, screen, job.model_digest)
-            if plan_data is not None:
-                cluster = look_at_cluster(cluster, options, screen)
+                if not left:
+                    return complete(folder, job, shards, options, receipts, started)
+                continue
             submit = import_submit(screen)
             loaded = loading.result()
             encoder = shared_encoder(options, loaded)
@@ -132,7 +133,13 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
             if job_id is not None:
                 screen.say(sent_text(options, job_id))
                 return None
-            left = 0
+            left = 0  # or the books say why not
+
+
+def to_do(folder: Folder, shards: list[Shard], screen: Screen) -> int:
+    """How many shards are not committed."""
+    with screen.doing("reading the receipts"):
+        return len(shards) - len(folder.shards(layout.RECEIPTS))
 
 
 def import_submit(screen: Screen) -> Any:

@@ -301,7 +301,7 @@ def test_workers_that_cannot_start(no_restarts, model, corpus, tmp_path, free_po
 
 def test_a_workers_own_error(no_restarts, save_model, corpus, tmp_path):
     """It comes back through Java's traces, in its own words."""
-    model = save_model(broken_after_warm_up=True)
+    model = save_model(breaks=True)
     flags = [*flags_of(no_restarts, "--parallelism=1", "--quiet"), f"--model={model}"]
     done = jobs.run(*remote.command(corpus, tmp_path / "out", *flags))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
@@ -361,6 +361,6 @@ def test_two_runs_on_one_folder(flink_cluster, slow_model, corpus, tmp_path, cli
     out, err = finish(jobs.start(*command))
     assert f"of an earlier run is still at work on {output}; waiting for its end" in err
     assert "nothing was left to do: everything is committed" in out
-    assert [j["state"] for j in flink_cluster.jobs() if j["name"] == left["name"]] == ["FINISHED"]
+    assert [j["state"] for j in flink_cluster.jobs() if j["name"] == left["name"]] == ["FINISHED"], flink_cluster.jobs()
     assert {receipt["attempt"] for receipt in jobs.receipts(output)} == {1}
     assert cli("verify", output)[0] == 0

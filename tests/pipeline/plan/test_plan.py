@@ -189,7 +189,7 @@ def test_two_hundred_thousand_notes(tmp_path, cli):
     assert out.splitlines()[:3] == [
         "files      200,000 (200,000 txt)",
         f"bytes      {plan.input_bytes:,}",
-        "shards     17 of about 131,072 bytes",
+        "shards     17 of about 141,750 bytes",
     ]
     assert "documents  about 200,000" in out
 
