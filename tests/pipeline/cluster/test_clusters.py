@@ -361,6 +361,6 @@ def test_two_runs_on_one_folder(flink_cluster, slow_model, corpus, tmp_path, cli
     out, err = finish(jobs.start(*command))
     assert f"of an earlier run is still at work on {output}; waiting for its end" in err
     assert "nothing was left to do: everything is committed" in out
-    assert [j["state"] for j in flink_cluster.jobs() if j["name"] == left["name"]] == ["FINISHED"], flink_cluster.jobs()
+    assert [j["state"] for j in flink_cluster.jobs() if j["name"] == left["name"]] == ["FINISHED"]
     assert {receipt["attempt"] for receipt in jobs.receipts(output)} == {1}
     assert cli("verify", output)[0] == 0
