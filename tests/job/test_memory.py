@@ -46,7 +46,7 @@ def test_ten_times_the_documents(tmp_path, model):
         ("verify of those dead letters", 2_000, 100_000, 30),
         ("documents of 1 MB, truncate", 40, 120, 60),
         ("documents of 1 MB without white space", 20, 60, 80),
-        ("megabytes of one document", 1, 12, 100),
+        ("megabytes of one document", 1, 12, 130),
         ("megabytes of one line of gz", 100, 400, 60),
         ("records of gz, --keep-field --dry-run", 5_000, 100_000, 40),
     ],

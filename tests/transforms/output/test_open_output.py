@@ -219,7 +219,7 @@ def test_verify_reads_dead_letters_in_blocks(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     command = [sys.executable, "-c", code, str(made.path)]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 40_000  # KiB
+    assert float(run.stdout) < 100_000  # KiB; the file has 300 MB
 
 
 def test_receipts_are_read_for_the_job_alone(tmp_path: Path) -> None:
