@@ -82,9 +82,9 @@ class LettersFile:
     def add(self, letters: DeadLetters) -> None:
         self._pending = self._pending or self._folder.create(self._name)
         for letter in letters.letters:
-            self._pending.file.write(letter_line(letter))
+            self._pending.write(letter_line(letter))
             self._index.append(letter.index)
-            self._ends.append(self._pending.file.bytes)
+            self._ends.append(self._pending.bytes)
             self.reasons[letter.kind] += 1
 
     def commit(self, first: bool) -> str | None:
@@ -100,14 +100,14 @@ class LettersFile:
         if (np.diff(order) != 1).any():
             self._sort(order)
         self._pending.commit()
-        return self._pending.file.sha256()
+        return self._pending.sha256()
 
     def _sort(self, order: np.ndarray) -> None:
         assert self._pending is not None
         unsorted, self._pending = self._pending, self._folder.create(self._name)
         starts = [0, *self._ends[:-1]]
         for row in order.tolist():
-            self._pending.file.write(unsorted.read(starts[row], self._ends[row]))
+            self._pending.write(unsorted.written(starts[row], self._ends[row]))
         unsorted.discard()
 
     def discard(self) -> None:
@@ -140,7 +140,7 @@ class ShardWriter:
         """
         if self._part is None:
             self._part = self._folder.create(self._part_name)
-            self._sink = open_sink(self._config, self._part.file)
+            self._sink = open_sink(self._config, self._part)
         self._sink.write(record_batch(self._config.schema, self._arrow, block))
         self._rows += len(block.vectors)
         self._documents += block.documents
@@ -187,8 +187,8 @@ class ShardWriter:
             tokens=ledger.total(self._tokens),
             tokens_dropped=ledger.total(self._dropped),
             part=self._part_name if self._part else None,
-            part_bytes=self._part.file.bytes if self._part else 0,
-            part_sha256=self._part.file.sha256() if self._part else None,
+            part_bytes=self._part.bytes if self._part else 0,
+            part_sha256=self._part.sha256() if self._part else None,
             dead_letters_sha256=letters_sha,
             started=self._started,
             finished=time.time(),

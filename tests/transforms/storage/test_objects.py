@@ -55,7 +55,7 @@ def test_a_file_is_there_whole_and_read_in_pieces(store):
     folder = Folder(store.url("out"))
     assert (folder.read("part-1"), folder.names(), folder.delete("part-1")) == (None, {}, None)
     pending = folder.create("part-1")
-    pending.file.write(data)
+    pending.write(data)
     pending.commit()
     folder.write("_SUCCESS", b"")
     assert store.objects() == {"out/part-1": data, "out/_SUCCESS": b""}
