@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import uuid
+from typing import Any, TypeVar
 
 from transforms.output import layout
 from transforms.output.pending import PendingFile, process_token
 from transforms.storage import objects
 from transforms.storage.files import is_local, local_path, open_read
+
+_T = TypeVar("_T")
+
+
+def to_json(record: Any, **more: str) -> bytes:
+    """A record (a dataclass) as it lies in the folder."""
+    text = json.dumps(more | dataclasses.asdict(record), indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 class Folder:
@@ -63,6 +74,14 @@ class Folder:
             with open(self.join(name), "rb") as f:
                 return f.read(most)
         return None
+
+    def record(self, name: str, kind: type[_T], job: str | None = None) -> _T | None:
+        """A record of this job (of any, if None); None where there is none that can be read."""
+        try:
+            record = kind(**json.loads(self.read(name) or b""))
+        except (ValueError, TypeError):
+            return None
+        return record if job in (None, getattr(record, "job", None)) else None
 
     def names(self, folder: str = "") -> dict[str, int]:
         """Names and sizes of the files directly in a sub-folder; empty where it does not exist."""

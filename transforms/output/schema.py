@@ -54,16 +54,11 @@ class RowSchema:
             if name in seen:
                 raise ValueError(f"keep field {name!r}: named twice")
             seen.add(name)
-            _check_type_name(name, kind)
-
-
-def _check_type_name(name: str, kind: str) -> None:
-    if kind in PLAIN_TYPES:  # known without loading pyarrow
-        return
-    try:
-        arrow_type(kind)
-    except ValueError as e:
-        raise ValueError(f"keep field {name!r}: {e}") from e
+            if kind not in PLAIN_TYPES:
+                try:
+                    arrow_type(kind)
+                except ValueError as e:
+                    raise ValueError(f"keep field {name!r}: {e}") from e
 
 
 def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
