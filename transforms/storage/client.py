@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple, Protocol
 
 BLOCK = 8 << 20  # bytes of a request: what an open file or an upload holds in memory
-CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0  # for an answer; a large upload gives one for every block
+TIMEOUT = 5.0, 30.0  # seconds to connect, and for an answer; a large upload gives one for every block
 KIND = "application/octet-stream"
 
 

@@ -18,15 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transforms.storage.beam_files import BeamFiles
-from transforms.storage.client import (
-    BLOCK,
-    CONNECT_SECONDS,
-    KIND,
-    READ_SECONDS,
-    Client,
-    CredentialsError,
-    FoundFile,
-)
+from transforms.storage.client import BLOCK, KIND, TIMEOUT, Client, CredentialsError, FoundFile
 from transforms.storage.gcs import Google
 
 _AWS = "https://s3.amazonaws.com"
@@ -105,9 +97,9 @@ def _made(kind: Any, bucket: str, config: dict[str, Any], verify: str = "true", 
     """A store of the library, of what is known of it; `verify` is a file of certificates, or 'false'."""
     client: dict[str, Any] = {
         "allow_http": True,  # where an endpoint says so
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=READ_SECONDS),
-        "timeout": timedelta(seconds=4 * READ_SECONDS),
+        "connect_timeout": timedelta(seconds=TIMEOUT[0]),
+        "read_timeout": timedelta(seconds=TIMEOUT[1]),
+        "timeout": timedelta(seconds=4 * TIMEOUT[1]),
         "default_content_type": KIND,
     }
     if verify.lower() in ("false", "0", "no"):
@@ -162,7 +154,7 @@ def _region_of(bucket: str) -> str | None:
     """The region that a bucket lies in, as AWS tells everybody; None where AWS cannot be asked."""
     request = urllib.request.Request(f"{_AWS}/{bucket}", method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT[0]) as answer:
             return answer.headers.get("x-amz-bucket-region")
     except urllib.error.HTTPError as e:  # 403 and 301 tell it too
         return e.headers.get("x-amz-bucket-region")

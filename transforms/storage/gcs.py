@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from transforms.storage.client import BLOCK, CONNECT_SECONDS, KIND, READ_SECONDS, FoundFile
+from transforms.storage.client import BLOCK, KIND, TIMEOUT, FoundFile
 
 
 class Google:
@@ -16,7 +16,7 @@ class Google:
 
         self._client = create_storage_client(options, use_credentials=_knows_us(options))
         self._bucket = self._client.bucket(bucket)
-        self._once: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+        self._once: dict[str, Any] = {"retry": None, "timeout": TIMEOUT}
         self._block_again = DEFAULT_RETRY.with_timeout(10.0)
 
     def _found(self, blob: Any) -> FoundFile:

@@ -26,7 +26,6 @@ from transforms.storage.client import BLOCK, Client, FoundFile
 from transforms.storage.clients import connect
 from transforms.storage.retries import reason_of, retried, status_of
 
-SCHEMES = ("s3", "gs", "az")
 _ERRNO = {404: errno.ENOENT, 401: errno.EACCES, 403: errno.EACCES, 409: errno.EEXIST, 412: errno.EEXIST}
 _T = TypeVar("_T")
 _connected = functools.lru_cache(connect)
@@ -35,7 +34,7 @@ _lock = threading.Lock()
 
 def is_object(path: str) -> bool:
     """Whether a path is one of the stores'."""
-    return path.partition("://")[0] in SCHEMES
+    return path.partition("://")[0] in ("s3", "gs", "az")
 
 
 def _client(scheme: str, bucket: str) -> Client:
@@ -48,8 +47,8 @@ def _client(scheme: str, bucket: str) -> Client:
         return _connected(scheme, bucket, FileSystems._pipeline_options)
 
 
-def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
-    """Runs an operation on a path's bucket and key."""
+def _ask(path: str, operation: Callable[[Client, str], _T], *, in_bucket: bool = False) -> _T:
+    """Runs an operation on a path's bucket and key; `in_bucket` says that only the bucket must be there."""
     scheme, _, rest = path.partition("://")
     bucket, _, key = rest.partition("/")
     try:
@@ -57,7 +56,11 @@ def _ask(path: str, operation: Callable[[Client, str], _T]) -> _T:
     except Exception as e:
         if isinstance(e, OSError) and not is_object(path):
             raise
-        if number := _ERRNO.get(status_of(e) or 0):
+        number = _ERRNO.get(status_of(e) or 0)
+        if number == errno.ENOENT and in_bucket:
+            missing = f"there is no bucket {scheme}://{bucket}"
+            raise StoreError(f"{path}: the store fails ({missing}); make it again") from e
+        if number:
             raise OSError(number, os.strerror(number), path) from e  # Python makes it the class of its number
         if type(e).__name__ == "InvalidPathError":  # obstore's
             reason = f"{path}: {reason_of(e)}; rename what has '//', '/./' or '/../' in its path"
@@ -86,12 +89,14 @@ def _interruptible(operation: Callable[[], _T]) -> _T:
 
 def list_objects(prefix: str) -> list[FoundFile]:
     """All files whose path begins so, at any depth, without the empty markers of folders."""
-    return _in_bucket(prefix, lambda client, key: [f for f in client.list(key) if not f.path.endswith("/")])
+    found = _ask(prefix, lambda client, key: list(client.list(key)), in_bucket=True)
+    return [file for file in found if not file.path.endswith("/")]
 
 
 def list_folder(folder: str) -> list[FoundFile]:
     """The files directly in a folder; nothing below its sub-folders is asked for."""
-    return _in_bucket(folder.rstrip("/") + "/", lambda client, key: list(client.list_folder(key)))
+    path = folder.rstrip("/") + "/"
+    return _ask(path, lambda client, key: list(client.list_folder(key)), in_bucket=True)
 
 
 def object_info(path: str) -> FoundFile:
@@ -119,7 +124,7 @@ def put_object(path: str, file: BinaryIO) -> None:
         file.seek(0)
         client.put(key, file, size)
 
-    _in_bucket(path, upload)
+    _ask(path, upload, in_bucket=True)
 
 
 def put_if_absent(path: str, data: bytes) -> bool:
@@ -129,21 +134,12 @@ def put_if_absent(path: str, data: bytes) -> bool:
     bytes decide, and callers that must tell each other apart put something of their own into them.
     """
     try:
-        _in_bucket(path, lambda client, key: client.create(key, data))
+        _ask(path, lambda client, key: client.create(key, data), in_bucket=True)
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):  # deleted since
             return read_object(path) == data
         return False
     return True
-
-
-def _in_bucket(path: str, operation: Callable[[Client, str], _T]) -> _T:
-    """Runs an operation that needs no object: what it misses is the bucket."""
-    try:
-        return _ask(path, operation)
-    except FileNotFoundError as e:
-        bucket = "/".join(path.split("/", 3)[:3])
-        raise StoreError(f"{path}: the store fails (there is no bucket {bucket}); make it again") from e
 
 
 def delete_object(path: str) -> None:

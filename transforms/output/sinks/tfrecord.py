@@ -176,17 +176,16 @@ def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
     {'dtype': 'float32', 'shape': [3]}
     """
     string, int64 = {"dtype": "string", "shape": []}, {"dtype": "int64", "shape": []}
-    spec: dict[str, dict[str, Any]] = {"doc_id": dict(string)}
-    if schema.vector_dtype == "float32":
-        spec["embedding"] = {"dtype": "float32", "shape": [schema.dim]}
-    else:
-        spec["embedding"] = string | {"decode_raw": {"dtype": "float16", "shape": [schema.dim]}}
-    spec |= {name: int64 | {"default": -1} for name in ("tokens", "tokens_dropped")}
-    spec |= {"source": dict(string), "position": dict(int64), "fingerprint": dict(string)}
+    vector = {"dtype": schema.vector_dtype, "shape": [schema.dim]}
+    packed = schema.vector_dtype == "float16"
+    spec: dict[str, dict[str, Any]]
+    spec = {"doc_id": string, "embedding": string | {"decode_raw": vector} if packed else vector}
+    spec |= dict.fromkeys(("tokens", "tokens_dropped"), int64 | {"default": -1})
+    spec |= {"source": string, "position": int64, "fingerprint": string}
     if schema.chunks:
-        spec |= {name: dict(int64) for name in ("chunk", "start", "end")}
+        spec |= dict.fromkeys(("chunk", "start", "end"), int64)
     if schema.keep_text:
-        spec["text"] = dict(string)
+        spec["text"] = string
     for name, kind in schema.kept:
         if kind in _INT_TYPES:
             spec[name] = int64 | {"default": -1 if kind == "bool" else _NULL_INT}
