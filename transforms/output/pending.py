@@ -78,17 +78,14 @@ class PendingFile(io.RawIOBase):
         assert self._temporary is not None
         self._sync()
         try:
-            os.link(self._temporary, self._final)
-        except FileExistsError:
-            return False
-        except OSError as e:
-            if e.errno not in _NO_LINKS:
-                raise
-            # The name is taken first, and filled by the rename.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self._final, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            try:
+                os.link(self._temporary, self._final)
+            except OSError as e:
+                if e.errno not in _NO_LINKS:
+                    raise
+                open(self._final, "xb").close()  # the name is taken first, and filled by the rename
                 os.replace(self._temporary, self._final)
-                return True
+        except FileExistsError:
             return False
         finally:
             self.discard()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import Any, BinaryIO
@@ -9,13 +10,16 @@ from typing import Any, BinaryIO
 from transforms.errors import BadFileError, EmbedbeamError, StoreError
 from transforms.storage import objects
 from transforms.storage.client import FoundFile
-from transforms.storage.passing import is_passing
 from transforms.storage.retries import reason_of
 from transforms.storage.urls import absolute_path, full_path, is_local, local_path
 
 __all__ = ["FoundFile", "absolute_path", "full_path", "is_local", "local_path"]  # they stand elsewhere
 
 _BUFFER = 1 << 20
+_PASSING = """
+EAGAIN EBUSY ECOMM ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH EINTR EIO EMFILE ENETDOWN
+ENETRESET ENETUNREACH ENFILE ENOBUFS ENOLINK ENOMEM ENOTCONN EPIPE EPROTO EREMOTEIO ESHUTDOWN ESTALE ETIMEDOUT
+"""
 
 
 def open_read(path: str) -> BinaryIO:
@@ -55,11 +59,16 @@ def file_state(path: str) -> tuple[int, float | None]:
     return objects.object_info(path)[2:]
 
 
+def is_passing(error: OSError) -> bool:
+    """Whether it says nothing of the file: a stale mount, too many open files, a connection that broke."""
+    broken = isinstance(error, ConnectionError | TimeoutError)
+    return broken or errno.errorcode.get(error.errno or 0) in _PASSING.split()
+
+
 def unreadable(source: str, error: OSError) -> EmbedbeamError:
     """What an error of a file system is: the file's own, or one that another try may mend.
 
-    The second (a stale mount, no descriptors left) says nothing of the file and ends the job, also where bad
-    files are skipped.
+    The second (see is_passing) ends the job, also where bad files are skipped.
     """
     reason = error.strerror or reason_of(error)
     if is_passing(error):

@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import os
 import stat
+from collections.abc import Iterable, Iterator
 
 from transforms.errors import UsageError
 from transforms.storage.beam_files import WILDCARD
@@ -36,19 +37,19 @@ def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[F
       UsageError: a folder cannot be listed, or a file given by name is one that is never read.
     """
     try:
-        if is_local(pattern):
-            excluded = None
-            if exclude is not None and is_local(exclude):
-                excluded = os.path.realpath(os.path.expanduser(local_path(exclude)))
-            root, found = _list_local(absolute_path(pattern), excluded)
-        else:
-            root, found = _list_remote(pattern, None if exclude is None else exclude.rstrip("/") + "/")
+        if not is_local(pattern):
+            return _list_remote(pattern, () if exclude is None else (exclude.rstrip("/") + "/",))
+        excluded = None
+        if exclude is not None and is_local(exclude):
+            excluded = os.path.realpath(os.path.expanduser(local_path(exclude)))
+        root, found = _list_local(absolute_path(pattern), excluded)
+        inside = excluded and os.path.commonpath([os.path.realpath(root), excluded]) == excluded
+        return root, [] if inside else sorted(found)
     except OSError as e:
         reason = e.strerror or " ".join(str(e).split())
         raise UsageError(
             f"cannot list {e.filename or pattern}: {reason}; check the path and your rights"
         ) from e
-    return root, sorted(found)
 
 
 def _after(left: Left, name: str) -> Left:
@@ -65,7 +66,7 @@ def _after(left: Left, name: str) -> Left:
     return frozenset(found)
 
 
-def _list_local(path: str, excluded: str | None) -> tuple[str, list[FoundFile]]:
+def _list_local(path: str, excluded: str | None) -> tuple[str, Iterable[FoundFile]]:
     if os.path.isdir(path):
         return path, _walk(path, _ANYTHING, excluded)
     parent, name = os.path.split(path)
@@ -74,8 +75,7 @@ def _list_local(path: str, excluded: str | None) -> tuple[str, list[FoundFile]]:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
             raise UsageError(f"{path} is not a regular file; copy its contents to one")
-        found = [FoundFile(path, _printable(name), state.st_size, state.st_mtime)]
-        return parent, [] if _lies_below(parent, excluded) else found
+        return parent, [FoundFile(path, _printable(name), state.st_size, state.st_mtime)]
     # The root ends before the first component that holds a wildcard and does not exist under that very name.
     root, parts = os.path.abspath(os.sep), path.split(os.sep)[1:]
     while parts and (not WILDCARD.search(parts[0]) or os.path.lexists(os.path.join(root, parts[0]))):
@@ -85,62 +85,51 @@ def _list_local(path: str, excluded: str | None) -> tuple[str, list[FoundFile]]:
     return root if parts else parent, []
 
 
-def _walk(root: str, left: Left, excluded: str | None) -> list[FoundFile]:
+def _walk(root: str, left: Left, excluded: str | None) -> Iterator[FoundFile]:
     """The files below a folder that match; no folder is entered in vain."""
-    if _lies_below(root, excluded):
-        return []
-    skipped = {_identity(excluded)} if excluded is not None and os.path.isdir(excluded) else set()
-    found = []
+    entered = {_identity(folder) for folder in (root, excluded) if folder and os.path.isdir(folder)}
     # Folder, prefix of the sources below it, what is left of the pattern, and what is not entered again.
-    stack = [(root, "", left, skipped | {_identity(root)})]
+    stack = [(root, "", left, entered)]
     while stack:
-        folder, prefix, left, parents = stack.pop()
+        folder, prefix, left, entered = stack.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if name[0] in "._" or not (below := _after(left, name)):
                     continue
                 if entry.is_dir():
-                    if below != {()} and (identity := _identity(entry.path)) not in parents:
-                        stack.append((entry.path, f"{prefix}{name}/", below, parents | {identity}))
+                    if below != {()} and (identity := _identity(entry.path)) not in entered:
+                        stack.append((entry.path, f"{prefix}{name}/", below, entered | {identity}))
                 elif () in below and entry.is_file():
                     state = entry.stat()
-                    source = _printable(prefix + name)
-                    found.append(FoundFile(entry.path, source, state.st_size, state.st_mtime))
+                    yield FoundFile(entry.path, _printable(prefix + name), state.st_size, state.st_mtime)
                 elif () in below and entry.is_symlink():
                     raise UsageError(f"{entry.path} is a link to nothing; mend or remove it")
-    return found
 
 
-def _list_remote(pattern: str, excluded: str | None) -> tuple[str, list[FoundFile]]:
+def _list_remote(pattern: str, excluded: tuple[str, ...]) -> tuple[str, list[FoundFile]]:
     def below(root: str, left: Left, prefix: str) -> list[FoundFile]:
         listed = []
         for file in list_objects(prefix):
             source = file.path.removeprefix(root.rstrip("/") + "/")
             names = source.split("/")
-            hidden = any(name[:1] in (".", "_") for name in names) or _starts(file.path, excluded)
+            hidden = any(name[:1] in (".", "_") for name in names) or file.path.startswith(excluded)
             if not hidden and () in functools.reduce(_after, names, left):
                 listed.append(file._replace(source=source))
-        return listed
+        return sorted(listed)
 
     wildcard = WILDCARD.search(pattern)
-    path = pattern.rstrip("/")
-    root = path
+    root = path = pattern.rstrip("/")
     if wildcard:
         fixed = pattern[: wildcard.start()]
         root = fixed.rpartition("/")[0]
         if files := below(root, frozenset({tuple(pattern[len(root) + 1 :].split("/"))}), fixed):
             return root, files
     parent, _, name = path.rpartition("/")
-    single = [] if pattern.endswith("/") or parent.endswith("/") else find_object(path)
-    if single:
+    if not pattern.endswith("/") and not parent.endswith("/") and (single := find_object(path)):
         _check_name(name, path)
-        return parent, [] if _starts(path, excluded) else [single[0]._replace(source=name)]
+        return parent, [] if path.startswith(excluded) else [single[0]._replace(source=name)]
     return root, [] if wildcard else below(path, _ANYTHING, path + "/")
-
-
-def _starts(path: str, folder: str | None) -> bool:
-    return folder is not None and path.startswith(folder)
 
 
 def _check_name(name: str, path: str) -> None:
@@ -151,10 +140,6 @@ def _check_name(name: str, path: str) -> None:
 def _identity(folder: str) -> tuple[int, int]:
     state = os.stat(folder)
     return state.st_dev, state.st_ino
-
-
-def _lies_below(folder: str, excluded: str | None) -> bool:
-    return excluded is not None and os.path.commonpath([os.path.realpath(folder), excluded]) == excluded
 
 
 def _printable(source: str) -> str:

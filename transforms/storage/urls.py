@@ -58,13 +58,7 @@ def redact_in(message: str, url: str) -> str:
     _, _, password = user.partition(":")
     # What a parser makes of a password or a query that nobody quoted, too.
     parts = [*re.split("[/?#:@]", user), *re.split("[&=;]", query)]
-    pieces = [
-        user,
-        password,
-        urllib.parse.unquote(password),
-        query,
-        *(part for part in parts if len(part) > 2),
-    ]
+    pieces = [user, password, urllib.parse.unquote(password), query, *(part for part in parts if part[2:])]
     for piece in sorted(filter(None, pieces), key=len, reverse=True):
         message = message.replace(piece, "***")
     return message
