@@ -45,7 +45,7 @@ def find_defects(output: Output) -> Iterator[str]:
     for receipt in receipts.values():
         yield from _check_letters(output, receipt)
         if receipt.part is not None:
-            yield from _check_part(output, receipt, receipt.part, keys)
+            yield from _check_part(output, receipt, keys)
         elif receipt.rows:
             yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
     yield from _duplicates(output, keys)
@@ -107,10 +107,9 @@ def _lines(path: str) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
 
 
-def _check_part(
-    output: Output, receipt: ShardReceipt, name: str, keys: dict[str, np.ndarray]
-) -> Iterator[str]:
+def _check_part(output: Output, receipt: ShardReceipt, keys: dict[str, np.ndarray]) -> Iterator[str]:
     """Yields a part's defects; collects the keys of its rows if they can be read."""
+    name = receipt.part or ""
     if defect := _defect(output, name, receipt.part_sha256, f"{receipt.rows} rows", receipt.part_bytes):
         yield defect
         return

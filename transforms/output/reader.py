@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_ROWS = 8192
+_Columns = Sequence[str] | None
 
 
 def open_output(path: str) -> Output:
@@ -109,9 +110,7 @@ class Output:
         """Rows that are committed."""
         return sum(receipt.rows for receipt in self.receipts)
 
-    def rows(
-        self, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
-    ) -> Iterator[pa.RecordBatch]:
+    def rows(self, columns: _Columns = None, *, block_rows: int = BLOCK_ROWS) -> Iterator[pa.RecordBatch]:
         """Committed rows in blocks, in the order of the plan and, within a shard, of the input.
 
         Args:
@@ -143,7 +142,7 @@ class Output:
                         yield DeadLetter(**record, kind=kind, detail=detail, index=index)
 
     def part(
-        self, name: str, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
+        self, name: str, columns: _Columns = None, *, block_rows: int = BLOCK_ROWS
     ) -> Iterator[pa.RecordBatch]:
         """The rows of one part file, as `rows`."""
         fields = self.arrow.names

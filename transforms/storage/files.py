@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import Any, BinaryIO
 
-from transforms.errors import BadFileError, EmbedbeamError, StoreError
+from transforms.errors import GO_ON, BadFileError, EmbedbeamError, StoreError
 from transforms.storage import objects
 from transforms.storage.client import FoundFile
 from transforms.storage.retries import reason_of
@@ -72,10 +72,7 @@ def unreadable(source: str, error: OSError) -> EmbedbeamError:
     """
     reason = error.strerror or reason_of(error)
     if is_passing(error):
-        return StoreError(
-            f"{source}: cannot be read for the moment: {reason}; what is committed is kept: mend this, then "
-            "run the same command again"
-        )
+        return StoreError(f"{source}: cannot be read for the moment: {reason}; {GO_ON}")
     if isinstance(error, FileNotFoundError):
         return BadFileError(
             source, None, "the file is gone; it was there when the plan was made", kind="gone"

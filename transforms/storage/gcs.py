@@ -20,9 +20,8 @@ class Google:
         self._block_again = DEFAULT_RETRY.with_timeout(10.0)
 
     def _found(self, blob: Any) -> FoundFile:
-        return FoundFile(
-            f"gs://{self._bucket.name}/{blob.name}", "", blob.size, blob.updated.timestamp() // 1
-        )
+        time = blob.updated.timestamp() // 1
+        return FoundFile(f"gs://{self._bucket.name}/{blob.name}", "", blob.size, time)
 
     def list(self, prefix: str, **more: Any) -> Iterable[FoundFile]:
         return map(self._found, self._bucket.list_blobs(prefix=prefix, **more, **self._once))

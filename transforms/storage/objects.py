@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, BinaryIO, TypeVar
 
-from transforms.errors import StoreError, UsageError
+from transforms.errors import GO_ON, StoreError, UsageError
 from transforms.storage.client import BLOCK, Client, FoundFile
 from transforms.storage.clients import connect
 from transforms.storage.retries import reason_of, retried, status_of
@@ -65,10 +65,7 @@ def _ask(path: str, operation: Callable[[Client, str], _T], *, in_bucket: bool =
         if type(e).__name__ == "InvalidPathError":  # obstore's
             reason = f"{path}: {reason_of(e)}; rename what has '//', '/./' or '/../' in its path"
             raise UsageError(reason) from e
-        raise StoreError(
-            f"{path}: the store fails ({reason_of(e)}); what is committed is kept: mend this, then run the "
-            "same command again"
-        ) from e
+        raise StoreError(f"{path}: the store fails ({reason_of(e)}); {GO_ON}") from e
 
 
 def _interruptible(operation: Callable[[], _T]) -> _T:

@@ -80,9 +80,7 @@ def local_path(path: str) -> str:
     """
     if not path.startswith("file://"):
         return path
-    rest = path[len("file://") :].removeprefix("localhost/")
-    rest = f"/{rest}" if path.startswith("file://localhost/") else rest
-    return urllib.parse.unquote(rest, errors="surrogateescape")
+    return urllib.parse.unquote(re.sub("^file://(localhost(?=/))?", "", path), errors="surrogateescape")
 
 
 def absolute_path(path: str) -> str:

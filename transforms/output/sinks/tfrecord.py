@@ -49,16 +49,13 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _sized(message: bytes) -> bytes:
-    return varint(len(message)) + message
-
-
 @functools.lru_cache(maxsize=1 << 14)
 def _entry_head(name: str, kind: bytes, size: int) -> bytes:
     """What comes before the `size` bytes of content in a features map entry, `{name: Feature}`."""
     inner = _LENGTH_DELIMITED_1 + varint(size)  # BytesList.value, or the packed numbers
     list_head = kind + varint(len(inner) + size) + inner
-    entry = _LENGTH_DELIMITED_1 + _sized(name.encode()) + b"\x12" + varint(len(list_head) + size) + list_head
+    key = name.encode()
+    entry = _LENGTH_DELIMITED_1 + varint(len(key)) + key + b"\x12" + varint(len(list_head) + size) + list_head
     return _LENGTH_DELIMITED_1 + varint(len(entry) + size) + entry
 
 
@@ -107,9 +104,7 @@ class TFRecordSink:
     says how to read the file.
     """
 
-    def __init__(
-        self, file: BinaryIO, schema: RowSchema, metadata: Mapping[str, str], *, gzip: bool = False
-    ) -> None:
+    def __init__(self, file: BinaryIO, schema: RowSchema, metadata: Mapping[str, str], *, gzip: bool = False):
         """Starts the file.
 
         Args:
@@ -200,9 +195,9 @@ def to_tf(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A spec as `tf.io.parse_example` takes it: a `tf.io.FixedLenFeature` by feature."""
     import tensorflow as tf
 
-    features = {}
-    for name, entry in spec.items():
+    def feature(entry: Mapping[str, Any]) -> Any:
         default = entry.get("default")
-        default = float(default) if entry["dtype"] == "float32" and default is not None else default
-        features[name] = tf.io.FixedLenFeature(entry["shape"], tf.dtypes.as_dtype(entry["dtype"]), default)
-    return features
+        kind = tf.dtypes.as_dtype(entry["dtype"])
+        return tf.io.FixedLenFeature(entry["shape"], kind, float(default) if default == "nan" else default)
+
+    return {name: feature(entry) for name, entry in spec.items()}
