@@ -20,8 +20,9 @@ _INT_TYPES = tuple(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("
 _TAKEN: dict[str, tuple[type, ...]] = {"null": (), "bool": (bool,), **dict.fromkeys(_INT_TYPES, (int,))}
 _TAKEN |= dict.fromkeys(TEXT_TYPES, (str,)) | dict.fromkeys(BYTES_TYPES, (bytes,))
 _TAKEN |= dict.fromkeys(FLOAT_TYPES, (int, float))
-PLAIN_TYPES = frozenset({*_TAKEN, "date32[day]", "date64[ms]"})  # known without loading pyarrow
-_TIMES = re.compile(r"(?:timestamp|duration)\[(?:s|ms|us|ns)\]|time32\[m?s\]|time64\[[un]s\]")
+_TIMES = re.compile(
+    r"date32\[day\]|date64\[ms\]|(?:timestamp|duration)\[(?:s|ms|us|ns)\]|time32\[m?s\]|time64\[[un]s\]"
+)
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -35,7 +36,7 @@ def arrow_type(name: str) -> pa.DataType:
     """
     import pyarrow as pa
 
-    if name in PLAIN_TYPES or _TIMES.fullmatch(name):
+    if name in _TAKEN or _TIMES.fullmatch(name):
         return pa.type_for_alias("string" if name == "json" else name)
     if found := re.fullmatch(r"timestamp\[(s|ms|us|ns), tz=(.+)\]", name):
         return pa.timestamp(*found.groups())

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from transforms.blocks import RowBlock
-from transforms.output.column_types import PLAIN_TYPES, arrow_type
+from transforms.output.column_types import arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint")
-_IN_CHUNKS = ("chunk", "start", "end")
 FLOAT16_MAX = 65504.0  # the largest finite float16
 
 
@@ -43,7 +41,7 @@ class RowSchema:
             raise ValueError(f"dim: expected at least 1, got {self.dim}")
         if self.vector_dtype not in ("float32", "float16"):
             raise ValueError(f"vector_dtype: expected float32 or float16, got {self.vector_dtype!r}")
-        taken = {*_ALWAYS, *(_IN_CHUNKS if self.chunks else ()), *(("text",) if self.keep_text else ())}
+        taken = arrow_schema(dataclasses.replace(self, kept=()), {}).names if self.kept else []
         names = [name for name, _ in self.kept]
         for name, kind in self.kept:
             if not name or name in taken:
@@ -53,11 +51,10 @@ class RowSchema:
                 )
             if names.count(name) > 1:
                 raise ValueError(f"keep field {name!r}: named twice")
-            if kind not in PLAIN_TYPES:
-                try:
-                    arrow_type(kind)
-                except ValueError as e:
-                    raise ValueError(f"keep field {name!r}: {e}") from e
+            try:
+                arrow_type(kind)
+            except ValueError as e:
+                raise ValueError(f"keep field {name!r}: {e}") from e
 
 
 def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:

@@ -83,8 +83,7 @@ class _Obstore:
         return self._ask.get(self._store, key, options=part).bytes().to_bytes()
 
     def put(self, key: str, file: BinaryIO, size: int) -> None:
-        data = file.read() if size <= BLOCK else file
-        self._ask.put(self._store, key, data, chunk_size=BLOCK, max_concurrency=1)
+        self._ask.put(self._store, key, file, chunk_size=BLOCK, max_concurrency=1)
 
     def create(self, key: str, data: bytes) -> None:
         self._ask.put(self._store, key, data, mode="create", use_multipart=False)
