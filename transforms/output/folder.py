@@ -87,8 +87,8 @@ class Folder:
         """Names and sizes of the files directly in a sub-folder; empty where it does not exist."""
         base = self.join(folder).rstrip("/")
         if not self.local:
-            found = {file.path[len(base) + 1 :]: file.size for file in objects.list_folder(base)}
-            return {name: size for name, size in found.items() if name}  # not the folder's own marker
+            listed = objects.list_objects(f"{base}/", deep=False)
+            return {file.path[len(base) + 1 :]: file.size for file in listed}
         found = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
             for entry in entries:

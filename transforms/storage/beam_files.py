@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import shutil
 from collections.abc import Iterable
@@ -32,12 +31,10 @@ class BeamFiles:
         found = (f for f in result.metadata_list if f.path.startswith(path))
         return [FoundFile(f.path, "", f.size_in_bytes, f.last_updated_in_seconds or None) for f in found]
 
-    def list(self, prefix: str) -> Iterable[FoundFile]:
-        return self._match(prefix, "**")
-
-    def list_folder(self, folder: str) -> Iterable[FoundFile]:
-        below = len(self._base + folder)
-        return (file for file in self._match(folder, "*") if "/" not in file.path[below:])
+    def list(self, prefix: str, *, deep: bool) -> Iterable[FoundFile]:
+        below = len(self._base + prefix)
+        found = self._match(prefix, "**" if deep else "*")
+        return (file for file in found if deep or "/" not in file.path[below:])
 
     def _existing(self, key: str) -> str:
         if not self._files.exists(self._base + key):
@@ -53,7 +50,10 @@ class BeamFiles:
             stream.seek(begin)
             return stream.read(-1 if end is None else end - begin)
 
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        """A `new` one is not for several at once: Beam's file systems have no conditional writes."""
+        if new and self._files.exists(self._base + key):
+            raise FileExistsError(self._base + key)
         upload = self._files.create(self._base + key, *self._as_it_is)
         try:
             shutil.copyfileobj(file, upload, 1 << 20)
@@ -61,12 +61,6 @@ class BeamFiles:
         except BaseException:
             _never_close(upload)
             raise
-
-    def create(self, key: str, data: bytes) -> None:
-        """Not for several at once: Beam's file systems have no conditional writes."""
-        if self._files.exists(self._base + key):
-            raise FileExistsError(self._base + key)
-        self.put(key, io.BytesIO(data), len(data))
 
     def delete(self, key: str) -> None:
         self._files.delete([self._existing(key)])

@@ -30,16 +30,15 @@ class FoundFile(NamedTuple):
 class Client(Protocol):
     """What is asked of a bucket. Errors are the library's; retries.status_of knows them all."""
 
-    def list(self, prefix: str) -> Iterable[FoundFile]:
-        """All objects whose key begins so, as they come; markers of folders, if any, end with a slash."""
+    def list(self, prefix: str, *, deep: bool) -> Iterable[FoundFile]:
+        """The objects whose key begins so, as they come; without `deep` not those in folders below.
 
-    def list_folder(self, folder: str) -> Iterable[FoundFile]:
-        """The objects directly in `folder/`."""
+        Markers of folders, if any, end with a slash.
+        """
 
     def head(self, key: str) -> FoundFile: ...
     def get(self, key: str, begin: int = 0, end: int | None = None) -> bytes: ...
-    def put(self, key: str, file: BinaryIO, size: int) -> None: ...
-    def create(self, key: str, data: bytes) -> None:
-        """Writes where nothing is; fails with 409 or 412 where something is."""
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        """Writes a file from where it stands; where something is a `new` one fails, with 409 or 412."""
 
     def delete(self, key: str) -> None: ...

@@ -12,7 +12,7 @@ import itertools
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,13 +52,18 @@ class _Obstore:
     def _found(self, meta: Any) -> FoundFile:
         return FoundFile(self._base + meta["path"], "", meta["size"], meta["last_modified"].timestamp() // 1)
 
-    def list(self, prefix: str) -> Iterator[FoundFile]:
+    def list(self, prefix: str, *, deep: bool) -> Iterator[FoundFile]:
         folder, _, start = prefix.rpartition("/")
-        # The library lists folders: what comes before the prefix is skipped, what comes after not waited for.
-        pages = self._ask.list(self._store, folder or None, offset=(start and prefix[:-1]) or None)
-        for meta in itertools.chain.from_iterable(pages):
+        metas: Iterable[Any]
+        if deep:
+            # Folders are listed: what comes before the prefix is skipped, what comes after not waited for.
+            pages = self._ask.list(self._store, folder or None, offset=(start and prefix[:-1]) or None)
+            metas = itertools.chain.from_iterable(pages)
+        else:
+            metas = self._ask.list_with_delimiter(self._store, folder or None)["objects"]
+        for meta in metas:
             if meta["path"].startswith(prefix):
-                if meta["size"] or not self._is_marker(meta["path"]):
+                if meta["size"] or not deep or not self._is_marker(meta["path"]):
                     yield self._found(meta)
             elif self._base.startswith("s3:") and meta["path"] > prefix:  # Azure's order is another
                 return
@@ -71,10 +76,6 @@ class _Obstore:
             return True
         return False
 
-    def list_folder(self, folder: str) -> Iterator[FoundFile]:
-        listed = self._ask.list_with_delimiter(self._store, folder.rstrip("/") or None)
-        return map(self._found, listed["objects"])
-
     def head(self, key: str) -> FoundFile:
         return self._found(self._ask.head(self._store, key))
 
@@ -82,11 +83,9 @@ class _Obstore:
         part: Any = {} if end is None else {"range": (begin, end)}
         return self._ask.get(self._store, key, options=part).bytes().to_bytes()
 
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
-        self._ask.put(self._store, key, file, chunk_size=BLOCK, max_concurrency=1)
-
-    def create(self, key: str, data: bytes) -> None:
-        self._ask.put(self._store, key, data, mode="create", use_multipart=False)
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        mode: Any = "create" if new else "overwrite"
+        self._ask.put(self._store, key, file, mode=mode, chunk_size=BLOCK, max_concurrency=1)
 
     def delete(self, key: str) -> None:
         self._ask.delete(self._store, key)

@@ -23,11 +23,9 @@ class Google:
         time = blob.updated.timestamp() // 1
         return FoundFile(f"gs://{self._bucket.name}/{blob.name}", "", blob.size, time)
 
-    def list(self, prefix: str, **more: Any) -> Iterable[FoundFile]:
-        return map(self._found, self._bucket.list_blobs(prefix=prefix, **more, **self._once))
-
-    def list_folder(self, folder: str) -> Iterable[FoundFile]:
-        return self.list(folder, delimiter="/")
+    def list(self, prefix: str, *, deep: bool) -> Iterable[FoundFile]:
+        how = {**self._once, "delimiter": None if deep else "/"}
+        return map(self._found, self._bucket.list_blobs(prefix=prefix, **how))
 
     def head(self, key: str) -> FoundFile:
         blob = self._bucket.blob(key)
@@ -39,14 +37,11 @@ class Google:
         part = {"start": begin or None, "end": None if end is None else end - 1, "raw_download": True}
         return self._bucket.blob(key).download_as_bytes(**part, **self._once)
 
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
-        blob = self._bucket.blob(key, chunk_size=BLOCK)
-        how = {**self._once, "retry": self._block_again} if size > BLOCK else self._once
-        blob.upload_from_file(file, size=size, content_type=KIND, **how)
-
-    def create(self, key: str, data: bytes) -> None:
-        blob = self._bucket.blob(key)
-        blob.upload_from_string(data, content_type=KIND, if_generation_match=0, **self._once)
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        how = {**self._once, "if_generation_match": 0 if new else None}
+        if size > BLOCK:
+            how["retry"] = self._block_again
+        self._bucket.blob(key, chunk_size=BLOCK).upload_from_file(file, size=size, content_type=KIND, **how)
 
     def delete(self, key: str) -> None:
         self._bucket.blob(key).delete(**self._once)

@@ -84,16 +84,14 @@ def _interruptible(operation: Callable[[], _T]) -> _T:
     return done.result()
 
 
-def list_objects(prefix: str) -> list[FoundFile]:
-    """All files whose path begins so, at any depth, without the empty markers of folders."""
-    found = _ask(prefix, lambda client, key: list(client.list(key)), in_bucket=True)
+def list_objects(prefix: str, *, deep: bool = True) -> list[FoundFile]:
+    """All files whose path begins so, without the empty markers of folders.
+
+    Args:
+      deep: whether what lies in folders below is asked for, too.
+    """
+    found = _ask(prefix, lambda client, key: list(client.list(key, deep=deep)), in_bucket=True)
     return [file for file in found if not file.path.endswith("/")]
-
-
-def list_folder(folder: str) -> list[FoundFile]:
-    """The files directly in a folder; nothing below its sub-folders is asked for."""
-    path = folder.rstrip("/") + "/"
-    return _ask(path, lambda client, key: list(client.list_folder(key)), in_bucket=True)
 
 
 def object_info(path: str) -> FoundFile:
@@ -113,13 +111,13 @@ def read_object(path: str, begin: int = 0, end: int | None = None) -> bytes:
     return _ask(path, lambda client, key: client.get(key, begin, end))
 
 
-def put_object(path: str, file: BinaryIO) -> None:
+def put_object(path: str, file: BinaryIO, *, new: bool = False) -> None:
     """Uploads a whole file; the object appears, or changes, when all of it is there."""
     size = file.seek(0, os.SEEK_END)
 
     def upload(client: Client, key: str) -> None:
         file.seek(0)
-        client.put(key, file, size)
+        client.put(key, file, size, new=new)
 
     _ask(path, upload, in_bucket=True)
 
@@ -131,7 +129,7 @@ def put_if_absent(path: str, data: bytes) -> bool:
     bytes decide, and callers that must tell each other apart put something of their own into them.
     """
     try:
-        _ask(path, lambda client, key: client.create(key, data), in_bucket=True)
+        put_object(path, io.BytesIO(data), new=True)
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):  # deleted since
             return read_object(path) == data

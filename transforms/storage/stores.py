@@ -69,7 +69,7 @@ def _place(scheme: str, beam_options: Any) -> tuple[str, str | None]:
 def _problem(scheme: str, bucket: str, beam_options: Any) -> str | None:
     try:
         client = connect(scheme, bucket, beam_options)
-        retried(lambda: next(iter(client.list("")), None), patience=_SECONDS)
+        retried(lambda: next(iter(client.list("", deep=True)), None), patience=_SECONDS)
     except CredentialsError as e:
         return f"{e}; {_MISSING[scheme]}"
     except Exception as e:  # each library's own
