@@ -47,14 +47,11 @@ class Folder:
         os.makedirs(self.join(layout.TEMPORARY), exist_ok=True)
         return PendingFile(self.join(name), self.join(f"{layout.TEMPORARY}/{unique}"))
 
-    def _written(self, name: str, data: bytes) -> PendingFile:
+    def write(self, name: str, data: bytes, *, new: bool = False) -> bool:
+        """Writes a small file, atomically; a `new` one as create_new."""
         pending = self.create(name)
         pending.write(data)
-        return pending
-
-    def write(self, name: str, data: bytes) -> None:
-        """Writes a small file, atomically."""
-        self._written(name, data).commit()
+        return pending.commit(new=new)
 
     def create_new(self, name: str, data: bytes) -> bool:
         """Writes a small file unless there is one of this name: of several writers one wins.
@@ -62,9 +59,7 @@ class Folder:
         Returns:
           Whether this call made the file.
         """
-        if self.local:
-            return self._written(name, data).commit_new()
-        return objects.put_if_absent(self.join(name), data)
+        return self.write(name, data, new=True)
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """A file's bytes, or its first ones (of one that is not empty); None where there is no file."""

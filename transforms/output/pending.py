@@ -63,34 +63,41 @@ class PendingFile(io.RawIOBase):
         self._raw.seek(start)
         return self._raw.read(end - start)
 
-    def commit(self) -> None:
-        """Syncs or uploads, closes, and gives the file its final name."""
-        if self._temporary is None:
-            with self._raw:
-                objects.put_object(self._final, self._raw)
-            return
-        self._sync()
-        os.replace(self._temporary, self._final)
-        self._sync_folder()
+    def commit(self, *, new: bool = False) -> bool:
+        """Syncs or uploads, closes, and gives the file its final name.
 
-    def commit_new(self) -> bool:
-        """As `commit`, on this machine's file system, unless there is a file of that name: then False."""
-        assert self._temporary is not None
-        self._sync()
+        A `new` one takes no name that is there already. Returns whether these bytes are now there.
+        """
+        with self._raw:
+            if self._temporary is None:
+                return objects.put_object(self._final, self._raw, new=new)
+            self._raw.flush()
+            os.fsync(self._raw.fileno())
+        os.makedirs(os.path.dirname(self._final), exist_ok=True)
         try:
-            try:
-                os.link(self._temporary, self._final)
-            except OSError as e:
-                if e.errno not in _NO_LINKS:
-                    raise
-                open(self._final, "xb").close()  # the name is taken first, and filled by the rename
+            if new:
+                self._take_name(self._temporary)
+            else:
                 os.replace(self._temporary, self._final)
         except FileExistsError:
             return False
         finally:
             self.discard()
-        self._sync_folder()
+        descriptor = os.open(os.path.dirname(self._final), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # a rename is durable only when its folder is
+        finally:
+            os.close(descriptor)
         return True
+
+    def _take_name(self, temporary: str) -> None:
+        try:
+            os.link(temporary, self._final)
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            open(self._final, "xb").close()  # the name is taken first, and filled by the rename
+            os.replace(temporary, self._final)
 
     def discard(self) -> None:
         """Forgets what was written; does nothing after `commit`."""
@@ -98,17 +105,3 @@ class PendingFile(io.RawIOBase):
         if self._temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary)
-
-    def _sync(self) -> None:
-        with self._raw:
-            self._raw.flush()
-            os.fsync(self._raw.fileno())
-        os.makedirs(os.path.dirname(self._final), exist_ok=True)
-
-    def _sync_folder(self) -> None:
-        """A rename is durable only when its folder is."""
-        descriptor = os.open(os.path.dirname(self._final), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -111,28 +111,29 @@ def read_object(path: str, begin: int = 0, end: int | None = None) -> bytes:
     return _ask(path, lambda client, key: client.get(key, begin, end))
 
 
-def put_object(path: str, file: BinaryIO, *, new: bool = False) -> None:
-    """Uploads a whole file; the object appears, or changes, when all of it is there."""
+def put_object(path: str, file: BinaryIO, *, new: bool = False) -> bool:
+    """Uploads a whole file; the object appears, or changes, when all of it is there.
+
+    Args:
+      new: writes only where nothing is. Of all that try at once one succeeds. A try whose answer was lost may
+        find what it wrote itself: so the bytes decide, and callers that must tell each other apart put
+        something of their own into them.
+
+    Returns:
+      Whether these bytes are now there.
+    """
     size = file.seek(0, os.SEEK_END)
 
     def upload(client: Client, key: str) -> None:
         file.seek(0)
         client.put(key, file, size, new=new)
 
-    _ask(path, upload, in_bucket=True)
-
-
-def put_if_absent(path: str, data: bytes) -> bool:
-    """Writes an object where none is, and says whether these bytes are now there.
-
-    Of all that try at once one succeeds. A try whose answer was lost may find what it wrote itself: so the
-    bytes decide, and callers that must tell each other apart put something of their own into them.
-    """
     try:
-        put_object(path, io.BytesIO(data), new=True)
+        _ask(path, upload, in_bucket=True)
     except FileExistsError:
+        file.seek(0)
         with contextlib.suppress(FileNotFoundError):  # deleted since
-            return read_object(path) == data
+            return read_object(path) == file.read()
         return False
     return True
 
