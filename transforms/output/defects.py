@@ -39,7 +39,13 @@ def find_defects(output: Output) -> Iterator[str]:
         if receipt is not None:
             receipts[shard_id] = receipt
     planned = {shard.shard_id for shard in output.plan.shards}
-    yield from _unfinished(output, planned, receipts, broken)
+    if missing := sorted(planned - receipts.keys() - broken):
+        count = f"{len(missing)} of {len(planned)} shards"
+        yield f"{count} are not committed, e.g. no {layout.receipt(missing[0])}; run the job again"
+    for shard_id in sorted(receipts.keys() - planned):
+        yield f"receipt {shard_id}: its shard is not in the plan"
+    if not missing and not broken:
+        yield from _unfinished(output, sum(receipt.rows for receipt in receipts.values()))
     yield from _strays(output, receipts.values(), (planned | broken) - receipts.keys())
     keys: dict[str, np.ndarray] = {}
     for receipt in receipts.values():
@@ -51,17 +57,8 @@ def find_defects(output: Output) -> Iterator[str]:
     yield from _duplicates(output, keys)
 
 
-def _unfinished(
-    output: Output, planned: set[str], receipts: dict[str, ShardReceipt], broken: set[str]
-) -> Iterator[str]:
-    missing = sorted(planned - receipts.keys() - broken)
-    if missing:
-        count = f"{len(missing)} of {len(planned)} shards"
-        yield f"{count} are not committed, e.g. no {layout.receipt(missing[0])}; run the job again"
-    for shard_id in sorted(receipts.keys() - planned):
-        yield f"receipt {shard_id}: its shard is not in the plan"
-    if missing or broken:
-        return  # neither _SUCCESS nor the manifest can be right
+def _unfinished(output: Output, rows: int) -> Iterator[str]:
+    """What is wrong with the end of a job whose shards are all committed."""
     manifest = read_manifest(output.folder)
     if output.folder.read(layout.SUCCESS) is None:
         yield "no _SUCCESS: the job has not finished"
@@ -69,8 +66,8 @@ def _unfinished(
         yield f"{layout.MANIFEST}: missing or unreadable, though there is _SUCCESS"
     elif manifest.job != output.plan.job:
         yield f"{layout.MANIFEST}: is of another job ({manifest.job}); run the job again"
-    elif manifest.rows != sum(r.rows for r in receipts.values()):
-        yield f"manifest: {manifest.rows} rows, receipts: {sum(r.rows for r in receipts.values())}"
+    elif manifest.rows != rows:
+        yield f"manifest: {manifest.rows} rows, receipts: {rows}"
 
 
 def _strays(output: Output, receipts: Collection[ShardReceipt], uncommitted: set[str]) -> Iterator[str]:
