@@ -28,11 +28,9 @@ def redact(url: str) -> str:
     if not mark:
         return url
     web = scheme.lower() in _WEB
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority or not web or ":" not in authority:
-        area = authority
-    else:  # a port, or a password with a slash or a question mark that nobody quoted
-        area = rest.partition("?")[0] if authority.rpartition(":")[2].isdigit() else rest
+    area = authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if web and ":" in area and "@" not in area:  # a port, or a password with a slash that nobody quoted
+        area = rest.partition("?")[0] if area.rpartition(":")[2].isdigit() else rest
     user, at, _ = area.rpartition("@")
     path, question, query = rest[len(user) + len(at) :].partition("?")
     if not at and web and "[" not in authority:
