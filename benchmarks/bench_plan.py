@@ -74,7 +74,7 @@ def write_receipt(folder: Any, job: str, shard_id: str) -> None:
     """What a commit leaves of a shard of one document, without its syncs and renames."""
     from transforms.elements import ShardReceipt
     from transforms.output import layout
-    from transforms.output.ledger import to_json
+    from transforms.output.folder import to_json
 
     part, digest = layout.part(shard_id, ".parquet"), "0" * 64
     receipt = ShardReceipt(
