@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.embed import embed
     from pipeline.options.options import Options
-    from pipeline.run.finish import Manifest
     from transforms.elements import DeadLetter, Document, Embedding
     from transforms.embed_documents import EmbedDocuments
     from transforms.errors import EmbedbeamError, UsageError
+    from transforms.output.manifest import Manifest
     from transforms.output.reader import open_output
 
 __all__ = [
@@ -37,7 +37,7 @@ _HOMES = {
     "EmbedDocuments": "transforms.embed_documents",
     "EmbedbeamError": "transforms.errors",
     "Embedding": "transforms.elements",
-    "Manifest": "pipeline.run.finish",
+    "Manifest": "transforms.output.manifest",
     "Options": "pipeline.options.options",
     "UsageError": "transforms.errors",
     "embed": "pipeline.embed",
@@ -48,9 +48,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Loads what is asked for, and nothing else: Beam takes seconds to import."""
     if name == "__version__":
-        from pipeline.version import embedbeam_version
+        from pipeline.version import installed
 
-        return embedbeam_version()
+        return installed("embedbeam")
     if name not in _HOMES:
         raise AttributeError(f"module 'embedbeam' has no attribute {name!r}")
     import importlib

@@ -19,7 +19,7 @@ from pipeline.embed import embed  # noqa: E402
 if TYPE_CHECKING:
     from pipeline.build import build_pipeline
     from pipeline.options.options import Options
-    from pipeline.run.finish import Manifest
+    from transforms.output.manifest import Manifest
 
 __all__ = ["Manifest", "Options", "build_pipeline", "embed", "feature_spec"]
 
@@ -42,9 +42,13 @@ def feature_spec(output: str) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """Loads the rest only when it is asked for: Beam takes seconds to import."""
-    modules = {"build_pipeline": "build", "Manifest": "run.finish", "Options": "options.options"}
+    modules = {
+        "build_pipeline": "pipeline.build",
+        "Manifest": "transforms.output.manifest",
+        "Options": "pipeline.options.options",
+    }
     if name in modules:
         import importlib
 
-        return getattr(importlib.import_module(f"pipeline.{modules[name]}"), name)
+        return getattr(importlib.import_module(modules[name]), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -7,6 +7,7 @@ Options that embedbeam does not know are handed to Beam.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -21,7 +22,7 @@ if __name__ == "__main__":
 from pipeline.options.options import Options
 
 if TYPE_CHECKING:
-    from pipeline.run.finish import Manifest
+    from transforms.output.manifest import Manifest
 
 
 _Parameters = ParamSpec("_Parameters")
@@ -56,8 +57,11 @@ def embed(**options: Any) -> Manifest | None:
     """
     made = Options(**options)
     from pipeline.run.launch import run
+    from pipeline.run.progress import Progress
+    from pipeline.run.screen import Screen
 
-    return run(made)
+    with contextlib.closing(Screen(quiet=made.quiet)) as screen, screen:
+        return run(made, screen, Progress())
 
 
 if __name__ == "__main__":

@@ -185,21 +185,16 @@ def loopback(cluster: Cluster, pipeline_options: Any) -> Iterator[None]:
         server.stop(1)
 
 
-_current: RemoteJob | None = None
-
-
-def current() -> RemoteJob | None:
-    """The job that this process has sent to a cluster; None if there is none, or it has ended."""
-    return _current
+current: RemoteJob | None = None  # the job that this process has sent to a cluster, until it has ended
 
 
 @contextlib.contextmanager
-def as_current(job: RemoteJob) -> Iterator[RemoteJob]:
-    """Makes a job the one that Ctrl-C cancels."""
-    global _current
-    _current = job
+def sending(cluster: Cluster) -> Iterator[RemoteJob]:
+    """The job that this process is about to send; Ctrl-C cancels it."""
+    global current
+    current = job = RemoteJob(cluster)
     try:
         yield job
     finally:
-        _current = None
+        current = None
         job.stop_servers()

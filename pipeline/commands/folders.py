@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands.results import add_json
+from pipeline.commands import add_json
 from transforms.storage.files import is_local, use_options
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="output folder of a job")
     parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
     add_json(parser)

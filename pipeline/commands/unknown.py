@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from transforms.errors import UsageError
 
 
-def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser, *, beams: bool = True) -> None:
+def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> None:
     """Refuses what neither this command nor Beam (or a job server that is named) knows.
 
     Args:
       unknown: arguments that the parser did not take.
-      parser: the command's.
-      beams: whether Beam's options make sense here.
+      parser: the command's; its default `takes_beams` says whether Beam's options make sense here.
 
     Raises:
       UsageError: suggests the nearest name.
@@ -27,7 +26,7 @@ def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser, *, be
     if not unknown[0].startswith("-"):
         raise UsageError(f"unexpected argument {unknown[0]!r}; {help_text}")
     beam_names: set[str] = set()
-    if beams:
+    if parser.get_default("takes_beams") is not False:
         from pipeline.cluster.beam_options import known_beam_options
 
         beam_names |= set(known_beam_options())
@@ -39,11 +38,6 @@ def check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser, *, be
     own = [option for action in parser._actions for option in action.option_strings]
     for name in names:
         if name not in beam_names:
-            near = difflib.get_close_matches(name, beam_names, 1, 0.9) or difflib.get_close_matches(
-                name, [*own, *beam_names], 1, 0.6
-            )
-            raise UsageError(
-                f"unknown option {name}; did you mean {near[0]}?"
-                if near
-                else f"unknown option {name}; {help_text}"
-            )
+            near = difflib.get_close_matches(name, beam_names, 1, 0.9)
+            near = near or difflib.get_close_matches(name, [*own, *beam_names], 1, 0.6)
+            raise UsageError(f"unknown option {name}; {f'did you mean {near[0]}?' if near else help_text}")

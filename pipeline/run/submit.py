@@ -72,7 +72,7 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster)
       EmbedbeamError: with the first error's own words, however deep in Beam it happened.
     """
     beam_options, runner = cluster.pipeline_options(), cluster.make_runner()
-    with remote.loopback(cluster, beam_options), remote.as_current(remote.RemoteJob(cluster)) as current:
+    with remote.loopback(cluster, beam_options), remote.sending(cluster) as current:
         current.adopt_server(runner)
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)

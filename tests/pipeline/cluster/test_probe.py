@@ -337,7 +337,7 @@ def test_a_jar_of_another_beam(tmp_path, capfd):
     """No mistake yet: older job servers do run newer SDKs; the user is told where to look."""
     from pipeline.cluster.cluster import resolve
     from pipeline.options.options import Options
-    from pipeline.run.finish import installed
+    from pipeline.version import installed
 
     with zipfile.ZipFile(tmp_path / "j.jar", "w") as jar:
         jar.writestr("org/apache/beam/sdk/sdk.properties", "version=2.1.0\n")
