@@ -7,7 +7,7 @@ import logging
 import apache_beam as beam
 
 from pipeline.build import PipelineConfig, build_pipeline
-from pipeline.cluster import remote
+from pipeline.cluster import job_server, remote
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.failures import plain_error
 from pipeline.job import Job, fingerprint_key, row_schema
@@ -73,7 +73,7 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster)
     """
     beam_options, runner = cluster.pipeline_options(), cluster.make_runner()
     with remote.loopback(cluster, beam_options), remote.sending(cluster) as current:
-        current.adopt_server(runner)
+        job_server.adopt(runner, current.servers)
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
             build_pipeline(pipeline, pipeline_config(options, job, encoder))
