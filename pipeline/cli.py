@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import json
 import logging
 import os
@@ -16,7 +17,6 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from pipeline.commands import NAMES, Result
-from pipeline.commands.unknown import check_unknown
 from pipeline.run.screen import Screen
 from pipeline.run.signals import on_signals
 from transforms.errors import GO_ON, EmbedbeamError, UsageError
@@ -42,9 +42,8 @@ def make_parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name in names:
         module = import_module(f"pipeline.commands.{name}")
-        below = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, allow_abbrev=False, epilog=_EPILOG
-        )
+        text = (module.run.__doc__ or name).partition("\n")[0]
+        below = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_EPILOG)
         module.add(below)
         below.set_defaults(run=module.run, parser=below)
     return parser
@@ -96,7 +95,7 @@ def _run(given: list[str], command: list[str], screen: Screen, lenient: bool) ->
     screen.quiet = getattr(args, "quiet", False) or (as_json and getattr(args, "dry_run", False))
     with screen:
         try:
-            check_unknown(unknown, args.parser)
+            _check_unknown(unknown, args.parser)
         except UsageError as e:
             if not lenient:
                 raise
@@ -108,6 +107,40 @@ def _run(given: list[str], command: list[str], screen: Screen, lenient: bool) ->
         for line in result.words:
             print(line)
     return result.code
+
+
+def _check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuses what neither this command nor Beam (or a job server that is named) knows.
+
+    Args:
+      unknown: arguments that the parser did not take.
+      parser: the command's; its default `takes_beams` says whether Beam's options make sense here.
+
+    Raises:
+      UsageError: suggests the nearest name.
+    """
+    if not unknown:
+        return
+    names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
+    help_text = f"see `{parser.prog} --help`"
+    if not unknown[0].startswith("-"):
+        raise UsageError(f"unexpected argument {unknown[0]!r}; {help_text}")
+    beam_names: set[str] = set()
+    if parser.get_default("takes_beams") is not False:
+        from pipeline.cluster.beam_options import known_beam_options
+
+        beam_names |= set(known_beam_options())
+        endpoints = [a.partition("=")[2] for a in unknown if a.startswith("--job_endpoint=")]
+        if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
+            from pipeline.cluster.probe import probe_job_server
+
+            beam_names |= probe_job_server(endpoints[-1])
+    own = [option for action in parser._actions for option in action.option_strings]
+    for name in names:
+        if name not in beam_names:
+            near = difflib.get_close_matches(name, beam_names, 1, 0.9)
+            near = near or difflib.get_close_matches(name, [*own, *beam_names], 1, 0.6)
+            raise UsageError(f"unknown option {name}; {f'did you mean {near[0]}?' if near else help_text}")
 
 
 def _guarded(call: Callable[[], int], given: list[str], screen: Screen) -> int:

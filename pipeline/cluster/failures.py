@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pipeline.cluster.cluster import Cluster
 from pipeline.version import installed
@@ -51,7 +52,8 @@ _CLUSTER = (
 def plain_error(error: Exception, cluster: Cluster) -> EmbedbeamError:
     """The error behind one that Beam raises: our own if a worker raised it, else its last line."""
     text = str(error)
-    code, details = getattr(error, "code", None), getattr(error, "details", None)
+    code: Any = getattr(error, "code", None)
+    details: Any = getattr(error, "details", None)
     of_job_server = callable(code) and callable(details)  # grpc's
     if of_job_server:
         text = details() or str(code())

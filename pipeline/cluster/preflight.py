@@ -120,7 +120,7 @@ def _check_shared(cluster: Cluster, options: Options) -> None:
 
 
 def environment(given: Mapping[str, Any]) -> tuple[str | None, str]:
-    """What starts the SDK workers, and where: the command of PROCESS, the address of EXTERNAL; "" if not told.
+    """What starts the SDK workers, and where: PROCESS by a command, EXTERNAL at an address; "" if not told.
 
     Raises:
       UsageError: --environment_config does not say it; Beam's own parser raises far from the command line.

@@ -10,11 +10,10 @@ import os
 import re
 import shutil
 import socket
-import sys
 import urllib.request
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.cluster import runners
@@ -26,10 +25,13 @@ from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.storage.files import is_local
 
+if TYPE_CHECKING:
+    from pipeline.run.screen import Screen
+
 _SECONDS = 10.0
 
 
-def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
+def probe(cluster: Cluster, screen: Screen) -> Cluster:
     """Asks what the job is about to be sent to whether it is there.
 
     Returns:
@@ -48,7 +50,7 @@ def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
             slots = _probe_flink(cluster)
         else:
             _probe_spark(given["spark_master_url"])
-        _check_java(cluster, quiet)
+        _check_java(cluster, screen)
     elif cluster.runner == "PrismRunner" and not given["job_endpoint"]:
         location = given["prism_location"]
         if location and is_local(location) and not os.access(location, os.X_OK):
@@ -62,7 +64,7 @@ def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
             if not given["job_endpoint"]:
                 raise
             # Its workers may be elsewhere: the job server's address may be the near end of a tunnel.
-            print(f"embedbeam: note: {e}", file=sys.stderr)
+            screen.tell(f"note: {e}")
     return dataclasses.replace(cluster, slots=slots)
 
 
@@ -144,7 +146,7 @@ def _probe_spark(master: str) -> None:
     _connect("--spark_master_url", master.removeprefix("spark://").split(",")[0], "Spark master")
 
 
-def _check_java(cluster: Cluster, quiet: bool) -> None:
+def _check_java(cluster: Cluster, screen: Screen) -> None:
     """Beam starts the job server itself: it needs Java, and a jar that it finds or fetches."""
     given = cluster.options
     java = given["job_server_java_launcher"]
@@ -161,11 +163,10 @@ def _check_java(cluster: Cluster, quiet: bool) -> None:
         found = "is no jar" if os.path.exists(jar) else "no such file"
         raise UsageError(f"--{flag} {given[flag]}: {found}; expected Beam's job server for this runner")
     theirs = _beam_version(jar)
-    if theirs not in (None, own) and not quiet:
-        print(
-            f"embedbeam: --{flag} is of Beam {theirs}, and this is {own}: if "
-            "the job does not start, take the jar of the same version",
-            file=sys.stderr,
+    if theirs not in (None, own):
+        screen.say(
+            f"--{flag} is of Beam {theirs}, and this is {own}: if the job does not start, take the jar of "
+            "the same version"
         )
 
 

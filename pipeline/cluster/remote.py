@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.cluster import job_server
@@ -79,7 +78,7 @@ class RemoteJob:
     def _is_mine(self, name: str) -> bool:
         return name == self.name or name.startswith(f"{self.name}_")  # job servers add an id of their own
 
-    def wait_for_twin(self, output: str) -> None:
+    def wait_for_twin(self, output: str, tell: Callable[[str], None]) -> None:
         """Waits until no earlier run's job works on the same folder.
 
         A launcher that died leaves its job behind: a second one beside it would embed everything twice.
@@ -93,11 +92,9 @@ class RemoteJob:
             if not found:
                 return
             if looks == 0:
-                print(
-                    f"embedbeam: job {found[0]} of an earlier run is still at work on {output}; waiting for "
-                    "its end (cancel it at the cluster, if you don't want it)",
-                    file=sys.stderr,
-                    flush=True,
+                tell(
+                    f"job {found[0]} of an earlier run is still at work on {output}; waiting for its end "
+                    "(cancel it at the cluster, if you don't want it)"
                 )
             time.sleep(_TWIN_SECONDS)
 

@@ -7,8 +7,6 @@ import argparse
 from pipeline.commands import Result
 from transforms.errors import UsageError
 
-HELP = "Print a script that lets a shell complete embedbeam's options."
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
@@ -16,7 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    """The script."""
+    """Print a script that lets a shell complete embedbeam's options."""
     try:
         import shtab
     except ImportError as e:

@@ -9,15 +9,13 @@ from typing import Any
 from pipeline.commands import Result, add_json
 from pipeline.options.arguments import add_embed_arguments, given_options
 
-HELP = "Embed documents, or go on with a job where it was."
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_json(add_embed_arguments(parser))
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Embeds what the options say."""
+    """Embed documents, or go on with a job where it was."""
     options = given_options(args)
     if options.dry_run:
         from pipeline.commands.dry_run import look_at_input

@@ -6,8 +6,6 @@ import argparse
 
 from pipeline.commands import Result, add_json
 
-HELP = "Write a BERT checkpoint folder as a TF Hub SavedModel."
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -22,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Writes the SavedModel."""
+    """Write a BERT checkpoint folder as a TF Hub SavedModel."""
     with args.screen.doing("importing TensorFlow and writing the model"):
         from transforms.encoder.export import export
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result, folders
-
-HELP = "Balance a job that nobody waited for, and write its manifest and _SUCCESS."
+from pipeline.commands import Result, add_output, open_stores
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     from pipeline.options.fields import stated
     from pipeline.options.options import RunOptions
 
-    folders.add(parser)
+    add_output(parser)
     (limit,) = (one for one in stated(RunOptions) if one.name == "max_dead_letters")
     parser.add_argument(limit.flag, default=limit.default, metavar=limit.about.metavar, help=limit.about.help)
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Writes the manifest and _SUCCESS."""
+    """Balance a job that nobody waited for, and write its manifest and _SUCCESS."""
     with args.screen.doing("reading the receipts"):
-        folders.open_stores(args.output, args.beam_args)
+        open_stores(args.output, args.beam_args)
         from pipeline.run.finish import finish_job
         from pipeline.run.progress import Progress
         from pipeline.run.summary import summary

@@ -11,8 +11,6 @@ from pipeline.commands import Result, add_json
 if TYPE_CHECKING:
     from transforms.encoder.hub import HubEncoder
 
-HELP = "Show a model's signature, dim, dtype, digest, window and device, and embed a sample."
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="TF Hub handle, or minilm")
@@ -23,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Loads a model and asks it what the job needs to know.
+    """Show a model's signature, dim, dtype, digest, window and device, and embed a sample.
 
     Raises:
       UsageError: the model cannot be used.

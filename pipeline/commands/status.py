@@ -5,39 +5,37 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import dataclasses
 import fcntl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any
 
 from pipeline.cluster.runners import LOCAL
-from pipeline.commands import Result
-from pipeline.commands.folders import add, open_stores
+from pipeline.commands import Result, add_output, open_stores
 from pipeline.run.finish import failure_text
 from pipeline.run.output import read_run
 from pipeline.run.screen import duration
 from transforms.output import attempts, layout, ledger
 from transforms.output.folder import Folder
+from transforms.output.plan_file import PlanFile
 from transforms.output.reader import Output, open_output
 
-__all__ = ["HELP", "add", "run"]
-
-HELP = "Tell how far a job is, from any machine, while it runs or after it died."
+add = add_output
 
 
 def run(args: argparse.Namespace) -> Result:
-    """The state of a job; the exit code is 0 whatever it is."""
+    """Tell how far a job is, from any machine, while it runs or after it died."""
     with args.screen.doing("reading the receipts"):
         open_stores(args.output, args.beam_args)
         status = read_status(args.output)
     return Result(status, status_lines(status))
 
 
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """How far a job is.
+def read_status(path: str) -> dict[str, Any]:
+    """The state of the job in a folder.
 
-    Attributes:
+    Returns:
       state: starting (no plan yet), running, stopped, finished, or unknown (the folder is in a store, or
         workers of a cluster may be at work).
       runner, host, pid, since: of the last run; since in seconds since the epoch, None if there was none.
@@ -51,47 +49,17 @@ class Status:
       rate, work_seconds: documents a second in the last run, and over which time; None if unknown.
       seconds_left: None if unknown.
       bad_files: what is wrong with each.
-    """
-
-    state: str
-    runner: str = LOCAL[0]
-    host: str | None = None
-    pid: int | None = None
-    since: float | None = None
-    model: str = ""
-    model_digest: str = ""
-    dim: int = 0
-    dtype: str = ""
-    shards: int = 0
-    committed: int = 0
-    failed: int = 0
-    begun: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    begun_again: int = 0
-    most_attempts: tuple[int, str] | None = None
-    input_bytes: int = 0
-    done_bytes: int = 0
-    documents: int = 0
-    dead_letters: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    rate: float | None = None
-    work_seconds: float | None = None
-    seconds_left: float | None = None
-    bad_files: tuple[str, ...] = ()
-
-
-def read_status(path: str) -> Status:
-    """The state of the job in a folder.
 
     Raises:
       UsageError: there is no job in the folder.
     """
     folder = Folder(path)
-    if folder.local and _is_locked(folder) and folder.read(layout.PLAN) is None:
-        return Status("starting")
-    output = open_output(path)
+    starting = folder.local and _is_locked(folder) and folder.read(layout.PLAN) is None
+    output = Output(folder, PlanFile("", {}, ())) if starting else open_output(path)
     plan, receipts = output.plan, output.receipts
     last = read_run(folder, plan.job)
     runner, since = last.get("runner", LOCAL[0]), last.get("time")
-    state = _state(output, runner)
+    state = "starting" if starting else _state(output, runner)
     sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in plan.shards}
     done, whole = sum(sizes[r.shard_id] for r in receipts), sum(sizes.values())
     documents = sum(r.documents for r in receipts)
@@ -104,33 +72,33 @@ def read_status(path: str) -> Status:
     begun = sorted(folder.shards(layout.ATTEMPTS) - {r.shard_id for r in receipts})
     notes = [(note, i) for i in begun if (note := attempts.read(folder, i, plan.job)) is not None]
     hosts = collections.Counter(f"{note.host} (process {note.pid})" for note, _ in notes)
-    return Status(
-        state=state,
-        runner=runner,
-        host=last.get("host"),
-        pid=last.get("pid"),
-        since=since,
-        model=plan.head["model"],
-        model_digest=plan.head["model_digest"],
-        dim=output.dim,
-        dtype=plan.head["vector_dtype"],
-        shards=len(plan.shards),
-        committed=len(receipts),
-        failed=len(failures),
-        begun=dict(hosts.most_common()),
-        begun_again=sum(note.number > 1 for note, _ in notes),
-        most_attempts=max(((note.number, i) for note, i in notes), key=lambda most: most[0], default=None),
-        input_bytes=whole,
-        done_bytes=done,
-        documents=documents,
-        dead_letters=ledger.by_reason(receipts),
-        rate=rate,
-        work_seconds=None if rate is None else seconds,
-        seconds_left=(whole - done) * documents / done / rate
+    return {
+        "state": state,
+        "runner": runner,
+        "host": last.get("host"),
+        "pid": last.get("pid"),
+        "since": since,
+        "model": plan.head.get("model", ""),
+        "model_digest": plan.head.get("model_digest", ""),
+        "dim": plan.head.get("dim", 0),
+        "dtype": plan.head.get("vector_dtype", ""),
+        "shards": len(plan.shards),
+        "committed": len(receipts),
+        "failed": len(failures),
+        "begun": dict(hosts.most_common()),
+        "begun_again": sum(note.number > 1 for note, _ in notes),
+        "most_attempts": max(((note.number, i) for note, i in notes), key=itemgetter(0), default=None),
+        "input_bytes": whole,
+        "done_bytes": done,
+        "documents": documents,
+        "dead_letters": ledger.by_reason(receipts),
+        "rate": rate,
+        "work_seconds": None if rate is None else seconds,
+        "seconds_left": (whole - done) * documents / done / rate
         if state == "running" and rate and done
         else None,
-        bad_files=tuple(map(failure_text, failures)),
-    )
+        "bad_files": [failure_text(failure) for failure in failures],
+    }
 
 
 def _state(output: Output, runner: str) -> str:
@@ -152,39 +120,38 @@ def _is_locked(folder: Folder) -> bool:
     return False
 
 
-def status_lines(status: Status) -> Iterator[str]:
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """The state of a job in words."""
-    yield f"job         {_state_words(status)}"
-    if status.state == "starting":
-        return
-    yield f"model       {status.model} ({status.dim} {status.dtype}, digest {status.model_digest[:16]})"
-    yield f"shards      {status.committed} of {status.shards} committed, {status.failed} failed"
-    if status.begun:
-        where = ", ".join(f"{count} on {host}" for host, count in list(status.begun.items())[:8])
-        yield f"begun       {sum(status.begun.values())} shards: {where}"
-    if status.begun_again and status.most_attempts:
-        number, shard_id = status.most_attempts
-        yield f"again       {status.begun_again} of them were begun before; {shard_id} is in attempt {number}"
-    done, whole = status.done_bytes, status.input_bytes
-    yield f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})"
-    yield f"documents   {status.documents:,} committed"
-    dead = ", ".join(f"{reason} ({count})" for reason, count in status.dead_letters.items())
-    yield f"dead letters {sum(status.dead_letters.values()):,}{': ' + dead if dead else ''}"
-    if status.rate is not None and status.work_seconds is not None:
-        over = duration(status.work_seconds)
-        yield f"rate        {status.rate:,.1f} documents/s over the last {over} of work"
-    if status.seconds_left is not None:
-        yield f"time left   {duration(status.seconds_left)}"
-    for what in status.bad_files[:20]:
-        yield f"bad file    {what}"
-
-
-def _state_words(status: Status) -> str:
-    since = f", started {duration(time.time() - status.since)} ago" if status.since else ""
-    away = f"; workers of {status.runner} may be at work, whether its launcher runs or not"
-    return {
+    state, runner = status["state"], status["runner"]
+    since = f", started {duration(time.time() - status['since'])} ago" if status["since"] else ""
+    away = f"; workers of {runner} may be at work, whether its launcher runs or not"
+    words = {
         "starting": "starting: it has no plan yet",
-        "running": f"running: process {status.pid or '?'} on {status.host or '?'}{since}",
+        "running": f"running: process {status['pid'] or '?'} on {status['host'] or '?'}{since}",
         "stopped": "stopped before its end; run the same command again to go on",
-        "unknown": f"not finished{since}{'' if status.runner in LOCAL else away}",
-    }.get(status.state, status.state)
+        "unknown": f"not finished{since}{'' if runner in LOCAL else away}",
+    }
+    yield f"job         {words.get(state, state)}"
+    if state == "starting":
+        return
+    model = f"{status['dim']} {status['dtype']}, digest {status['model_digest'][:16]}"
+    yield f"model       {status['model']} ({model})"
+    yield f"shards      {status['committed']} of {status['shards']} committed, {status['failed']} failed"
+    if begun := status["begun"]:
+        where = ", ".join(f"{count} on {host}" for host, count in list(begun.items())[:8])
+        yield f"begun       {sum(begun.values())} shards: {where}"
+    if again := status["begun_again"]:
+        number, shard_id = status["most_attempts"]
+        yield f"again       {again} of them were begun before; {shard_id} is in attempt {number}"
+    done, whole = status["done_bytes"], status["input_bytes"]
+    yield f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})"
+    yield f"documents   {status['documents']:,} committed"
+    dead = ", ".join(f"{reason} ({count})" for reason, count in status["dead_letters"].items())
+    yield f"dead letters {sum(status['dead_letters'].values()):,}{': ' + dead if dead else ''}"
+    if status["rate"] is not None:
+        over = duration(status["work_seconds"])
+        yield f"rate        {status['rate']:,.1f} documents/s over the last {over} of work"
+    if status["seconds_left"] is not None:
+        yield f"time left   {duration(status['seconds_left'])}"
+    for what in status["bad_files"][:20]:
+        yield f"bad file    {what}"

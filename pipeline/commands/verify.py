@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result
-from pipeline.commands.folders import add, open_stores
+from pipeline.commands import Result, add_output, open_stores
 from transforms.output.defects import find_defects
 from transforms.output.reader import open_output
 
-__all__ = ["HELP", "add", "run"]
-
-HELP = "Read an output folder back and report every defect."
+add = add_output
 
 
 def run(args: argparse.Namespace) -> Result:
-    """One line per defect, as they are found, or that there is none."""
+    """Read an output folder back and report every defect."""
     defects: list[str] = []
     with args.screen.doing("reading the output"):
         open_stores(args.output, args.beam_args)

@@ -129,8 +129,8 @@ class _Launch:
         """Is it there, and has an earlier run's job ended?"""
         if not self.cluster.is_local:
             with self.screen.doing("asking the cluster"):
-                self.cluster = probe(self.cluster, quiet=self.options.quiet)
-                remote.RemoteJob(self.cluster).wait_for_twin(self.options.output)
+                self.cluster = probe(self.cluster, self.screen)
+                remote.RemoteJob(self.cluster).wait_for_twin(self.options.output, self.screen.tell)
 
     def import_submit(self) -> Any:
         """`submit`, once Beam is imported."""
