@@ -24,8 +24,6 @@ from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.output import plan_file as plans
 from transforms.output.pending import process_token
-from transforms.output.reader import row_schema as schema_of
-from transforms.output.schema import RowSchema
 from transforms.storage.files import full_path
 
 
@@ -93,10 +91,6 @@ def fingerprint_key(job: Job) -> bytes:
     model = ("model_digest", "signature", "model_output", "max_tokens")
     what = {name: getattr(job, name) for name in (*model, "long_documents", "chunk_overlap", "vector_dtype")}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
-
-
-def row_schema(job: Job) -> RowSchema:
-    return schema_of(dataclasses.asdict(job))
 
 
 def check_same_job(job: Job, options: Options, model_digest: str) -> None:

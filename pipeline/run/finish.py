@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from pipeline.job import Job, parse_plan, row_schema
+from pipeline.job import Job, parse_plan
 from pipeline.options.options import Options, most_dead_letters
 from pipeline.run.output import delete_files, output_lock, read_run
 from pipeline.version import installed
@@ -18,6 +18,7 @@ from transforms.errors import BadFileError, JobFailed, LedgerError, UsageError
 from transforms.output import layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
+from transforms.output.reader import row_schema
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
 _ELSEWHERE = ("model", "model_digest", "dim", "identity")
@@ -148,11 +149,11 @@ class Books:
 
     def make_manifest(self, receipts: Sequence[ShardReceipt], wall_seconds: float, device: str) -> Manifest:
         job, spec = self.job, None
+        plain = json.loads(json.dumps(dataclasses.asdict(job)))  # as it is read back
         if job.output_format == "tfrecord":
             from transforms.output.sinks.tfrecord import feature_spec
 
-            spec = feature_spec(row_schema(job))
-        plain = json.loads(json.dumps(dataclasses.asdict(job)))  # as it is read back
+            spec = feature_spec(row_schema(plain))
         return Manifest(
             output=self.options.output,
             job=job.identity,

@@ -22,7 +22,6 @@ from pipeline.run.loading import importing, shared_encoder, start_loading
 from pipeline.run.output import check_empty, clear, delete_files, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from pipeline.run.summary import sent_text
 from transforms.encoder.model.handle import digest, resolve
 from transforms.errors import UsageError
 from transforms.observer import observe
@@ -93,7 +92,7 @@ class _Launch:
             check_same_job(job, options, digest(resolve(options.model)))
         if not options.quiet:
             with screen.doing("listing the input"):
-                said = changes.notes(options, shards)
+                said = list(changes.notes(options, shards))
             for note in said:
                 screen.say(note)
         return Books(folder, job, shards, options)
@@ -157,7 +156,12 @@ class _Launch:
             if left and self.loading is not None:
                 sent = self.submit(books, self.loading)
                 if sent is not None:
-                    self.screen.say(sent_text(self.options, sent))
+                    output = self.options.output
+                    self.screen.say(
+                        f"Created job with id: [{sent}] on {self.options.runner}; it goes on without this "
+                        f"process. How far it is: `embedbeam status {output}`; once it has ended, `embedbeam "
+                        f"finish {output}` balances it and writes _SUCCESS"
+                    )
                     return None
             with self.screen.doing("balancing the books"):
                 # Each is read once, after the work. What a late worker of another job left is found here.
@@ -178,7 +182,7 @@ class _Launch:
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
             stack.callback(observe(progress.hear))
-            stack.enter_context(self.screen.showing(progress.line))
+            stack.enter_context(self.screen.doing(progress.line))
             sent: str | None = submit(self.options, books.job, encoder, self.cluster)
         progress.end()
         return sent

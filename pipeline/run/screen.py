@@ -16,6 +16,7 @@ SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 30.0
 _LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal
+Step = str | Callable[[], str]
 
 
 def duration(seconds: float) -> str:
@@ -42,8 +43,7 @@ class Screen:
         self.fd = os.dup(2)
         self.quiet = quiet
         self._file = os.fdopen(self.fd, "w", errors="backslashreplace")
-        self._steps: list[tuple[str, float]] = []  # what is being done, and since when
-        self._words: Callable[[], str] | None = None
+        self._steps: list[tuple[Step, float]] = []  # what is being done, and since when
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -79,8 +79,8 @@ class Screen:
         print(f"embedbeam: {text}", file=stream, flush=True)
 
     @contextlib.contextmanager
-    def doing(self, step: str) -> Iterator[None]:
-        """Says what is being done; several threads may do something at once."""
+    def doing(self, step: Step) -> Iterator[None]:
+        """Says what is being done, or in the step's own words how far it is; several may be at once."""
         one = (step, time.monotonic())
         self._steps.append(one)
         try:
@@ -88,40 +88,29 @@ class Screen:
         finally:
             self._steps.remove(one)
 
-    @contextlib.contextmanager
-    def showing(self, words: Callable[[], str]) -> Iterator[None]:
-        """From here on it says how far the job is, in these words."""
-        self._words = words
-        try:
-            yield
-        finally:
-            self._words = None
-
     def line(self) -> str:
         """What the live line says now."""
-        if self._words is not None:
-            return self._words()
-        steps = list(self._steps)
+        steps = self._steps.copy()
+        for step, _ in steps:
+            if callable(step):
+                return step()
         if not steps:
             return "starting"
         waited = time.monotonic() - min(since for _, since in steps)
-        return f"{', '.join(dict.fromkeys(step for step, _ in steps))} ({duration(waited)})"
+        return f"{', '.join(str(step) for step in dict(steps))} ({duration(waited)})"
 
     def _show_plain(self) -> None:
-        spoken: set[tuple[str, float]] = set()
-        since: float | None = None
+        told: dict[tuple[Step, float], float] = {}  # when each was
         while not self._stop.wait(min(1.0, _PLAIN_SECONDS)):
             now = time.monotonic()
-            if self._words is not None:
-                since = since or now
-                if now - since >= _PLAIN_SECONDS:
-                    since = now
-                    self.tell(self.line())
-                continue
-            for one in self._steps.copy():
-                if now - one[1] >= _LONG_SECONDS and one not in spoken:
-                    spoken.add(one)
-                    self.tell(f"still {one[0]}")
+            for step, since in self._steps.copy():
+                one = (step, since)
+                if callable(step) and now - told.get(one, since) >= _PLAIN_SECONDS:
+                    told[one] = now
+                    self.tell(step())
+                elif not callable(step) and now - since >= _LONG_SECONDS and one not in told:
+                    told[one] = now
+                    self.tell(f"still {step}")
 
     def _show_live(self) -> None:
         if self._stop.wait(0.1):  # what takes no time needs no line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.options.options import Options
 from pipeline.run.progress import Progress
 from pipeline.run.screen import duration
 from transforms.output import layout
@@ -37,15 +36,6 @@ def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
         yield f"tokens not embedded (past the model's window): {tokens}"
     yield f"output: {manifest.output}"
     yield f"open it: {opening_line(manifest)}"
-
-
-def sent_text(options: Options, job_id: str) -> str:
-    """What to do about a job that nobody waits for."""
-    return (
-        f"Created job with id: [{job_id}] on {options.runner}; it goes on without this process. How far it "
-        f"is: `embedbeam status {options.output}`; once it has ended, `embedbeam finish {options.output}` "
-        "balances it and writes _SUCCESS"
-    )
 
 
 def opening_line(manifest: Manifest) -> str:
