@@ -25,16 +25,14 @@ if TYPE_CHECKING:
     from transforms.output.manifest import Manifest
 
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def _takes(
-    options: Callable[_Parameters, Options],
-) -> Callable[[Callable[..., _Result]], Callable[_Parameters, _Result]]:
+def _takes(options: Callable[_P, Options]) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
     """Gives a function the parameters of Options, for type checkers and for help()."""
 
-    def give(function: Callable[..., _Result]) -> Callable[_Parameters, _Result]:
+    def give(function: Callable[..., _R]) -> Callable[_P, _R]:
         function.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
         return function
 
