@@ -92,9 +92,8 @@ class _Launch:
             check_same_job(job, options, digest(resolve(options.model)))
         if not options.quiet:
             with screen.doing("listing the input"):
-                said = list(changes.notes(options, shards))
-            for note in said:
-                screen.say(note)
+                for note in changes.notes(options, shards):
+                    screen.say(note)
         return Books(folder, job, shards, options)
 
     def begin(self, folder: Folder) -> Books:
@@ -148,27 +147,29 @@ class _Launch:
         delete_files(folder, layout.FAILURES)
         left = self.left(books)
         while True:
-            if left and self.loading is None:
-                self.look_at_cluster()  # an earlier run's job may do what is left
-                left = self.left(books)
-                if left:
-                    self.loading = start_loading(self.options, self.screen, job.model_digest)
-            if left and self.loading is not None:
-                sent = self.submit(books, self.loading)
-                if sent is not None:
-                    output = self.options.output
-                    self.screen.say(
-                        f"Created job with id: [{sent}] on {self.options.runner}; it goes on without this "
-                        f"process. How far it is: `embedbeam status {output}`; once it has ended, `embedbeam "
-                        f"finish {output}` balances it and writes _SUCCESS"
-                    )
-                    return None
-            with self.screen.doing("balancing the books"):
-                # Each is read once, after the work. What a late worker of another job left is found here.
-                receipts = ledger.read_receipts(folder, job.identity)
-                left = ledger.drop_others(folder, receipts)
-            if not left:  # else the books say why not
-                return books.complete(receipts, started)
+            if not left:
+                with self.screen.doing("balancing the books"):
+                    # Each is read once, after the work. What a late worker of another job left is found here.
+                    receipts = ledger.read_receipts(folder, job.identity)
+                    left = ledger.drop_others(folder, receipts)
+                if not left:
+                    return books.complete(receipts, started)
+            if self.loading is None:
+                self.look_at_cluster()
+                left = self.left(books)  # an earlier run's job may have done it meanwhile
+                if not left:
+                    continue
+                self.loading = start_loading(self.options, self.screen, job.model_digest)
+            sent = self.submit(books, self.loading)
+            if sent is not None:
+                output, runner = self.options.output, self.options.runner
+                self.screen.say(
+                    f"Created job with id: [{sent}] on {runner}; it goes on without this process. How far it "
+                    f"is: `embedbeam status {output}`; once it has ended, `embedbeam finish {output}` balances "
+                    "it and writes _SUCCESS"
+                )
+                return None
+            left = 0  # or the books say why not
 
     def left(self, books: Books) -> int:
         with self.screen.doing("reading the receipts"):
