@@ -165,8 +165,8 @@ class _Launch:
                 output, runner = self.options.output, self.options.runner
                 self.screen.say(
                     f"Created job with id: [{sent}] on {runner}; it goes on without this process. How far it "
-                    f"is: `embedbeam status {output}`; once it has ended, `embedbeam finish {output}` balances "
-                    "it and writes _SUCCESS"
+                    f"is: `embedbeam status {output}`; once it has ended, `embedbeam finish {output}` "
+                    "balances it and writes _SUCCESS"
                 )
                 return None
             left = 0  # or the books say why not
