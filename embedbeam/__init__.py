@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.embed import embed
     from pipeline.options.options import Options
+    from pipeline.run.finish import Manifest
     from transforms.elements import DeadLetter, Document, Embedding
     from transforms.embed_documents import EmbedDocuments
     from transforms.errors import EmbedbeamError, UsageError
-    from transforms.output.manifest import Manifest
     from transforms.output.reader import open_output
 
 __all__ = [
@@ -37,7 +37,7 @@ _HOMES = {
     "EmbedDocuments": "transforms.embed_documents",
     "EmbedbeamError": "transforms.errors",
     "Embedding": "transforms.elements",
-    "Manifest": "transforms.output.manifest",
+    "Manifest": "pipeline.run.finish",
     "Options": "pipeline.options.options",
     "UsageError": "transforms.errors",
     "embed": "pipeline.embed",

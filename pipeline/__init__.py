@@ -42,13 +42,9 @@ def feature_spec(output: str) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """Loads the rest only when it is asked for: Beam takes seconds to import."""
-    modules = {
-        "build_pipeline": "pipeline.build",
-        "Manifest": "transforms.output.manifest",
-        "Options": "pipeline.options.options",
-    }
+    modules = {"build_pipeline": "build", "Manifest": "run.finish", "Options": "options.options"}
     if name in modules:
         import importlib
 
-        return getattr(importlib.import_module(modules[name]), name)
+        return getattr(importlib.import_module(f"pipeline.{modules[name]}"), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

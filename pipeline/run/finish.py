@@ -44,6 +44,12 @@ class Books:
     shards: Sequence[Shard]
     options: Options
 
+    @classmethod
+    def open(cls, folder: Folder, options: Options) -> Books | None:
+        """Those of the job in a folder; None where there is none."""
+        plan = folder.read(layout.PLAN)
+        return None if plan is None else cls(folder, *parse_plan(plan, folder.join(layout.PLAN)), options)
+
     def left(self) -> int:
         """How many shards are not committed."""
         return len(self.shards) - len(self.folder.shards(layout.RECEIPTS))
@@ -57,8 +63,11 @@ class Books:
         if made is None or self.left() or there != made.output_bytes:
             return None
         if sum(made.dead_letters.values()):
-            self.check_dead_letters(ledger.read_receipts(self.folder, self.job.identity))
+            self.check_dead_letters(self.receipts())
         return dataclasses.replace(made, output=self.options.output)  # the folder may have been moved
+
+    def receipts(self) -> list[ShardReceipt]:
+        return ledger.read_receipts(self.folder, self.job.identity)
 
     def complete(self, receipts: Sequence[ShardReceipt], started: float | None = None) -> Manifest:
         """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
@@ -187,11 +196,8 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
       EmbedbeamError: shards are missing, or the books do not balance.
     """
     folder = Folder(output)
-    plan_data = folder.read(layout.PLAN)
-    if plan_data is None:
+    books = Books.open(folder, Options(input="-", output=output, max_dead_letters=max_dead_letters))
+    if books is None:
         raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
     with output_lock(folder):
-        job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-        options = Options(input=job.input, output=output, max_dead_letters=max_dead_letters)
-        books = Books(folder, job, shards, options)
-        return books.finished() or books.complete(ledger.read_receipts(folder, job.identity))
+        return books.finished() or books.complete(books.receipts())

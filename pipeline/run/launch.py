@@ -12,7 +12,7 @@ from pipeline.cluster import remote, runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job, parse_plan
+from pipeline.job import Job, check_same_job, new_job
 from pipeline.options.options import Options
 from pipeline.plan.kept import kept_types, take_sample
 from pipeline.plan.plan import Plan, make_plan
@@ -83,18 +83,17 @@ class _Launch:
     def resume(self, folder: Folder) -> Books | None:
         """A job that is there already; None where a new one begins."""
         options, screen = self.options, self.screen
-        plan_data = None if options.overwrite else folder.read(layout.PLAN)
-        if plan_data is None:
-            return None
         with screen.doing("reading the plan"):
-            job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
+            books = None if options.overwrite else Books.open(folder, options)
+        if books is None:
+            return None
         with screen.doing("checking the model"):
-            check_same_job(job, options, digest(resolve(options.model)))
+            check_same_job(books.job, options, digest(resolve(options.model)))
         if not options.quiet:
             with screen.doing("listing the input"):
-                for note in changes.notes(options, shards):
+                for note in changes.notes(options, books.shards):
                     screen.say(note)
-        return Books(folder, job, shards, options)
+        return books
 
     def begin(self, folder: Folder) -> Books:
         """A new job, with its plan in the folder."""
@@ -150,7 +149,7 @@ class _Launch:
             if not left:
                 with self.screen.doing("balancing the books"):
                     # Each is read once, after the work. What a late worker of another job left is found here.
-                    receipts = ledger.read_receipts(folder, job.identity)
+                    receipts = books.receipts()
                     left = ledger.drop_others(folder, receipts)
                 if not left:
                     return books.complete(receipts, started)
