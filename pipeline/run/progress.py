@@ -25,7 +25,7 @@ class Progress:
     Attributes:
       documents: that came to the writer, as rows or as dead letters (dead_letters).
       tokens: as the model counts them, of what it has embedded.
-      mini_batches, calls: mini-batches done, and calls of the model for them.
+      mini_batches, retries: mini-batches done, and calls of the model beyond one for each of them.
       model_seconds: in which at least one thread was inside the model.
       run_seconds: from `begin` to `end`.
       shards, failed_shards: committed, and failed on a bad file.
@@ -36,7 +36,7 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.documents = self.dead_letters = self.shards = self.failed_shards = 0
-        self.tokens = self.mini_batches = self.calls = 0
+        self.tokens = self.mini_batches = self.retries = 0
         self.model_seconds = self.run_seconds = 0.0
         self.first_mini_batch: float | None = None
         self.replaced = ""
@@ -70,7 +70,7 @@ class Progress:
                     if not self._inside:
                         self.model_seconds += time.monotonic() - self._entered
                     self.mini_batches += 1
-                    self.calls += event.calls
+                    self.retries += max(0, event.calls - 1)
                     self.tokens += event.tokens
                     self._embedded += event.cost
                     self._padded += event.padded
@@ -81,11 +81,6 @@ class Progress:
                     self.failed_shards += 1
                 case ShardDone():
                     self.shards += 1
-
-    @property
-    def retries(self) -> int:
-        """Calls of the model beyond one for each mini-batch."""
-        return max(0, self.calls - self.mini_batches)
 
     @property
     def padding(self) -> float:
