@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -14,8 +14,8 @@ import orjson
 from transforms.elements import ABSENT, Slice
 from transforms.formats.base import Bad, Format, RawBlock, ReadOptions, byte_ranges
 from transforms.formats.encoding import BOM, HEAD
-from transforms.formats.lines import check_lines, line_blocks
-from transforms.formats.records import as_json, not_utf8
+from transforms.formats.lines import line_blocks
+from transforms.formats.records import as_json, decoded
 
 _ARRAY = "not a JSON object per line (the file looks like a JSON array; convert it with jq -c '.[]')", ""
 _TOO_DEEP = "not JSON", "nested too deeply"
@@ -26,7 +26,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     return line_blocks(slice, functools.partial(_columns, options))
 
 
-def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) -> dict[str, list[Any]]:
+def _columns(options: ReadOptions, head: bytes, lines: Sequence[bytes], bad: Bad) -> dict[str, list[Any]]:
     """The values of the fields; what is wrong with a line is added to `bad`."""
     array = looks_like_array(head)
     try:
@@ -45,7 +45,7 @@ def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) ->
     return columns
 
 
-def _mend(lines: list[bytes], records: list[Any], values: list[Any]) -> bool:
+def _mend(lines: Sequence[bytes], records: list[Any], values: list[Any]) -> bool:
     """Reads lines again by the standard library whose integers are too long for the fast parser."""
     if {float, dict, list}.isdisjoint(map(type, values)):
         return False
@@ -57,7 +57,7 @@ def _mend(lines: list[bytes], records: list[Any], values: list[Any]) -> bool:
     ]
     for row in doubtful:
         with contextlib.suppress(RecursionError):  # then its text cannot be made either
-            records[row] = _parse(lines[row].decode("utf-8"))
+            records[row] = _parse(lines[row].decode())
     return bool(doubtful)
 
 
@@ -72,10 +72,8 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
         quick: Any = None if array else orjson.loads(line)
         if type(quick) is dict:
             return quick
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as e:
-        bad[row] = not_utf8(e)
+    text = decoded(line, row, bad)
+    if row in bad:
         return {}
     try:
         fields = _parse(text)
@@ -103,11 +101,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON value")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _parse(line: str) -> Any:
-    return _decoder.decode(line)
+_parse = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _as_text(value: Any, row: int, bad: Bad) -> Any:
@@ -156,4 +150,4 @@ def _is(kind: type, line: bytes) -> bool:
         return False
 
 
-FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, check_lines, cut=byte_ranges, splittable=True)
+FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, cut=byte_ranges)

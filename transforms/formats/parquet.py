@@ -120,12 +120,6 @@ def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]
         start, before = end, int(ends[end - 1])
 
 
-def _check(slice: Slice, options: ReadOptions) -> None:
-    """Reads the needed columns to the slice's end."""
-    for _ in _batches(slice, options):
-        pass
-
-
 def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.RecordBatch, int]]:
     """Yields record batches, each after its first row's number in the file, and before the slice's rows."""
     with _open(slice.path, slice.source) as file:
@@ -227,6 +221,4 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-FORMAT = Format(
-    "parquet", (".parquet", ".pq"), _read, _check, codecs=("",), cut=_cut, splittable=True, types=column_types
-)
+FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut, types=column_types)

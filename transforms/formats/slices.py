@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterator
 
 from transforms.elements import Slice
 from transforms.errors import BadFileError
 from transforms.formats import registry
-from transforms.formats.base import RawBlock, ReadOptions
+from transforms.formats.base import RawBlock, ReadOptions, byte_ranges
+from transforms.formats.compression import compression_of, read_through
 from transforms.storage import objects
 from transforms.storage.files import file_state, unreadable
 
@@ -37,22 +39,25 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
         raise unreadable(slice.source, e) from e
 
 
-def check_slice(slice: Slice, options: ReadOptions) -> None:
-    """Finds out, in constant memory, whether the slice can be read to its end.
+def check_slice(slice: Slice, options: ReadOptions, *, to_its_end: bool = True) -> None:
+    """Finds out, in constant memory, what is wrong with a slice's file.
 
-    Compressed files are decompressed, TFRecord frames walked, CSV parsed, Parquet's needed columns read; of
-    plain text only the encoding could be wrong.
+    Args:
+      to_its_end: read it as read_slice does; else it only must be there as the plan knows it, and be
+        decompressed, which costs little beside a model that works on a file whose end is missing.
 
     Raises:
       BadFileError, StoreError: as read_slice would.
     """
-    if slice.limit is not None:
-        for _ in read_slice(slice, options):
+    if to_its_end or slice.limit is not None:
+        # Of lines that are not compressed only the encoding could be wrong, which the first tell.
+        of_lines = registry.get(slice.format).cut is byte_ranges and compression_of(slice.path) is None
+        for _ in itertools.islice(read_slice(slice, options), 1 if of_lines else None):
             pass
         return
     check_unchanged(slice)
     try:
-        registry.get(slice.format).check(slice, options)
+        read_through(slice.path, slice.source)
     except OSError as e:
         raise unreadable(slice.source, e) from e
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.formats.base import HEAD_BYTES, Format, RawBlock, ReadOptions, too_long
-from transforms.formats.compression import open_decompressed, read_through
+from transforms.formats.compression import open_decompressed
 from transforms.formats.encoding import BOM, foreign, foreign_encoding
 from transforms.formats.records import escaped
 
@@ -37,8 +37,4 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     )
 
 
-def _check(slice: Slice, options: ReadOptions) -> None:
-    read_through(slice.path, slice.source)
-
-
-FORMAT = Format("txt", (".txt", ".md"), _read, _check, has_fields=False, whole=True)
+FORMAT = Format("txt", (".txt", ".md"), _read, has_fields=False, whole=True)
