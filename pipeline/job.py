@@ -54,7 +54,7 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     identity: str = ""
 
     def __post_init__(self) -> None:
-        convert(self)
+        convert(self, stated(*RECORDED))
 
 
 def plain(job: Job) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def differences(job: Job, options: Options, digest: str) -> list[str]:
     values = recorded(options)
     for one in stated(*RECORDED):
         here, there = values[one.name], getattr(job, one.name)
-        left_open = here is None and one.about.chosen
-        if one.about.compared and here != there and not left_open:
+        left_open = here is None and one.chosen
+        if one.compared and here != there and not left_open:
             found.append(f"`{one.name}`: {_show(there)} there, {_show(here)} here")
     return found
 
