@@ -7,7 +7,7 @@ import dataclasses
 
 from pipeline.cluster.preflight import prepare
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
 from transforms.formats import registry
@@ -55,7 +55,6 @@ def look_at_input(options: Options, screen: Screen) -> InputSeen:
         plan = make_plan(options)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options)
-        kept = kept_types(plan, sample, options)
     slices = [piece for shard in plan.shards for piece in shard.slices]
     files = {piece.path: piece for piece in slices}
     formats = collections.Counter(piece.format for piece in files.values())
@@ -80,7 +79,7 @@ def look_at_input(options: Options, screen: Screen) -> InputSeen:
         sampled=sample.documents,
         not_split=whole,
         unknown=list(plan.unknown),
-        kept=dict(kept),
+        kept=dict(sample.kept),
         sampled_dead=sample.letters,
         dead_reason=sample.first_letter.reason if sample.first_letter else None,
     )

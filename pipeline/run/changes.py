@@ -20,7 +20,7 @@ def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
     except UsageError:
         return []  # the input is gone; shards that still need it will say so
     planned = {piece.path: piece for shard in shards for piece in shard.slices}
-    found = {file.path: file for file, _ in files}
+    found = {file.path: file for file in files}
     said = []
     new = [path for path in found if path not in planned]
     if new and options.limit is None:

@@ -14,7 +14,7 @@ from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, parse_plan
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes, finish
 from pipeline.run.loading import Background, importing, shared_encoder, start_loading
@@ -204,13 +204,12 @@ def plan_job(
         plan = make_plan(options, parallelism=cluster.slots or 1)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options)
-        kept = kept_types(plan, sample, options)
     if plan.unknown:
         screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
     loading.check()
     import_submit(screen)  # while the model is loaded
     encoder = loading.result()
-    return new_job(options, plan, kept, encoder), plan, encoder
+    return new_job(options, plan, sample.kept, encoder), plan, encoder
 
 
 def finish_job(output: str, max_dead_letters: str) -> Manifest:

@@ -65,6 +65,8 @@ class RawBlock:
       size: bytes of the records, decompressed.
       bytes: how many bytes of the file were read for them; for progress.
       bad: kind and detail of the records that are none, by number; their values mean nothing.
+      types: of the fields, where the file states them, as str() names Arrow's; string for all forms of text,
+        json for nested types.
       whole: whether each record is a file of its own, whose bytes are the payload.
     """
 
@@ -74,6 +76,7 @@ class RawBlock:
     size: int
     bytes: int
     bad: Bad = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
 
     def head(self, count: int) -> RawBlock:
@@ -114,7 +117,6 @@ class Format:
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
       cut: whole files into slices of about so many bytes; those that are compressed are never cut.
-      types: type by column, as str() names Arrow's; None where files state none.
       has_fields: whether records have named fields.
       whole: whether a file is one document.
     """
@@ -125,7 +127,6 @@ class Format:
     codecs: tuple[str, ...] = ("", *SUFFIXES)
     aliases: tuple[str, ...] = ()
     cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files
-    types: Callable[[str], Mapping[str, str]] | None = None
     has_fields: bool = True
     whole: bool = False
 

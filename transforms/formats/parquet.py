@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
 from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
-from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
+from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
 from transforms.storage.files import unreadable
@@ -43,16 +43,6 @@ def row_groups(path: str, *, source: str | None = None) -> list[tuple[int, int]]
         return [(group.num_rows, group.total_byte_size) for group in groups]
 
 
-def column_types(path: str) -> Mapping[str, str]:
-    """Type by column; string for all forms of text, json for nested types.
-
-    Raises:
-      BadFileError: the file cannot be opened, or is no Parquet.
-    """
-    with _open(path, path) as file:
-        return {field.name: type_name(field.type) for field in file.schema_arrow}
-
-
 def _cut(whole: Sequence[Slice], target: int) -> list[list[Slice]]:
     """Cuts files at row groups; their footers are read, one small read each, many at a time."""
     import pyarrow.parquet  # noqa: F401  here and not in a thread that ends: see the pin in pyproject.toml
@@ -66,15 +56,12 @@ def _cut_file(whole: Slice, target: int) -> list[Slice]:
         groups = row_groups(whole.path)
     except BadFileError:
         return [whole]  # its shard will fail and say why; the others go on
-    slices, first, total = [], 0, 0
-    for i, (_, size) in enumerate(groups):
-        if i > first and total + size > target:
-            slices.append(dataclasses.replace(whole, start=first, end=i, bytes=total))
-            first, total = i, 0
-        total += size
-    if not first:
-        return [whole]
-    return [*slices, dataclasses.replace(whole, start=first, end=len(groups), bytes=total)]
+    slices, start = [], 0
+    for some in packed(groups, lambda group: group[1], most_bytes=target):
+        end, size = start + len(some), sum(size for _, size in some)
+        slices.append(dataclasses.replace(whole, start=start, end=end, bytes=size))
+        start = end
+    return slices if len(slices) > 1 else [whole]
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
@@ -94,9 +81,10 @@ def _block(
     positions: np.ndarray, columns: dict[str, Any], options: ReadOptions, lengths: np.ndarray, taken: int
 ) -> RawBlock:
     bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
+    types = {name: type_name(column.type) for name, column in columns.items()}
     values = dict(columns)
     for name, column in columns.items():
-        if name not in options.strict and type_name(column.type) == "json":
+        if name not in options.strict and types[name] == "json":
             values[name] = [value if value is None else as_json(value) for value in plain_values(column)]
 
     def record(row: int) -> str:
@@ -105,7 +93,7 @@ def _block(
             fields = {name: _shortened(value) for name, value in fields.items()}
         return as_json(fields)
 
-    return RawBlock(positions, values, record, int(lengths.sum()), taken, bad)
+    return RawBlock(positions, values, record, int(lengths.sum()), taken, bad, types)
 
 
 def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
@@ -221,4 +209,4 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut, types=column_types)
+FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut)
