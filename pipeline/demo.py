@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import itertools
 import json
 import os
 import pkgutil
@@ -14,33 +15,28 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _QUESTIONS = ("How do I read a compressed file?", "Wait until several threads have reached the same point")
 # Importing these opens a window or a browser, prints a poem, or starts what a demo should not.
-_LEFT_OUT = {"antigravity", "this", "idlelib", "turtledemo", "test", "lib2to3", "__main__"}
+_LEFT_OUT = {"antigravity", "this", "idlelib", "turtledemo", "test", "lib2to3"}
+_TESTS = {"test", "tests", "idle_test"}
 
 
 def standard_modules() -> Iterator[ModuleType]:
     """All public modules of the standard library that can be imported here, in order of name."""
     folder = os.path.dirname(os.__file__)
-    names = {name for name in sys.stdlib_module_names if not name.startswith("_")} - _LEFT_OUT
-    for top in sorted(names):
-        module = _import(top)
-        if module is None:
-            continue
-        yield module
-        paths = [p for p in getattr(module, "__path__", []) if p.startswith(folder)]
-        for found in sorted(_below(paths, top)):
-            parts = found.split(".")
-            if not any(part.startswith("_") or part in {"test", "tests", "idle_test"} for part in parts):
-                below = _import(found)
-                if below is not None:
-                    yield below
-
-
-def _below(paths: list[str], top: str) -> list[str]:
-    return [found.name for found in pkgutil.walk_packages(paths, f"{top}.", onerror=lambda _: None)]
+    for top in sorted(sys.stdlib_module_names - _LEFT_OUT):
+        paths = [] if top.startswith("_") else getattr(_import(top), "__path__", [])
+        paths = [path for path in paths if path.startswith(folder)]
+        below = [found.name for found in pkgutil.walk_packages(paths, f"{top}.", onerror=lambda _: None)]
+        for name in (top, *sorted(below)):
+            public = not any(part.startswith("_") or part in _TESTS for part in name.split("."))
+            if public and (module := _import(name)) is not None:
+                yield module
 
 
 def _import(name: str) -> ModuleType | None:
@@ -56,23 +52,33 @@ def docstrings() -> Iterator[dict[str, str]]:
     """Documents: each public module, class and function with a docstring, once, under its qualified name."""
     warnings.simplefilter("ignore")  # reading some old modules' attributes warns
     seen: set[str] = set()
+    for name, value, module in _objects():
+        # The object's own docstring: inspect.getdoc would repeat an inherited one.
+        doc = getattr(value, "__doc__", None)
+        text = inspect.cleandoc(doc) if isinstance(doc, str) else ""
+        if text.strip() and name not in seen:
+            seen.add(name)
+            yield {"id": name, "text": text.encode("utf-8", "replace").decode(), "module": module}
+
+
+def _objects() -> Iterator[tuple[str, Any, str]]:
+    """Qualified name, object and module of all modules, and of their classes, functions and methods."""
     known: set[int] = set()
     for module in standard_modules():
-        yield from _entry(module.__name__, module, module.__name__, seen)
+        home = module.__name__
+        yield home, module, home
         for name, value in sorted(vars(module).items()):
             if name.startswith("_") or id(value) in known or not _belongs(name, value, module):
                 continue
             known.add(id(value))
-            if inspect.isclass(value):
-                yield from _entry(f"{module.__name__}.{value.__qualname__}", value, module.__name__, seen)
+            if inspect.isroutine(value):
+                yield f"{home}.{name}", value, home
+            elif inspect.isclass(value):
+                yield f"{home}.{value.__qualname__}", value, home
                 for method, function in sorted(vars(value).items()):
-                    if not method.startswith("_"):
-                        function = getattr(function, "__func__", function)
-                        if inspect.isroutine(function):
-                            qualified = f"{module.__name__}.{value.__qualname__}.{method}"
-                            yield from _entry(qualified, function, module.__name__, seen)
-            elif inspect.isroutine(value):
-                yield from _entry(f"{module.__name__}.{name}", value, module.__name__, seen)
+                    function = getattr(function, "__func__", function)
+                    if not method.startswith("_") and inspect.isroutine(function):
+                        yield f"{home}.{value.__qualname__}.{method}", function, home
 
 
 def _belongs(name: str, value: Any, module: ModuleType) -> bool:
@@ -80,14 +86,6 @@ def _belongs(name: str, value: Any, module: ModuleType) -> bool:
     home = getattr(value, "__module__", None)
     exported = name in getattr(module, "__all__", ())
     return home == module.__name__ or (exported and (home is None or home.startswith("_")))
-
-
-def _entry(name: str, value: Any, module: str, seen: set[str]) -> Iterator[dict[str, str]]:
-    # The object's own docstring: inspect.getdoc would repeat an inherited one.
-    text = inspect.cleandoc(doc) if isinstance(doc := getattr(value, "__doc__", None), str) else ""
-    if text.strip() and name not in seen:
-        seen.add(name)
-        yield {"id": name, "text": text.encode("utf-8", "replace").decode(), "module": module}
 
 
 def write_documents(path: Path) -> int:
@@ -105,63 +103,49 @@ def write_documents(path: Path) -> int:
 
 def show(output: Path) -> None:
     """Prints five rows, and for each question the five nearest docstrings by cosine."""
+    from pipeline.embed import embed
+    from transforms.output.reader import open_output
+
+    print("\nfive rows:")
+    columns = ["doc_id", "module", "tokens", "embedding"]
+    for row in next(open_output(str(output)).rows(columns, block_rows=5)).to_pylist():
+        numbers = ", ".join(f"{value:.3f}" for value in row["embedding"][:4])
+        print(f"  {row['doc_id']:<45} module={row['module']:<15} tokens={row['tokens']:<4} [{numbers}, ...]")
+    folder = output.parent / "questions"  # kept, so that a second demo needs no model
+    folder.mkdir(exist_ok=True)
+    source = folder / "questions.jsonl"
+    if not source.exists():
+        lines = [json.dumps({"id": str(i), "text": question}) for i, question in enumerate(_QUESTIONS)]
+        source.write_text("\n".join(lines) + "\n")
+    embed(input=source, output=folder / "vectors", id_field="id", quiet=True)
+    names, vectors = _unit_vectors(output)
+    _, asked = _unit_vectors(folder / "vectors")  # in input order, of one shard
+    for question, vector in zip(_QUESTIONS, asked, strict=True):
+        print(f"\nnearest to {question!r}:")
+        cosines = (vectors @ vector).tolist()
+        for cosine, name in sorted(zip(cosines, names, strict=True), reverse=True)[:5]:
+            print(f"  {cosine:.3f}  {name}")
+
+
+def _unit_vectors(output: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors of an output, the vectors of length 1."""
     import numpy as np
 
     from transforms.output.reader import open_output
 
-    made = open_output(str(output))
-    print("\nfive rows:")
-    first = next(made.rows(["doc_id", "module", "tokens", "embedding"], block_rows=5))
-    for row in first.to_pylist():
-        numbers = ", ".join(f"{value:.3f}" for value in row["embedding"][:4])
-        print(f"  {row['doc_id']:<45} module={row['module']:<15} tokens={row['tokens']:<4} [{numbers}, ...]")
-    questions = _embed_questions(output.parent / "questions")
-    found: list[list[tuple[float, str]]] = [[] for _ in questions]
-    for names, vectors in made.vectors():
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        for nearest, question in zip(found, questions, strict=True):
-            cosine = unit @ (question / np.linalg.norm(question))
-            nearest += [(float(cosine[i]), names[i]) for i in np.argsort(-cosine)[:5]]
-    for question, nearest in zip(_QUESTIONS, found, strict=True):
-        print(f"\nnearest to {question!r}:")
-        for cosine, name in sorted(nearest, reverse=True)[:5]:
-            print(f"  {cosine:.3f}  {name}")
-
-
-def _embed_questions(folder: Path) -> list[Any]:
-    """The questions' vectors, in order; kept, so that a second demo needs no model."""
-    from pipeline.embed import embed
-    from transforms.output.reader import open_output
-
-    source = folder / "questions.jsonl"
-    lines = [json.dumps({"id": str(i), "text": question}) for i, question in enumerate(_QUESTIONS)]
-    folder.mkdir(parents=True, exist_ok=True)
-    if not source.exists():
-        source.write_text("\n".join(lines) + "\n")
-    embed(input=str(source), output=str(folder / "vectors"), id_field="id", quiet=True)
-    blocks = open_output(str(folder / "vectors")).vectors()
-    by_id = {name: vector for names, vectors in blocks for name, vector in zip(names, vectors, strict=True)}
-    return [by_id[str(i)] for i in range(len(_QUESTIONS))]
+    ids, blocks = zip(*open_output(str(output)).vectors(), strict=True)
+    vectors = np.concatenate(blocks)
+    return list(itertools.chain(*ids)), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def main(folder: str) -> int:
     from pipeline.cli import main as embedbeam
 
     source, output = Path(folder) / "docs.jsonl", Path(folder) / "vectors"
-    print(
-        f"{write_documents(source):,} docstrings of Python {sys.version.split()[0]} in {source}", flush=True
-    )
-    arguments = [
-        "--input",
-        str(source),
-        "--output",
-        str(output),
-        "--id-field",
-        "id",
-        "--keep-field",
-        "module",
-    ]
-    code = embedbeam(["embed", *arguments])
+    count = write_documents(source)
+    print(f"{count:,} docstrings of Python {sys.version.split()[0]} in {source}", flush=True)
+    fields = ["--id-field", "id", "--keep-field", "module"]
+    code = embedbeam(["embed", "--input", str(source), "--output", str(output), *fields])
     if code == 0:
         show(output)
     return code
