@@ -133,15 +133,10 @@ def _once(files: list[Slice]) -> list[Slice]:
 def _format(path: str, wanted: str, *, folder: bool) -> str | None:
     if wanted == "auto":
         return registry.format_of(path)
+    one = registry.get(wanted)
+    endings = tuple(e + codec for e in (*one.extensions, *one.aliases) for codec in ("", *SUFFIXES))
     # A folder may hold other things too; a glob or a file name says itself what is meant.
-    if folder and not path.lower().endswith(_endings(wanted)):
-        return None
-    return wanted
-
-
-def _endings(wanted: str) -> tuple[str, ...]:
-    plain = (*registry.EXTENSIONS[wanted], *registry.get(wanted).aliases)
-    return plain + tuple(e + c for e in plain for c in SUFFIXES)
+    return wanted if not folder or path.lower().endswith(endings) else None
 
 
 def _common_root(roots: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
+from transforms.formats.arrow import lengths_of, plain_values, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
@@ -157,7 +158,8 @@ def _damaged(source: str, position: int | None, what: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as e:
         if isinstance(e, OSError) and is_passing(e):
             raise unreadable(source, e) from e
-        reason = f"{what}: {_one_line(e)}; fetch the file again"
+        words = " ".join(str(e).split()).rstrip(".")
+        reason = f"{what}: {words}; fetch the file again"
         raise BadFileError(source, position, reason) from e
 
 
@@ -168,45 +170,35 @@ def _open(path: str, source: str) -> Iterator[pq.ParquetFile]:
 
     with contextlib.ExitStack() as stack:
         with _damaged(source, None, "cannot be read as Parquet"):
-            if files.is_local(path):
-                raw = stack.enter_context(pa.OSFile(files.local_path(path)))
-            else:
-                raw = stack.enter_context(pa.PythonFile(files.open_read(path), mode="r"))
+            local = files.is_local(path)
+            raw = (
+                pa.OSFile(files.local_path(path)) if local else pa.PythonFile(files.open_read(path), mode="r")
+            )
+            stack.enter_context(raw)
             # A buffer per column instead of whole column chunks keeps memory small.
             file = pq.ParquetFile(raw, buffer_size=1 << 20, page_checksum_verification=True)
         yield file
 
 
 def _check_columns(schema: pa.Schema, slice: Slice, options: ReadOptions) -> None:
+    def wrong(name: str, reason: str) -> BadFileError:
+        return BadFileError(slice.source, None, reason, kind="column", column=name)
+
     columns = ", ".join(f"{field.name!r} ({field.type})" for field in schema)
     for name in options.fields:
-        count = schema.names.count(name)
-        if count != 1:
+        if (count := schema.names.count(name)) != 1:
             problem = "more than one" if count else "no"
-            reason = f"{problem} column {name!r}; the file has {columns}"
-            raise BadFileError(slice.source, None, reason, kind="column", column=name)
-    _check_type(schema, options.text_field, ("string",), slice)
-    if options.id_field is not None:
-        _check_type(schema, options.id_field, ("string", "integer"), slice)
-
-
-def _check_type(schema: pa.Schema, name: str, expected: tuple[str, ...], slice: Slice) -> None:
-    import pyarrow.types as types
-
-    found = schema.field(name).type
-    value = found.value_type if types.is_dictionary(found) else found
-    if is_text(value) or (types.is_integer(value) and "integer" in expected):
-        return
-    reason = f"column {name!r} is {found}, expected {' or '.join(expected)}"
-    raise BadFileError(slice.source, None, reason, kind="column", column=name)
+            raise wrong(name, f"{problem} column {name!r}; the file has {columns}")
+    for name in options.strict:
+        found = schema.field(name).type
+        is_id = name != options.text_field
+        if not re.fullmatch(r"string|u?int\d+" if is_id else "string", type_name(found)):
+            expected = "string or integer" if is_id else "string"
+            raise wrong(name, f"column {name!r} is {found}, expected {expected}")
 
 
 def _shortened(value: Any) -> Any:
     return value[:HEAD_BYTES] if isinstance(value, str | bytes) else value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
 
 
 FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut)
