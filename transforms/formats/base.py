@@ -79,14 +79,6 @@ class RawBlock:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
 
-    def head(self, count: int) -> RawBlock:
-        """The first records alone."""
-        if count >= len(self.positions):
-            return self
-        columns = {name: values[:count] for name, values in self.columns.items()}
-        bad = {row: why for row, why in self.bad.items() if row < count}
-        return dataclasses.replace(self, positions=self.positions[:count], columns=columns, bad=bad)
-
 
 def whole_files(files: Sequence[Slice], target: int) -> list[list[Slice]]:
     """Cuts nothing."""
@@ -113,7 +105,7 @@ class Format:
     Attributes:
       name: as users name it.
       extensions: of its files.
-      read: slice and options to raw blocks, in file order.
+      read: slice and options to raw blocks, in file order, of no more records than the slice's limit.
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
       cut: whole files into slices of about so many bytes; those that are compressed are never cut.
@@ -167,7 +159,7 @@ def in_blocks(
     text: Callable[[Any], str],
     taken: Callable[[], int],
 ) -> Iterator[RawBlock]:
-    """Collects records to blocks of at most the slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES.
+    """Collects records, no more than the slice's limit, to blocks of BLOCK_DOCUMENTS and about BLOCK_BYTES.
 
     Args:
       columns: makes the columns of records' contents, and may add to what is wrong with them.
@@ -185,8 +177,8 @@ def in_blocks(
             np.array(positions, np.int64), made, lambda row: text(contents[row]), sum(sizes), size, bad
         )
 
-    most = min(BLOCK_DOCUMENTS, slice.limit or BLOCK_DOCUMENTS)
-    for some in packed(records, operator.itemgetter(2), most_bytes=BLOCK_BYTES, most=most):
+    wanted = itertools.islice(records, slice.limit)
+    for some in packed(wanted, operator.itemgetter(2), most_bytes=BLOCK_BYTES, most=BLOCK_DOCUMENTS):
         yield block(some)
         before = taken()
 

@@ -82,9 +82,12 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
             array = array or (type(fields) is list and len(line) >= HEAD)  # all of a file, most likely
         elif "\\u" in text and ("\\ud" in text or "\\uD" in text):
             # Only an escape can bring a lone surrogate into a line that is UTF-8.
-            reason = _lone_surrogate(fields, options)
-            if reason:
-                bad[row] = reason
+            for name in options.fields:
+                value = fields.get(name)
+                (value if isinstance(value, str) else as_json(value)).encode("utf-8")
+    except UnicodeEncodeError as e:
+        of = "" if name == options.text_field else f" of field {name!r}"
+        bad[row] = "not Unicode", f"lone surrogate at {e.start}{of}"
     except json.JSONDecodeError as e:
         blank = not text or text.isspace()
         bad[row] = ("blank line", "") if blank else ("not JSON", f"{e.msg} at column {e.colno}")
@@ -110,18 +113,6 @@ def _as_text(value: Any, row: int, bad: Bad) -> Any:
     except RecursionError:
         bad.setdefault(row, _TOO_DEEP)
         return None
-
-
-def _lone_surrogate(fields: dict[str, Any], options: ReadOptions) -> tuple[str, str] | None:
-    for name in options.fields:
-        value = fields.get(name)
-        try:
-            if isinstance(value, str | dict | list):
-                (value if isinstance(value, str) else as_json(value)).encode("utf-8")
-        except UnicodeEncodeError as e:
-            of = "" if name == options.text_field else f" of field {name!r}"
-            return "not Unicode", f"lone surrogate at {e.start}{of}"
-    return None
 
 
 @functools.lru_cache(1)

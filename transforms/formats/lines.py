@@ -112,10 +112,5 @@ def _texts(lines: Sequence[bytes], bad: Bad) -> Any:
 
 
 FORMAT = Format(
-    "lines",
-    (".lines",),
-    _read,
-    aliases=(".txt", ".text", ".log", ".md"),
-    cut=byte_ranges,
-    has_fields=False,
+    "lines", (".lines",), _read, aliases=(".txt", ".text", ".log", ".md"), cut=byte_ranges, has_fields=False
 )

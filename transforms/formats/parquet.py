@@ -69,13 +69,16 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """Only the columns that are needed are read."""
     done = 0
     for row, batch, total in _batches(slice, options):
+        batch = batch.slice(length=None if slice.limit is None else slice.limit - done)
         columns = {name: batch.column(name) for name in options.fields}
         lengths = np.add.reduce([lengths_of(values) for values in columns.values()])
-        for start, end in _pieces(lengths, slice.limit):
+        for start, end in _pieces(lengths):
             part = {name: values.slice(start, end - start) for name, values in columns.items()}
             before, done = done, done + end - start
             taken = slice.bytes * done // total - slice.bytes * before // total
             yield _block(np.arange(row + start, row + end), part, options, lengths[start:end], taken)
+        if done == slice.limit:
+            return
 
 
 def _block(
@@ -97,14 +100,13 @@ def _block(
     return RawBlock(positions, values, record, int(lengths.sum()), taken, bad, types)
 
 
-def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of at most a slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES."""
+def _pieces(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most BLOCK_DOCUMENTS, and about BLOCK_BYTES."""
     ends = np.cumsum(lengths)
-    most = min(BLOCK_DOCUMENTS, limit or BLOCK_DOCUMENTS)
     start = before = 0
     while start < len(lengths):
         end = int(np.searchsorted(ends, before + BLOCK_BYTES, side="right"))
-        end = min(max(end, start + 1), start + most)
+        end = min(max(end, start + 1), start + BLOCK_DOCUMENTS)
         yield start, end
         start, before = end, int(ends[end - 1])
 

@@ -24,19 +24,11 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
       StoreError: the file cannot be read for the moment.
     """
     check_unchanged(slice)
-    left = slice.limit
     try:
-        for block in registry.get(slice.format).read(slice, options):
-            if left is None:
-                yield block
-                continue
-            yield block.head(left)
-            left -= len(block.positions)
-            if left <= 0:
-                break
-        check_unchanged(slice)  # nor while it was read
+        yield from registry.get(slice.format).read(slice, options)
     except OSError as e:
         raise unreadable(slice.source, e) from e
+    check_unchanged(slice)  # nor while it was read
 
 
 def check_slice(slice: Slice, options: ReadOptions, *, to_its_end: bool = True) -> None:
