@@ -69,27 +69,30 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """Only the columns that are needed are read."""
     done = 0
     for row, batch, total in _batches(slice, options):
-        batch = batch.slice(length=None if slice.limit is None else slice.limit - done)
-        columns = {name: batch.column(name) for name in options.fields}
-        lengths = np.add.reduce([lengths_of(values) for values in columns.values()])
+        left = None if slice.limit is None else slice.limit - done
+        batch = batch.select(list(options.fields)).slice(length=left)
+        lengths = np.add.reduce([lengths_of(column) for column in batch.columns])
         for start, end in _pieces(lengths):
-            part = {name: values.slice(start, end - start) for name, values in columns.items()}
             before, done = done, done + end - start
             taken = slice.bytes * done // total - slice.bytes * before // total
-            yield _block(np.arange(row + start, row + end), part, options, lengths[start:end], taken)
+            part = batch.slice(start, end - start)
+            yield _block(part, row + start, options, lengths[start:end], taken)
         if done == slice.limit:
             return
 
 
 def _block(
-    positions: np.ndarray, columns: dict[str, Any], options: ReadOptions, lengths: np.ndarray, taken: int
+    batch: pa.RecordBatch, first: int, options: ReadOptions, lengths: np.ndarray, taken: int
 ) -> RawBlock:
+    positions = np.arange(first, first + batch.num_rows)
     bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
-    types = {name: type_name(column.type) for name, column in columns.items()}
+    types = {field.name: type_name(field.type) for field in batch.schema}
+    columns = dict(zip(types, batch.columns, strict=True))
     values = dict(columns)
-    for name, column in columns.items():
-        if name not in options.strict and types[name] == "json":
-            values[name] = [value if value is None else as_json(value) for value in plain_values(column)]
+    for name, kind in types.items():
+        if name not in options.strict and kind == "json":
+            nested = plain_values(columns[name])
+            values[name] = [value if value is None else as_json(value) for value in nested]
 
     def record(row: int) -> str:
         fields = {name: plain_values(column.slice(row, 1))[0] for name, column in columns.items()}

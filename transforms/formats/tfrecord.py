@@ -34,17 +34,11 @@ _HEADER = struct.Struct("<QI")
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """A document per record; the payload of a dead letter is the record's bytes in base64."""
-    kinds = dict(options.kept)
+    kinds = dict(options.kept) | dict.fromkeys(options.strict, "id or text")
 
     def columns(records: Sequence[_Content], bad: Bad) -> dict[str, list[Any]]:
         features = [_features(content, row, bad) for row, content in enumerate(records)]
-        found: dict[str, list[Any]] = {}
-        for name in options.fields:
-            # `in` first: reading an absent key of a protobuf map adds it.
-            values = [_value(one[name]) if name in one else ABSENT for one in features]
-            strict = name in options.strict
-            found[name] = [_strict(v) if strict else _typed(v, kinds.get(name)) for v in values]
-        return found
+        return {name: [_value(one, name, kinds.get(name)) for one in features] for name in options.fields}
 
     with open_decompressed(slice.path, source=slice.source) as stream:
         yield from in_blocks(
@@ -122,35 +116,29 @@ def _features(content: _Content, row: int, bad: Bad) -> Any:
         return {}
 
 
-def _value(feature: Any) -> Any:
-    """A feature's one value, the list of its values, or None where it has none."""
-    kind = feature.WhichOneof("kind")
-    values = [] if kind is None else list(getattr(feature, kind).value)
-    if len(values) > 1:
-        return values
-    return values[0] if values else None
+def _value(features: Any, name: str, kind: str | None) -> Any:
+    """A feature's one value, a list of several, or None, as its column's type has it.
 
+    An Example does not tell text from bytes, nor one value from a list of one: the column decides. What
+    contradicts its type stays as it is.
 
-def _strict(value: Any) -> Any:
-    """Bytes as text, or the error that stands for them."""
-    try:
-        return value.decode("utf-8") if type(value) is bytes else value
-    except UnicodeDecodeError as e:
-        return e
-
-
-def _typed(value: Any, kind: str | None) -> Any:
-    """A kept value as its column's type has it; what contradicts the type stays as it is.
-
-    An Example does not tell text from bytes, nor one value from a list of one: the column decides.
+    Args:
+      kind: "id or text" for the fields that make a document: an error stands for what is not UTF-8.
     """
-    if value is None or value is ABSENT:
+    if name not in features:  # reading an absent key of a protobuf map adds it
+        return ABSENT
+    oneof = features[name].WhichOneof("kind")
+    values = [] if oneof is None else list(getattr(features[name], oneof).value)
+    if not values:
         return None
     if kind == "json":
-        return as_json(value if type(value) is list else [value])
-    if kind == "string":
-        text = _strict(value)
-        return value if isinstance(text, UnicodeDecodeError) else text
+        return as_json(values)
+    value = values if len(values) > 1 else values[0]
+    if type(value) is bytes and kind in ("string", "id or text"):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as e:
+            return value if kind == "string" else e
     return value
 
 
