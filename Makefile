@@ -30,7 +30,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 demo: install  ## embed the docstrings of Python's standard library, and search them
-	$(BIN)/python -m pipeline.demo $(DEMO)
+	$(BIN)/python tools/demo.py $(DEMO)
 
 # Two files at a time: many tests wait for processes that they started.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
