@@ -26,6 +26,8 @@ _LETTERS, _LETTER_BYTES = 64, 16 << 20
 
 def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
     """Several blocks of one shard as one."""
+    if len(blocks) == 1:
+        return dataclasses.replace(blocks[0], number=number)
     rows = np.cumsum([0, *(block.documents.columns.num_rows for block in blocks)])
     origins = [origin for block in blocks for origin in block.documents.origins or ()]
 

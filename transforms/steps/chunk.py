@@ -21,6 +21,7 @@ from transforms.steps.encoder import SharedEncoder
 
 # A larger payload is counted in pieces: a tokenizer takes many times the memory of what it cuts.
 _PIECE = 1 << 18
+_CUT_AT_ONCE = 10_000
 # A mini-batch has at most so many bytes for each token of its budget: a word of a megabyte is three tokens.
 _BYTES_A_TOKEN = 64
 # And at most so many bytes of the documents that its chunks are of, which wait with them.
@@ -95,13 +96,14 @@ class Chunker:
         ends = np.fromiter(map(self._modality.length, values), np.int64, len(values))
         dropped, cut = np.zeros(len(values), np.int64), None
         if spans:
-            flat = [(i, s) for i in range(len(values)) for s in spans.get(i, [(0, int(ends[i]), totals[i])])]
-            texts = [self._modality.cut(values[i], s[0], s[1]) if i in spans else values[i] for i, s in flat]
-            payloads = cut = pa.array(texts, payloads.type)
-            owners = np.array([i for i, _ in flat], np.int64)
-            starts, ends, tokens = np.array([s for _, s in flat], np.int64).T.copy()
+            whole = np.stack([starts, ends, totals], axis=1)
+            of_row = [spans.get(i, whole[i : i + 1]) for i in range(len(values))]
+            owners = np.repeat(owners, list(map(len, of_row)))
+            starts, ends, tokens = np.concatenate(of_row).T.copy()
+            payloads = cut = self._cut(values, payloads.type, owners, starts, ends)
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
+        del values  # may be a huge text
         weights = self._weights(block.payloads, payloads, owners)
         return ChunkBlock(
             number=0,
@@ -116,6 +118,14 @@ class Chunker:
             dropped=dropped if known else None,
         )
 
+    def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
+        """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
+        cut = self._modality.cut
+        parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
+        return pa.concat_arrays(
+            [pa.array([cut(values[i], a, b) for i, a, b in part.tolist()], type) for part in parts]
+        )
+
     def _weights(self, documents: pa.Array, chunks: pa.Array, owners: np.ndarray) -> np.ndarray:
         """What chunks take of the budget for their bytes, and for their share of their document's."""
         parts = np.maximum(1, np.bincount(owners, minlength=len(documents)))
@@ -125,7 +135,7 @@ class Chunker:
             held[owners] * self._config.batch_tokens // _BYTES_HELD,
         )
 
-    def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, list[tuple[int, int, int]]]:
+    def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, np.ndarray]:
         """The spans of the documents that are longer than the window, by their row."""
         if self._window is None:
             return {}
@@ -145,16 +155,16 @@ class Chunker:
             spans = self._to_the_brim(texts, spans)
         return dict(zip(long, (s[:1] if truncate else s for s in spans), strict=True))
 
-    def _to_the_brim(self, texts: Sequence[Any], spans: Sequence[Any]) -> list[list[tuple[int, int, int]]]:
+    def _to_the_brim(self, texts: Sequence[Any], spans: Sequence[np.ndarray]) -> list[np.ndarray]:
         """First windows for a model that cuts by itself, between any two tokens.
 
         It gets the words beyond its window too, and so embeds exactly as many tokens as it can.
         """
-        ends = [of_text[:2][-1][1] for of_text in spans]
+        ends = [int(of_text[:2][-1, 1]) for of_text in spans]
         tokens = self._count([self._modality.cut(t, 0, end) for t, end in zip(texts, ends, strict=True)])
         assert self._window is not None
-        most = np.minimum(tokens, self._window).tolist()
-        return [[(0, end, n)] for end, n in zip(ends, most, strict=True)]
+        most = np.minimum(tokens, self._window)
+        return [np.array([[0, end, n]]) for end, n in zip(ends, most, strict=True)]
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
         """Tokens of payloads, int64, as the model counts them, or estimated."""

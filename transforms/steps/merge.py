@@ -59,17 +59,13 @@ def merge_vectors(
         return vectors
     counts = np.diff(np.append(firsts, len(owners)))
     merged = vectors[firsts]
-    several = counts > 1
-    if several.any():
-        rows = np.flatnonzero(np.repeat(several, counts))
-        starts = np.concatenate([[0], np.cumsum(counts[several])[:-1]])
-        share = np.maximum(weights[rows].astype(np.float64), 1e-9)
-        sums = np.add.reduceat(vectors[rows].astype(np.float64) * share[:, None], starts, axis=0)
-        means = sums / np.add.reduceat(share, starts)[:, None]
-        if unit_length:
-            lengths = np.linalg.norm(means, axis=1, keepdims=True)
-            means = np.where(lengths > _NO_DIRECTION, means / np.maximum(lengths, _NO_DIRECTION), means)
-        merged[several] = means
+    for document in np.flatnonzero(counts > 1).tolist():
+        chunks = slice(firsts[document], firsts[document] + counts[document])
+        share = np.maximum(weights[chunks].astype(np.float64), 1e-9)
+        # In float64, and without a copy of the vectors in it: a document may have a million chunks.
+        mean = np.einsum("c,cd->d", share / share.sum(), vectors[chunks], dtype=np.float64)
+        length = np.linalg.norm(mean)
+        merged[document] = mean / length if unit_length and length > _NO_DIRECTION else mean
     return merged
 
 

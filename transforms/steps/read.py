@@ -11,7 +11,7 @@ from transforms import modality
 from transforms.blocks import DeadLetters
 from transforms.elements import DeadLetter, Element, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
-from transforms.formats.base import ReadOptions
+from transforms.formats.base import RawBlock, ReadOptions
 from transforms.formats.slices import check_slice, read_slice
 from transforms.observer import Read, tell
 from transforms.output import attempts
@@ -71,6 +71,7 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
             index += 1
             continue
         left = piece.bytes  # of the plan's bytes, not yet told
+        raw: RawBlock | None = None
         try:
             for raw in read_slice(piece, options):
                 batch, letters = document_columns(
@@ -85,6 +86,7 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
         except BadFileError as e:  # changed while it was read
             yield _failed(shard, e)
             return
+        raw = None  # its records may be huge, and nobody needs them while the documents are embedded
         if left:
             tell(Read(0, left))
     yield from gathered.rest()
