@@ -9,7 +9,7 @@ import numpy as np
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.formats.base import HEAD_BYTES, Format, RawBlock, ReadOptions, too_long
 from transforms.formats.compression import open_decompressed
-from transforms.formats.encoding import BOM, foreign, foreign_encoding
+from transforms.formats.encoding import BOM, foreign
 from transforms.formats.records import escaped
 
 
@@ -21,8 +21,8 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
             while more := len(stream.read(1 << 20)):
                 size += more
             bad[0], data = too_long(size), data[:HEAD_BYTES]
-        elif encoding := foreign_encoding(data[:4096]):
-            bad[0] = foreign(encoding)
+        elif wrong := foreign(data[:4096]):
+            bad[0] = wrong
     data = data.removeprefix(BOM)
     columns = {options.text_field: [data]}
     yield RawBlock(

@@ -1,5 +1,6 @@
 """Reads a BERT checkpoint folder; refuses, by name, what the exporter cannot reproduce."""
 
+import collections
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -193,11 +194,9 @@ def _read_vocab(folder: Path, *, size: int) -> tuple[str, ...]:
     for token in SPECIAL_TOKENS[1:4]:
         if token not in vocab:
             raise UsageError(f"{path}: no {token} token; expected BERT's special tokens")
-    seen = set[str]()
-    for token in vocab:
-        if not token or token in seen:
+    for token, count in collections.Counter(vocab).items():
+        if not token or count > 1:
             raise UsageError(f"{path}: token {token!r} is empty or occurs twice; expected distinct tokens")
-        seen.add(token)
     return vocab
 
 
