@@ -12,7 +12,7 @@ import numpy as np
 
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
-from transforms.formats.compression import SUFFIXES, compression_of
+from transforms.formats.compression import SUFFIXES, compression_of, open_decompressed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +80,15 @@ class RawBlock:
     whole: bool = False
 
 
+def decompress(slice: Slice, options: ReadOptions) -> None:
+    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
+    if compression_of(slice.path) is not None:
+        block = bytearray(1 << 20)
+        with open_decompressed(slice.path, source=slice.source) as stream:
+            while stream.readinto(block):  # type: ignore[attr-defined]
+                pass
+
+
 def whole_files(files: Sequence[Slice], target: int) -> list[list[Slice]]:
     """Cuts nothing."""
     return [[file] for file in files]
@@ -106,6 +115,8 @@ class Format:
       name: as users name it.
       extensions: of its files.
       read: slice and options to raw blocks, in file order, of no more records than the slice's limit.
+      check: finds out, in constant memory, whether a file can be read to its end; raises what read would. Of
+        files that are cut, reading a slice tells the rest.
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
       cut: whole files into slices of about so many bytes; those that are compressed are never cut.
@@ -116,6 +127,7 @@ class Format:
     name: str
     extensions: tuple[str, ...]
     read: Callable[[Slice, ReadOptions], Iterator[RawBlock]]
+    check: Callable[[Slice, ReadOptions], None] = decompress
     codecs: tuple[str, ...] = ("", *SUFFIXES)
     aliases: tuple[str, ...] = ()
     cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files

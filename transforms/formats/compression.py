@@ -58,16 +58,6 @@ def taken_of(stream: Any) -> Callable[[], int]:
     return (lambda: raw.compressed) if isinstance(raw, _Decompressed) else stream.tell
 
 
-def read_through(path: str, source: str) -> None:
-    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
-    if compression_of(path) is None:
-        return
-    block = bytearray(1 << 20)
-    with open_decompressed(path, source=source) as stream:
-        while stream.readinto(block):  # type: ignore[attr-defined]
-            pass
-
-
 class _Decompressed(io.RawIOBase):
     """All members of a compressed file, one after the other.
 

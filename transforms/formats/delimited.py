@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import csv
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from transforms.elements import RECORD_BYTES, Slice
@@ -27,13 +29,27 @@ from transforms.formats.records import decoded, escaped
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
-    """The header is no record, and neither is an empty line."""
+@contextlib.contextmanager
+def _opened(
+    slice: Slice, options: ReadOptions
+) -> Iterator[tuple[list[str], Iterator[Record], Callable[[], int]]]:
+    """The header, the records, and what tells how many bytes were read of them."""
     stream, _ = open_text(slice)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Lines(text)
         records = _records(lines, slice)
         header = _header(next(records, None), lines, slice, options)
+        yield header, records, taken_of(stream) if compression_of(slice.path) else lambda: lines.total
+
+
+def _check(slice: Slice, options: ReadOptions) -> None:
+    with _opened(slice, options) as (_, records, _):
+        collections.deque(records, maxlen=0)
+
+
+def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
+    """The header is no record, and neither is an empty line."""
+    with _opened(slice, options) as (header, records, taken):
 
         def columns(found: Sequence[tuple[list[str], str]], bad: Bad) -> dict[str, list[Any]]:
             for row, (fields, raw) in enumerate(found):
@@ -47,11 +63,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
             return {name: [fields[place] for fields in rows] for name, place in places.items()}
 
         yield from in_blocks(
-            slice,
-            records,
-            columns=columns,
-            text=lambda content: _payload(content[1]),
-            taken=taken_of(stream) if compression_of(slice.path) else lambda: lines.total,
+            slice, records, columns=columns, text=lambda content: _payload(content[1]), taken=taken
         )
 
 
@@ -159,5 +171,5 @@ def _payload(text: str) -> str:
     return escaped(text.removesuffix("\n").removesuffix("\r").encode("utf-8", "surrogateescape"))
 
 
-CSV = Format("csv", (".csv",), _read)
-TSV = Format("tsv", (".tsv", ".tab"), _read)
+CSV = Format("csv", (".csv",), _read, _check)
+TSV = Format("tsv", (".tsv", ".tab"), _read, _check)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from transforms.elements import Slice
 from transforms.errors import BadFileError
 from transforms.formats import registry
-from transforms.formats.base import RawBlock, ReadOptions, byte_ranges
-from transforms.formats.compression import compression_of, read_through
+from transforms.formats.base import RawBlock, ReadOptions, byte_ranges, whole_files
 from transforms.storage import objects
 from transforms.storage.files import file_state, unreadable
 
@@ -32,26 +31,31 @@ def read_slice(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
 
 
 def check_slice(slice: Slice, options: ReadOptions, *, to_its_end: bool = True) -> None:
-    """Finds out, in constant memory, what is wrong with a slice's file.
+    """Finds out, in constant memory, whether the slice can be read to its end.
+
+    Files are decompressed, and parsed where they are never cut, so that no model works for hours on one whose
+    end is missing.
 
     Args:
-      to_its_end: read it as read_slice does; else it only must be there as the plan knows it, and be
-        decompressed, which costs little beside a model that works on a file whose end is missing.
+      to_its_end: parse slices of files that are cut, too. Of lines only the encoding could be wrong, which the
+        first tell.
 
     Raises:
       BadFileError, StoreError: as read_slice would.
     """
-    if to_its_end or slice.limit is not None:
-        # Of lines that are not compressed only the encoding could be wrong, which the first tell.
-        of_lines = registry.get(slice.format).cut is byte_ranges and compression_of(slice.path) is None
-        for _ in itertools.islice(read_slice(slice, options), 1 if of_lines else None):
-            pass
-        return
-    check_unchanged(slice)
-    try:
-        read_through(slice.path, slice.source)
-    except OSError as e:
-        raise unreadable(slice.source, e) from e
+    one = registry.get(slice.format)
+    most = None
+    if slice.limit is None:
+        check_unchanged(slice)
+        try:
+            one.check(slice, options)
+        except OSError as e:
+            raise unreadable(slice.source, e) from e
+        if not to_its_end or one.cut is whole_files:
+            return
+        most = 1 if one.cut is byte_ranges else None
+    for _ in itertools.islice(read_slice(slice, options), most):
+        pass
 
 
 def check_unchanged(slice: Slice) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -142,6 +143,11 @@ def _value(features: Any, name: str, kind: str | None) -> Any:
     return value
 
 
+def _check(slice: Slice, options: ReadOptions) -> None:
+    with open_decompressed(slice.path, source=slice.source) as stream:
+        collections.deque(_records(stream, slice.source), maxlen=0)
+
+
 def records(path: str, source: str) -> Iterator[bytes]:
     """Yields a file's records as they were written.
 
@@ -162,4 +168,4 @@ def _truncated(found: int, expected: str) -> str:
     return f"truncated: {found} bytes are left here, expected {expected}; fetch the file again"
 
 
-FORMAT = Format("tfrecord", (".tfrecord", ".tfrecords"), _read, codecs=("", ".gz"))
+FORMAT = Format("tfrecord", (".tfrecord", ".tfrecords"), _read, _check, codecs=("", ".gz"))
