@@ -37,8 +37,8 @@ def check_slice(slice: Slice, options: ReadOptions, *, to_its_end: bool = True) 
     end is missing.
 
     Args:
-      to_its_end: parse slices of files that are cut, too. Of lines only the encoding could be wrong, which the
-        first tell.
+      to_its_end: parse slices of files that are cut, too. Of lines only the encoding could be wrong, which
+        the first tell.
 
     Raises:
       BadFileError, StoreError: as read_slice would.

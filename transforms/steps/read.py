@@ -45,8 +45,8 @@ class ReadConfig:
 def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
-    Files that are one shard as a whole are checked to their end before it gives a document; where bad files are
-    skipped, all are, so that the sound part of a bad file is never half-used. Else the shard fails as a whole.
+    Files that are never cut are checked to their end before their shard gives a document; where bad files are
+    skipped, all are, so that the sound part of a bad file is never half-used. Else the whole shard fails.
 
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
