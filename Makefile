@@ -30,7 +30,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 demo: install  ## embed the docstrings of Python's standard library, and search them
-	$(BIN)/python -m pipeline.demo $(DEMO)
+	$(BIN)/python tools/demo.py $(DEMO)
 
 # Two files at a time: many tests wait for processes that they started.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -70,7 +70,7 @@ types: install-dev  ## mypy
 	$(BIN)/mypy
 
 docs: install  ## docs/options.md and the Dataflow template's parameters, from the options
-	$(BIN)/python -m pipeline.options.table docs/options.md
+	$(BIN)/python tools/options_page.py docs/options.md
 	$(BIN)/python deploy/dataflow/make_metadata.py deploy/dataflow/metadata.json
 
 bench: install-dev  ## all benchmarks; each prints ratios from one run

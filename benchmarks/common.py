@@ -21,7 +21,7 @@ _COLLECTED: list[list[str]] = []
 
 def corpus(documents: int) -> Path:
     """A JSON lines file of so many docstrings of the standard library, from all over it."""
-    from pipeline.demo import write_documents
+    from tools.demo import write_documents
 
     everything = WORK / "docs.jsonl"
     write_documents(everything)

@@ -52,7 +52,7 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     identity: str = ""
 
     def __post_init__(self) -> None:
-        convert(self)
+        convert(self, stated(*RECORDED))
 
 
 def recorded(options: Options) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def check_same_job(job: Job, options: Options, model_digest: str) -> None:
     values = recorded(options)
     for one in stated(*RECORDED):
         here, there = values[one.name], getattr(job, one.name)
-        left_open = here is None and one.about.chosen
-        if one.about.compared and here != there and not left_open:
+        left_open = here is None and one.chosen
+        if one.compared and here != there and not left_open:
             found.append(f"`{one.name}`: {show(there)} there, {show(here)} here")
     if found:
         raise UsageError(

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.options.fields import Stated, stated
+from pipeline.options.fields import Option, stated
 from pipeline.options.options import GROUPS
 
 # Options that a template does not have, and why.
@@ -101,10 +101,10 @@ _BEAMS: list[dict[str, Any]] = [
 ]
 
 
-def parameter(one: Stated) -> dict[str, Any]:
+def parameter(one: Option) -> dict[str, Any]:
     """A template's parameter for an option."""
-    text = one.about.help.replace("; may be given several times", f"; {_SEVERAL}")
-    left_open = f" Left out: {one.about.unset}." if one.about.unset else ""
+    text = one.help.replace("; may be given several times", f"; {_SEVERAL}")
+    left_open = f" Left out: {one.unset}." if one.unset else ""
     made: dict[str, Any] = {
         "name": one.name,
         "label": one.name.replace("_", " ").capitalize(),
@@ -119,13 +119,13 @@ def parameter(one: Stated) -> dict[str, Any]:
     return made | {"groupName": one.group.capitalize()} | _OTHERWISE.get(one.name, {})
 
 
-def _type(one: Stated) -> dict[str, Any]:
+def _type(one: Option) -> dict[str, Any]:
     if one.choices:
         return {"paramType": "ENUM", "regexes": [f"^({'|'.join(one.choices)})$"]}
     if one.type is bool:
         return {"paramType": "BOOLEAN", "regexes": ["^(true|false)$"]}
     if one.type is int:
-        return {"paramType": "NUMBER", "regexes": ["^[1-9][0-9]*$" if one.about.least else "^[0-9]+$"]}
+        return {"paramType": "NUMBER", "regexes": ["^[1-9][0-9]*$" if one.least else "^[0-9]+$"]}
     return {"paramType": "TEXT", "regexes": ["^[^;]+(;[^;]+)*$" if one.type is tuple else "^[^;]+$"]}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.options.fields import stated
 from pipeline.options.options import GROUPS
 
-_OPTIONS = {one.name: one for one in stated(*GROUPS) if one.about.typed}
+_OPTIONS = {one.name: one for one in stated(*GROUPS) if one.typed}
 
 
 def command(given: Sequence[str], environment: Mapping[str, str]) -> list[str]:

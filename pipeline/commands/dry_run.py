@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.cluster.preflight import prepare
 from pipeline.commands import Result
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
 from transforms.formats import registry
@@ -33,7 +33,6 @@ def look_at_input(options: Options, screen: Screen) -> Result:
         plan = make_plan(options)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options)
-        kept = kept_types(plan, sample, options)
     slices = [piece for shard in plan.shards for piece in shard.slices]
     files = [
         (piece, registry.get(piece.format)) for piece in {piece.path: piece for piece in slices}.values()
@@ -54,7 +53,7 @@ def look_at_input(options: Options, screen: Screen) -> Result:
         "sampled": sample.documents,
         "not_split": [one.source for one, kind in files if not (kind.whole or kind.can_split(one.path))],
         "unknown": list(plan.unknown),
-        "kept": dict(kept),
+        "kept": dict(sample.kept),
         "sampled_dead": sample.letters,
         "dead_reason": sample.first_letter.reason if sample.first_letter else None,
     }

@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     add_output(parser)
     (limit,) = (one for one in stated(RunOptions) if one.name == "max_dead_letters")
-    parser.add_argument(limit.flag, default=limit.default, metavar=limit.about.metavar, help=limit.about.help)
+    parser.add_argument(limit.flag, default=limit.default, metavar=limit.metavar, help=limit.help)
 
 
 def run(args: argparse.Namespace) -> Result:

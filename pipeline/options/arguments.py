@@ -6,14 +6,14 @@ import argparse
 import re
 from typing import Any
 
-from pipeline.options.fields import Stated, stated
+from pipeline.options.fields import Option, flag, stated
 from pipeline.options.options import GROUPS, Options
 from transforms.errors import EmbedbeamError, UsageError
 
 
 def add_embed_arguments(parser: argparse.ArgumentParser) -> argparse._ActionsContainer:
     """Adds the options of `embed`, in groups, with the defaults of Options. Returns the last group."""
-    options = [one for one in stated(*GROUPS) if one.about.typed]
+    options = [one for one in stated(*GROUPS) if one.typed]
     for cls in GROUPS:
         arguments = parser.add_argument_group(cls.title)
         of_group = (one for one in options if one.group == cls.title)
@@ -28,20 +28,20 @@ def given_options(parsed: argparse.Namespace) -> Options:
     return Options(**{name: getattr(parsed, name) for name in names})
 
 
-def _keywords(one: Stated) -> dict[str, Any]:
-    about, default = one.about, one.about.unset
+def _keywords(one: Option) -> dict[str, Any]:
+    default = one.unset
     if default is None and one.type is not bool and one.default not in (None, ()) and not one.required:
         default = str(one.default)
-    text = about.help if default is None else f"{about.help} (default: {default})"
+    text = one.help if default is None else f"{one.help} (default: {default})"
     keywords: dict[str, Any] = {"help": text.replace("%", "%%"), "default": argparse.SUPPRESS}
     if one.type is bool:
         return keywords | {"action": "store_true"}
-    keywords |= {"required": one.required, "metavar": about.metavar}
+    keywords |= {"required": one.required, "metavar": one.metavar}
     if one.type is tuple:
         return keywords | {"action": "append"}
     if one.choices:
         return keywords | {"choices": one.choices}
-    return keywords | {"type": about.parse or (int if one.type is int else str)}
+    return keywords | {"type": one.parse or (int if one.type is int else str)}
 
 
 def in_flags(error: EmbedbeamError) -> str:
@@ -58,10 +58,6 @@ def in_flags(error: EmbedbeamError) -> str:
     named = error.argument if isinstance(error, UsageError) else None
     if named is not None and not message.startswith("--"):
         rest = message.removeprefix(named) if re.match(rf"{named}\b", message) else f" {message}"
-        message = f"{_flag(named)}{rest}"
+        message = f"{flag(named)}{rest}"
     names = Options.fields()
-    return re.sub(r"`([a-z_]+)`", lambda m: _flag(m[1]) if m[1] in names else m[0], message)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return re.sub(r"`([a-z_]+)`", lambda m: flag(m[1]) if m[1] in names else m[0], message)

@@ -13,7 +13,7 @@ import re
 from fractions import Fraction
 from typing import ClassVar
 
-from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated, text, texts
+from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated
 from transforms.errors import UsageError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -46,29 +46,19 @@ class InputOptions(Group):
     """What is read."""
 
     title: ClassVar[str] = "input"
-    input: Texts = option(
-        "file, glob, folder or URL to read; may be given several times", metavar="PATTERN", convert=texts
-    )
+    input: Texts = option("file, glob, folder or URL to read; may be given several times", metavar="PATTERN")
     input_format: str = option(
         "how files are read; auto goes by their names", default="auto", choices=_formats
     )
-    text_field: str = option("field or column that holds the text", default="text", metavar="NAME")
+    text_field: str = option("field or column that holds the text", default="text")
     id_field: str | None = option(
-        "field or column that holds the document id",
-        default=None,
-        metavar="NAME",
-        unset="file and position",
+        "field or column that holds the document id", default=None, unset="file and position"
     )
     keep_field: Texts = option(
-        "field or column carried to the output; may be given several times",
-        default=(),
-        metavar="NAME",
-        convert=texts,
+        "field or column carried to the output; may be given several times", default=()
     )
     keep_text: bool = option("carry the text to the output, too", default=False)
-    limit: int | None = option(
-        "only the first N documents, to try things", default=None, metavar="N", least=1
-    )
+    limit: int | None = option("only the first N documents, to try things", default=None, least=1)
 
 
 @group
@@ -80,22 +70,15 @@ class ModelOptions(Group):
         "TF Hub handle: folder, .tar.gz, URL, or the name minilm",
         default="minilm",
         metavar="HANDLE",
-        convert=text,
         compared=False,  # its digest is
     )
     signature: str | None = option(
-        "signature of the SavedModel",
-        default=None,
-        metavar="NAME",
-        unset="serving_default, or the model's call",
+        "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
-    model_output: str | None = option(
-        "which output of the signature, where there are several", default=None, metavar="NAME"
-    )
+    model_output: str | None = option("which output of the signature, where there are several", default=None)
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
-        metavar="N",
         least=1,
         chosen=True,
     )
@@ -112,11 +95,9 @@ class ChunkingOptions(Group):
         default="mean",
         choices=("mean", "truncate", "chunks"),
     )
-    chunk_overlap: int = option(
-        "tokens that a chunk repeats of the one before", default=32, metavar="N", least=0
-    )
+    chunk_overlap: int = option("tokens that a chunk repeats of the one before", default=32, least=0)
     batch_tokens: int | None = option(
-        "token budget of a mini-batch", default=None, metavar="N", least=1, unset="by device", chosen=True
+        "token budget of a mini-batch", default=None, least=1, unset="by device", chosen=True
     )
 
 
@@ -151,11 +132,7 @@ class RunOptions(Group):
         "a truncated or corrupt file becomes one dead letter, not an error", default=False, group="input"
     )
     max_dead_letters: Text = option(
-        "more than this, a number or a percentage, fails the job",
-        default="1%",
-        metavar="N",
-        convert=text,
-        group="output",
+        "more than this, a number or a percentage, fails the job", default="1%", metavar="N", group="output"
     )
     overwrite: bool = option(
         "delete what an earlier job left in the output folder, and start anew", default=False, group="output"
@@ -163,16 +140,16 @@ class RunOptions(Group):
     dry_run: bool = option(
         "print the plan (files, shards, bytes, estimates) and write nothing", default=False
     )
-    runner: str = option("Beam runner; its own options pass through", default="DirectRunner", metavar="NAME")
+    runner: str = option("Beam runner; its own options pass through", default="DirectRunner")
     worker_gpus: int | None = option(
-        "GPUs of each worker machine of a cluster", default=None, metavar="N", least=0, unset="0"
+        "GPUs of each worker machine of a cluster", default=None, least=0, unset="0"
     )
     shared_filesystem: bool = option(
         "local paths are mounted under the same names on every worker machine", default=False
     )
     quiet: bool = option("no progress and no summary", default=False)
     verbose: bool = option("show the warnings of TensorFlow and Beam, and tracebacks", default=False)
-    beam_args: Texts = option("Beam's own options, as they are typed", default=(), convert=texts, typed=False)
+    beam_args: Texts = option("Beam's own options, as they are typed", default=(), typed=False)
 
 
 # What makes a job the job it is: its plan records them, and a rerun must not ask for others.
@@ -185,12 +162,13 @@ class Options(InputOptions, ModelOptions, ChunkingOptions, OutputOptions, RunOpt
     """Options of `embed`, checked. None means: chosen for this job, and recorded in its plan."""
 
     def __post_init__(self) -> None:
-        convert(self)
+        options = stated(*GROUPS)
+        convert(self, options)
         for name, expected in (("input", "a path, a glob, a folder or a URL"), ("output", "a folder")):
             value = getattr(self, name)
             if not value or not all(value):
                 raise UsageError(f"{name} is empty: expected {expected}", argument=name)
-        check(self, stated(*GROUPS))
+        check(self, options)
         if self.tfrecord_gzip and self.output_format != "tfrecord":
             raise UsageError(
                 "tfrecord_gzip needs `output_format` tfrecord; Parquet is compressed already",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -42,14 +43,11 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
     ['--s3_secret_access_key=***', '--s3_session_token', '***', '--max-tokens', '5']
     """
     shown: list[str] = []
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        before = arguments[i - 1] if i else ""
-        if not argument.startswith("-"):
-            hidden = before.startswith("-") and "=" not in before and _SECRET_NAME.search(before)
-            shown.append(_MASK if hidden else redact_text(argument))
-        elif equals:
-            shown.append(f"{name}={_MASK if _SECRET_NAME.search(name) else redact_text(value)}")
+    for before, argument in itertools.pairwise(["", *arguments]):
+        name, equals, _ = argument.partition("=")
+        if argument.startswith("-"):
+            masked, secret = f"{name}={_MASK}", equals and _SECRET_NAME.search(name)
         else:
-            shown.append(argument)
+            masked, secret = _MASK, re.fullmatch("-[^=]+", before) and _SECRET_NAME.search(before)
+        shown.append(masked if secret else redact_text(argument))
     return shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.options.options import Options
@@ -35,8 +35,6 @@ _COMMON = {
     frozenset({"utf8", "string"}): "string",
 } | {frozenset({one, "json"}): "json" for one in ("utf8", "binary", "int64", "double")}
 
-Seen = dict[str, tuple[str, str]]  # a field's type, and where it was seen first
-
 
 @dataclasses.dataclass
 class Sample:
@@ -46,17 +44,30 @@ class Sample:
       documents: how many of them could be read.
       letters: how many could not.
       first_letter: of those; None if there is none.
-      bytes_per_document: input bytes (as they lie in the files) for a document; 0 if nothing was read.
-      tokens_per_document: estimated from the payloads.
-      types: of the kept fields that have values, as far as no file states them.
+      missing: whether all of those are of missing fields.
+      bytes: of the input, as they lie in the files, for all of these records.
+      tokens: of the documents, estimated from the payloads.
+      types: of the kept fields that have values or stated types, and where they were seen first.
+      kept: name and type of each kept field; string if no value is seen.
     """
 
     documents: int = 0
     letters: int = 0
     first_letter: DeadLetter | None = None
-    bytes_per_document: float = 0.0
-    tokens_per_document: float = 0.0
-    types: Seen = dataclasses.field(default_factory=dict)
+    missing: bool = True
+    bytes: float = 0.0
+    tokens: float = 0.0
+    types: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    kept: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def bytes_per_document(self) -> float:
+        """Input bytes for a record; 0 if nothing was read."""
+        return self.bytes / max(1, self.documents + self.letters)
+
+    @property
+    def tokens_per_document(self) -> float:
+        return self.tokens / max(1, self.documents)
 
 
 def take_sample(plan: Plan, options: Options) -> Sample:
@@ -64,97 +75,73 @@ def take_sample(plan: Plan, options: Options) -> Sample:
 
     Raises:
       UsageError: a column that was asked for is not in a file, no record has the payload's field, or a kept
-        field has values of two types.
+        field has values of two types, none at all, or the name of a column that the output has already.
     """
     slices = [piece for shard in plan.shards for piece in shard.slices]
-    if options.id_field is not None and not any(registry.get(kind).has_fields for kind in _formats(slices)):
+    fields = any(registry.get(kind).has_fields for kind in {piece.format for piece in slices})
+    if options.id_field is not None and not fields:
         raise UsageError(f"--id-field {options.id_field}: the input is plain text, which has no fields")
-    looker = _Looker(options)
+    sample, left = Sample(), 0
     if options.keep_field and plan.input_bytes <= _SMALL_INPUT:
-        for piece in slices:
-            looker.look(piece, most=None)
+        left = _LOOKED_AT
     else:
-        for piece in slices[:: max(1, len(slices) // _SLICES)][:_SLICES]:
-            looker.look(piece, most=_RECORDS)
-    return looker.sample()
+        slices = slices[:: max(1, len(slices) // _SLICES)][:_SLICES]
+    for piece in slices:
+        left -= _look(sample, piece, options, patience=left)
+    first = sample.first_letter
+    if not sample.documents and first is not None and sample.missing:
+        raise UsageError(
+            f"{first.source} at {first.position}: {first.reason}, and so in all {sample.letters} records "
+            f"looked at; name the right one with --text-field (now {options.text_field}) or --id-field"
+        )
+    sample.kept = _kept_types(sample, options)
+    return sample
 
 
-def _formats(slices: Iterable[Slice]) -> set[str]:
-    return {piece.format for piece in slices}
+def _look(sample: Sample, piece: Slice, options: Options, *, patience: int) -> int:
+    """Looks at the first records of a slice, or at all within so many bytes; returns how many those were."""
+    most = _RECORDS if patience <= 0 else None
+    limit = min(filter(None, (most, piece.limit)), default=None)
+    head: RawBlock | None = None
+    records = size = taken = 0
+    try:
+        for raw in read_slice(dataclasses.replace(piece, limit=limit), read_options(options)):
+            _look_at(sample, raw, piece, options)
+            head = head or raw
+            records += len(raw.positions)
+            size += raw.size
+            taken += raw.bytes
+            if records == limit or size >= patience > 0:
+                # How far a compressed file was read is not known.
+                sample.bytes += taken if compression_of(piece.path) is None else size * _shrunk(head)
+                break
+        else:
+            sample.bytes += piece.bytes
+    except BadFileError as e:
+        if e.kind == "column":  # the same in every file: the user named it wrongly
+            raise UsageError(str(e)) from e
+    return size
 
 
-class _Looker:
-    """Goes through records block by block, and keeps types and sums of them."""
+def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options) -> None:
+    from transforms.steps.documents import checked
 
-    def __init__(self, options: Options):
-        self._options = options
-        self._read = read_options(options)
-        self._modality = modality.get("text")
-        self._found = Sample()
-        self._bytes = self._tokens = 0.0
-        self._left = _LOOKED_AT
-        self._missing = True  # whether all letters are of missing fields
-
-    def look(self, piece: Slice, *, most: int | None) -> None:
-        """Looks at the first `most` records of a slice, or at all of them as long as there is patience."""
-        if self._left <= 0:
-            most = _RECORDS
-        limit = min((count for count in (most, piece.limit) if count is not None), default=None)
-        blocks = read_slice(dataclasses.replace(piece, limit=limit), self._read)
-        head: RawBlock | None = None
-        records = size = taken = 0
-        whole = True
-        try:
-            for raw in blocks:
-                self._look_at(raw, piece)
-                head = head or raw
-                records += len(raw.positions)
-                size += raw.size
-                taken += raw.bytes
-                self._left -= raw.size
-                whole = limit is None or records < limit
-                if most is None and self._left <= 0:
-                    whole = False
-                    break
-        except BadFileError as e:
-            if e.kind == "column":  # the same in every file: the user named it wrongly
-                raise UsageError(str(e)) from e
-            return
-        if whole or head is None:
-            self._bytes += piece.bytes
-        else:  # how far a compressed file was read is not known
-            self._bytes += taken if compression_of(piece.path) is None else size * _shrunk(head)
-
-    def _look_at(self, raw: RawBlock, piece: Slice) -> None:
-        from transforms.steps.documents import checked
-
-        found = self._found
-        block = checked(raw, piece, self._read, self._modality)
-        found.documents += len(block.rows)
-        found.letters += len(block.refused)
-        for row, doc_id, kind, detail in block.refused:
-            self._missing = self._missing and kind.startswith("missing field")
-            if found.first_letter is None:
-                position = int(raw.positions[row])
-                found.first_letter = DeadLetter(doc_id, piece.source, position, "read", kind, detail)
-        self._tokens += float(self._modality.estimate(block.payloads.to_pylist()).sum())
-        if registry.get(piece.format).types is None:
-            for name, values in block.kept.items():
-                for row, value in _of_types(values):
-                    where = f"{piece.source} at {raw.positions[block.rows[row]]}"
-                    _merge(found.types, name, _type_of(value), where)
-
-    def sample(self) -> Sample:
-        found = self._found
-        if not found.documents and found.first_letter is not None and self._missing:
-            first, options = found.first_letter, self._options
-            raise UsageError(
-                f"{first.source} at {first.position}: {first.reason}, and so in all {found.letters} records "
-                f"looked at; name the right one with --text-field (now {options.text_field}) or --id-field"
-            )
-        found.bytes_per_document = self._bytes / max(1, found.documents + found.letters)
-        found.tokens_per_document = self._tokens / max(1, found.documents)
-        return found
+    kind = modality.get("text")
+    block = checked(raw, piece, read_options(options), kind)
+    sample.documents += len(block.rows)
+    sample.letters += len(block.refused)
+    for row, doc_id, reason, detail in block.refused:
+        sample.missing = sample.missing and reason.startswith("missing field")
+        if sample.first_letter is None:
+            position = int(raw.positions[row])
+            sample.first_letter = DeadLetter(doc_id, piece.source, position, "read", reason, detail)
+    sample.tokens += float(kind.estimate(block.payloads.to_pylist()).sum())
+    for name, values in block.kept.items():
+        if name in raw.types:
+            _merge(sample, name, raw.types[name], piece.source)
+        elif isinstance(values, list):
+            for row, type_ in _types_of(values):
+                _merge(sample, name, type_, f"{piece.source} at {raw.positions[block.rows[row]]}")
 
 
 def _shrunk(head: RawBlock) -> float:
@@ -164,15 +151,15 @@ def _shrunk(head: RawBlock) -> float:
     return len(zlib.compress(text)) / max(1, len(text))
 
 
-def _of_types(values: Any) -> Iterable[tuple[int, Any]]:
-    """Row and value of the first value of each type."""
-    if not isinstance(values, list) or set(map(type, values)) <= {type(None), type(ABSENT)}:
-        return ()
-    first: dict[str, tuple[int, Any]] = {}
+def _types_of(values: list[Any]) -> Iterator[tuple[int, str]]:
+    """The types of values, each after the first row that has it."""
+    if set(map(type, values)) <= {type(None), type(ABSENT)}:
+        return
+    seen = set()
     for row, value in enumerate(values):
-        if value is not None and value is not ABSENT:
-            first.setdefault(_type_of(value), (row, value))
-    return first.values()
+        if value is not None and value is not ABSENT and (found := _type_of(value)) not in seen:
+            seen.add(found)
+            yield row, found
 
 
 def _type_of(value: Any) -> str:
@@ -185,35 +172,8 @@ def _type_of(value: Any) -> str:
     return "utf8"
 
 
-def kept_types(plan: Plan, sample: Sample, options: Options) -> tuple[tuple[str, str], ...]:
-    """The type of each kept field: what files state, else that of the sampled values; string if none is seen.
-
-    Raises:
-      UsageError: a field has values of two types, or the name of a column that the output has already.
-    """
-    types: Seen = {}
-    for source, name, kind in _stated_types(plan, options):
-        _merge(types, name, kind, source)
-    for name, (kind, where) in sample.types.items():
-        _merge(types, name, kind, where)
-    for name in options.keep_field:
-        if name not in types and sample.documents:
-            raise UsageError(
-                f"--keep-field {name}: has no value in any of the {sample.documents:,} records looked "
-                "at; check the name, or leave it out"
-            )
-    found = {name: kind if kind != "utf8" else "string" for name, (kind, _) in types.items()}
-    kept = tuple((name, found.get(name, "string")) for name in options.keep_field)
-    try:
-        chunks = options.long_documents == "chunks"
-        RowSchema(dim=1, kept=kept, chunks=chunks, keep_text=options.keep_text)
-    except ValueError as e:
-        raise UsageError(f"--keep-field: {e}") from e
-    return kept
-
-
-def _merge(types: Seen, name: str, kind: str, where: str) -> None:
-    known, first = types.setdefault(name, (kind, where))
+def _merge(sample: Sample, name: str, kind: str, where: str) -> None:
+    known, first = sample.types.setdefault(name, (kind, where))
     if known == kind:
         return
     common = _COMMON.get(frozenset({known, kind}))
@@ -223,20 +183,21 @@ def _merge(types: Seen, name: str, kind: str, where: str) -> None:
             f"--keep-field {name}: {known} ({first}) and {kind} ({where}); a column has one type: mend the "
             "input, or leave the field out"
         )
-    types[name] = (common, first)
+    sample.types[name] = (common, first)
 
 
-def _stated_types(plan: Plan, options: Options) -> Sequence[tuple[str, str, str]]:
-    """(file, field, type) of the kept fields of every sampled file that states them."""
-    if not options.keep_field:
-        return ()
-    pieces = {p.path: p for s in plan.shards for p in s.slices if registry.get(p.format).types}
-    found = []
-    for path in sorted(pieces)[:_SLICES]:
-        read = registry.get(pieces[path].format).types
-        try:
-            types = read(path) if read else {}
-        except BadFileError:
-            continue  # its shard will fail and say why
-        found += [(pieces[path].source, name, types[name]) for name in options.keep_field if name in types]
-    return found
+def _kept_types(sample: Sample, options: Options) -> tuple[tuple[str, str], ...]:
+    for name in options.keep_field:
+        if name not in sample.types and sample.documents:
+            raise UsageError(
+                f"--keep-field {name}: has no value in any of the {sample.documents:,} records looked "
+                "at; check the name, or leave it out"
+            )
+    found = {name: kind if kind != "utf8" else "string" for name, (kind, _) in sample.types.items()}
+    kept = tuple((name, found.get(name, "string")) for name in options.keep_field)
+    try:
+        chunks = options.long_documents == "chunks"
+        RowSchema(dim=1, kept=kept, chunks=chunks, keep_text=options.keep_text)
+    except ValueError as e:
+        raise UsageError(f"--keep-field: {e}") from e
+    return kept

@@ -12,10 +12,10 @@ from pipeline.options.options import Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
 from transforms.formats import registry
-from transforms.formats.base import ReadOptions
+from transforms.formats.base import ReadOptions, packed
 from transforms.formats.compression import SUFFIXES
 from transforms.formats.slices import read_slice
-from transforms.storage.files import FoundFile, full_path, is_local, local_path
+from transforms.storage.files import full_path, is_local, local_path
 from transforms.storage.listing import list_files
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -70,7 +70,7 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
             f"--input {' '.join(options.input)}: no file to read{some}; expected names that end in {known} "
             "(compressed ones too), or --input-format with a glob"
         )
-    total = sum(file.size for file, _ in files)
+    total = sum(file.size for file in files)
     target = options.shard_bytes or default_shard_bytes(total, parallelism)
     if total // target > _MOST_SHARDS:
         raise UsageError(
@@ -83,9 +83,9 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
 
 
-def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list[str]]:
-    """Returns the input root, the files with their formats, and the files that no format claims."""
-    found: dict[str, tuple[FoundFile, str]] = {}
+def find_files(options: Options) -> tuple[str, list[Slice], list[str]]:
+    """Returns the input root, the files as slices that are not cut, and the files that no format claims."""
+    found: dict[str, Slice] = {}
     unknown: list[str] = []
     roots = []
     for pattern in options.input:
@@ -101,7 +101,8 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
         for file in files:
             kind = _format(file.path, options.input_format, folder=folder)
             if kind is not None:
-                found[file.path] = (file, kind)
+                path, source, size, mtime = file
+                found[path] = Slice(path, source, kind, size=size, mtime=mtime, bytes=size)
             elif folder:
                 unknown.append(file.path)
             else:
@@ -110,39 +111,32 @@ def find_files(options: Options) -> tuple[str, list[tuple[FoundFile, str]], list
                 )
     root = _common_root(roots)
     if len(set(roots)) > 1:
-        found = {
-            path: (file._replace(source=_relative(path, root)), kind) for path, (file, kind) in found.items()
-        }
+        found = {p: dataclasses.replace(file, source=_relative(p, root)) for p, file in found.items()}
     return root, _once([found[path] for path in sorted(found)]), unknown
 
 
-def _once(files: list[tuple[FoundFile, str]]) -> list[tuple[FoundFile, str]]:
+def _once(files: list[Slice]) -> list[Slice]:
     """Local files that are one, reached by two links, are read once: under the first of their paths."""
-    alike = collections.Counter((file.size, file.mtime) for file, _ in files)
+    alike = collections.Counter((file.size, file.mtime) for file in files)
     seen: set[tuple[int, int]] = set()
     once = []
-    for file, kind in files:
+    for file in files:
         if alike[file.size, file.mtime] > 1 and is_local(file.path):
             state = os.stat(local_path(file.path))
             if (state.st_dev, state.st_ino) in seen:
                 continue
             seen.add((state.st_dev, state.st_ino))
-        once.append((file, kind))
+        once.append(file)
     return once
 
 
 def _format(path: str, wanted: str, *, folder: bool) -> str | None:
     if wanted == "auto":
         return registry.format_of(path)
+    one = registry.get(wanted)
+    endings = tuple(e + codec for e in (*one.extensions, *one.aliases) for codec in ("", *SUFFIXES))
     # A folder may hold other things too; a glob or a file name says itself what is meant.
-    if folder and not any(path.lower().endswith(e) for e in _endings(wanted)):
-        return None
-    return wanted
-
-
-def _endings(wanted: str) -> tuple[str, ...]:
-    plain = (*registry.EXTENSIONS[wanted], *registry.get(wanted).aliases)
-    return plain + tuple(e + c for e in plain for c in SUFFIXES)
+    return wanted if not folder or path.lower().endswith(endings) else None
 
 
 def _common_root(roots: Sequence[str]) -> str:
@@ -160,32 +154,19 @@ def _relative(path: str, root: str) -> str:
     return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def cut_files(files: Sequence[tuple[FoundFile, str]], target: int) -> list[Slice]:
+def cut_files(files: Sequence[Slice], target: int) -> list[Slice]:
     """Cuts files of any formats into slices of about `target` bytes, as each format allows, in order."""
-    whole: dict[str, list[Slice]] = {}
-    for file, kind in files:
-        piece = Slice(file.path, file.source, kind, size=file.size, mtime=file.mtime, bytes=file.size)
-        whole.setdefault(kind, []).append(piece)
     cut: dict[str, list[Slice]] = {}
-    for kind, pieces in whole.items():
-        slices = registry.get(kind).cut(pieces, target)
-        cut |= {piece.path: found for piece, found in zip(pieces, slices, strict=True)}
-    return [piece for file, _ in files for piece in cut[file.path]]
+    for kind in {file.format for file in files}:
+        of_kind = [file for file in files if file.format == kind]
+        slices = registry.get(kind).cut(of_kind, target)
+        cut |= {file.path: found for file, found in zip(of_kind, slices, strict=True)}
+    return [piece for file in files for piece in cut[file.path]]
 
 
 def pack(slices: Iterable[Slice], target: int) -> list[Shard]:
     """Packs slices, in order, into shards of about `target` bytes."""
-    shards: list[Shard] = []
-    current: list[Slice] = []
-    total = 0
-    for piece in slices:
-        if current and total + piece.bytes > target:
-            shards.append(_shard(current))
-            current, total = [], 0
-        current.append(piece)
-        total += piece.bytes
-    if current:
-        shards.append(_shard(current))
+    shards = [_shard(some) for some in packed(slices, lambda piece: piece.bytes, most_bytes=target)]
     repeated = [i for i, n in collections.Counter(s.shard_id for s in shards).items() if n > 1]
     if repeated:
         raise UsageError(f"two shards have the id {repeated[0]}: the same file is in the input twice")

@@ -16,7 +16,7 @@ from transforms.storage.files import is_local, local_path
 def notes(options: Options, shards: Sequence[Shard]) -> Iterator[str]:
     """A line each about files that came, changed or went since the plan was made."""
     try:
-        found = {file.path: file for file, _ in find_files(options)[1]}
+        found = {file.path: file for file in find_files(options)[1]}
     except UsageError:
         return  # the input is gone; shards that still need it will say so
     planned = {piece.path: piece for shard in shards for piece in shard.slices}

@@ -14,7 +14,7 @@ from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes
 from pipeline.run.finish import Books
@@ -114,7 +114,7 @@ class _Launch:
         with screen.doing("listing the input"):
             plan = make_plan(options, parallelism=self.cluster.slots or 1)
         with screen.doing("sampling the input"):
-            kept = kept_types(plan, take_sample(plan, options), options)
+            kept = take_sample(plan, options).kept
         if plan.unknown:
             screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
         if loading.done():

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
-from transforms.formats.compression import SUFFIXES, compression_of
+from transforms.formats.compression import SUFFIXES, compression_of, open_decompressed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_Item = TypeVar("_Item")
 Bad = dict[int, tuple[str, str]]  # kind and detail, by number of the record in its block
 # Position, content, bytes, and what is wrong with it.
 Record = tuple[int, Any, int, tuple[str, str] | None]
@@ -63,6 +65,8 @@ class RawBlock:
       size: bytes of the records, decompressed.
       bytes: how many bytes of the file were read for them; for progress.
       bad: kind and detail of the records that are none, by number; their values mean nothing.
+      types: of the fields, where the file states them, as str() names Arrow's; string for all forms of text,
+        json for nested types.
       whole: whether each record is a file of its own, whose bytes are the payload.
     """
 
@@ -72,15 +76,17 @@ class RawBlock:
     size: int
     bytes: int
     bad: Bad = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
 
-    def head(self, count: int) -> RawBlock:
-        """The first records alone."""
-        if count >= len(self.positions):
-            return self
-        columns = {name: values[:count] for name, values in self.columns.items()}
-        bad = {row: why for row, why in self.bad.items() if row < count}
-        return dataclasses.replace(self, positions=self.positions[:count], columns=columns, bad=bad)
+
+def decompress(slice: Slice, options: ReadOptions) -> None:
+    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
+    if compression_of(slice.path) is not None:
+        block = bytearray(1 << 20)
+        with open_decompressed(slice.path, source=slice.source) as stream:
+            while stream.readinto(block):  # type: ignore[attr-defined]
+                pass
 
 
 def whole_files(files: Sequence[Slice], target: int) -> list[list[Slice]]:
@@ -103,18 +109,17 @@ def byte_ranges(files: Sequence[Slice], target: int) -> list[list[Slice]]:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One format: a module of this folder whose FORMAT it is. What it needs is imported when it is used.
+    """One format, which a module of this folder holds. What it needs is imported when it is used.
 
     Attributes:
       name: as users name it.
       extensions: of its files.
-      read: slice and options to raw blocks, in file order.
-      check: finds out, in constant memory, whether a slice can be read to its end; raises what read would.
+      read: slice and options to raw blocks, in file order, of no more records than the slice's limit.
+      check: finds out, in constant memory, whether a file can be read to its end; raises what read would. Of
+        files that are cut, reading a slice tells the rest.
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
-      cut: whole files into slices of about so many bytes.
-      splittable: whether `cut` cuts files that are not compressed.
-      types: type by column, as str() names Arrow's; None where files state none.
+      cut: whole files into slices of about so many bytes; those that are compressed are never cut.
       has_fields: whether records have named fields.
       whole: whether a file is one document.
     """
@@ -122,62 +127,72 @@ class Format:
     name: str
     extensions: tuple[str, ...]
     read: Callable[[Slice, ReadOptions], Iterator[RawBlock]]
-    check: Callable[[Slice, ReadOptions], None]
+    check: Callable[[Slice, ReadOptions], None] = decompress
     codecs: tuple[str, ...] = ("", *SUFFIXES)
     aliases: tuple[str, ...] = ()
     cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files
-    splittable: bool = False
-    types: Callable[[str], Mapping[str, str]] | None = None
     has_fields: bool = True
     whole: bool = False
 
     def can_split(self, path: str) -> bool:
         """Whether slices of the file may start and end inside it."""
-        return self.splittable and compression_of(path) is None
+        return self.cut is not whole_files and compression_of(path) is None
+
+
+def packed(
+    items: Iterable[_Item], size: Callable[[_Item], int], *, most_bytes: int, most: int | None = None
+) -> Iterator[list[_Item]]:
+    """Puts items together, in order, to lists of about so many bytes and at most so many items.
+
+    >>> list(packed("abcdef", lambda item: 5 if item == "b" else 1, most_bytes=4, most=2))
+    [['a'], ['b'], ['c', 'd'], ['e', 'f']]
+    """
+    some: list[_Item] = []
+    total = 0
+    for item in items:
+        item_size = size(item)
+        if some and total + item_size > most_bytes:
+            yield some
+            some, total = [], 0
+        some.append(item)
+        total += item_size
+        if len(some) == most:  # at once: the next may not be wanted, and not be sound
+            yield some
+            some, total = [], 0
+    if some:
+        yield some
 
 
 def in_blocks(
     slice: Slice,
     records: Iterator[Record],
     *,
-    columns: Callable[[list[Any], Bad], dict[str, list[Any] | pa.Array]],
+    columns: Callable[[Sequence[Any], Bad], dict[str, list[Any] | pa.Array]],
     text: Callable[[Any], str],
     taken: Callable[[], int],
 ) -> Iterator[RawBlock]:
-    """Collects records to blocks of at most the slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES.
+    """Collects records, no more than the slice's limit, to blocks of BLOCK_DOCUMENTS and about BLOCK_BYTES.
 
     Args:
       columns: makes the columns of records' contents, and may add to what is wrong with them.
       text: of a record's content, for a dead letter.
       taken: how many bytes of the file were read so far.
     """
-    most = min(BLOCK_DOCUMENTS, slice.limit or BLOCK_DOCUMENTS)
-    positions: list[int] = []
-    contents: list[Any] = []
-    bad: Bad = {}
-    size, before = 0, slice.start
+    before = slice.start
 
-    def block() -> RawBlock:
-        found, ended = contents, taken()
-        made = columns(found, bad)
+    def block(some: list[Record]) -> RawBlock:
+        positions, contents, sizes, problems = zip(*some, strict=True)
+        bad: Bad = {row: problem for row, problem in enumerate(problems) if problem}
+        made = columns(contents, bad)
+        size = taken() - before
         return RawBlock(
-            np.array(positions, np.int64), made, lambda row: text(found[row]), size, ended - before, bad
+            np.array(positions, np.int64), made, lambda row: text(contents[row]), sum(sizes), size, bad
         )
 
-    for position, content, record_size, problem in records:
-        if contents and size + record_size > BLOCK_BYTES:
-            yield block()
-            positions, contents, bad, size, before = [], [], {}, 0, taken()
-        if problem:
-            bad[len(contents)] = problem
-        positions.append(position)
-        contents.append(content)
-        size += record_size
-        if len(contents) == most:
-            yield block()
-            positions, contents, bad, size, before = [], [], {}, 0, taken()
-    if contents:
-        yield block()
+    wanted = itertools.islice(records, slice.limit)
+    for some in packed(wanted, operator.itemgetter(2), most_bytes=BLOCK_BYTES, most=BLOCK_DOCUMENTS):
+        yield block(some)
+        before = taken()
 
 
 def too_long(size: int) -> tuple[str, str]:

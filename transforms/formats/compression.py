@@ -58,34 +58,23 @@ def taken_of(stream: Any) -> Callable[[], int]:
     return (lambda: raw.compressed) if isinstance(raw, _Decompressed) else stream.tell
 
 
-def read_through(path: str, source: str) -> None:
-    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
-    if compression_of(path) is None:
-        return
-    block = bytearray(1 << 20)
-    with open_decompressed(path, source=source) as stream:
-        while stream.readinto(block):  # type: ignore[attr-defined]
-            pass
-
-
 class _Decompressed(io.RawIOBase):
-    """All members of a compressed file, one after the other."""
+    """All members of a compressed file, one after the other.
+
+    Attributes:
+      compressed: bytes of the file that were read so far.
+    """
 
     def __init__(self, raw: BinaryIO, codec: str, source: str):
+        self.compressed = 0
         self._raw = raw
         self._codec = codec
         self._source = source
         self._new, self._errors = _decompressor(codec)
-        self._member: Any = None  # the decompressor at work; None between two members
+        self._member: Any = None  # the decompressor at work; at its end between two members
         self._pending = b""  # compressed bytes read from the file and not yet taken
-        self._members = 0
-        self._compressed = 0
+        self._first = True  # whether this is the first member
         self._reached = 0
-
-    @property
-    def compressed(self) -> int:
-        """Bytes of the file that were read so far."""
-        return self._compressed
 
     def readable(self) -> bool:
         return True
@@ -96,58 +85,51 @@ class _Decompressed(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: Any) -> int:
-        while True:
-            if self._member is None and not self._start_member():
-                return 0
-            hungry = getattr(self._member, "needs_input", True)
-            if hungry and not self._pending:
-                self._fill()
-                if not self._pending:
-                    raise self._truncated()
+        data = b""
+        while not data:
+            if self._member is None or self._member.eof:
+                if not self._start_member():
+                    return 0
+            elif not self._pending and getattr(self._member, "needs_input", True) and not self._fill():
+                raise self._truncated()
             data = self._decompress(len(buffer))
-            if self._member.eof:
-                self._pending = self._member.unused_data
-                self._member = None
-            if data:
-                buffer[: len(data)] = data
-                self._reached += len(data)
-                return len(data)
+        buffer[: len(data)] = data
+        self._reached += len(data)
+        return len(data)
 
     def _start_member(self) -> bool:
         """Sets up the next member's decompressor; False at the file's end."""
-        if self._members and self._codec in _PADDED:
-            self._pending = self._pending.lstrip(b"\0")
-        while not self._pending:
-            self._fill()
-            if not self._pending and self._members:
+        self._first = self._member is None
+        padding = b"\0" if self._codec in _PADDED and not self._first else b""
+        while not (pending := self._pending.lstrip(padding)):
+            if not self._fill():
+                if self._first:
+                    raise self._truncated()
                 return False
-            if not self._pending:
-                raise self._truncated()
-            if self._members and self._codec in _PADDED:
-                self._pending = self._pending.lstrip(b"\0")
+        self._pending = pending
         self._member = self._new()
-        self._members += 1
         return True
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         self._pending = self._raw.read(_BLOCK)
-        self._compressed += len(self._pending)
+        self.compressed += len(self._pending)
+        return bool(self._pending)
 
     def _decompress(self, size: int) -> bytes:
         try:
-            data = self._member.decompress(self._pending, size)
+            data: bytes = self._member.decompress(self._pending, size)
         except self._errors as e:
             reason = f"damaged {self._codec}: {e}; fetch the file again"
-            if self._reached == 0 and self._members == 1:
+            if self._reached == 0 and self._first:
                 reason = f"not {self._codec}, though its name says so: {e}; rename it or fetch it again"
             raise BadFileError(self._source, self._reached, reason) from e
-        # zlib hands back what it did not take; the others keep it.
-        self._pending = getattr(self._member, "unconsumed_tail", b"")
+        # Of what was not taken the next member's is `unused_data`; zlib alone hands back this member's.
+        self._pending = self._member.unused_data or getattr(self._member, "unconsumed_tail", b"")
         return data
 
     def _truncated(self) -> BadFileError:
         reason = (
-            f"truncated {self._codec}: ended after {self._compressed} bytes ({self._reached} decompressed), "
+            f"truncated {self._codec}: ended after {self.compressed} bytes ({self._reached} decompressed), "
             "expected the end-of-stream marker; fetch the file again"
         )
         return BadFileError(self._source, self._reached, reason)

@@ -13,12 +13,10 @@ from transforms.storage import files
 BOM = codecs.BOM_UTF8
 # Looked at.
 HEAD = 64 << 10
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16's, which it begins with
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
+_MARKS = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # before UTF-16's, with which it begins
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 def open_text(slice: Slice) -> tuple[BinaryIO, bytes]:
@@ -39,18 +37,18 @@ def open_text(slice: Slice) -> tuple[BinaryIO, bytes]:
         else:
             head = stream.read(HEAD)
             stream.seek(0)
-        found = foreign_encoding(head)
-        if found:
-            raise BadFileError(slice.source, None, ", ".join(foreign(found)), kind="unreadable")
+        if wrong := foreign(head):
+            raise BadFileError(slice.source, None, ", ".join(wrong), kind="unreadable")
     except BaseException:
         stream.close()
         raise
     return stream, head
 
 
-def foreign(encoding: str) -> tuple[str, str]:
-    """What is wrong with a file of another encoding, and what to do."""
-    return f"is {encoding}", f"expected UTF-8; convert it with iconv -f {encoding} -t UTF-8"
+def foreign(head: bytes) -> tuple[str, str] | None:
+    """What is wrong with a file of another encoding, and what to do; None if nothing is."""
+    found = foreign_encoding(head)
+    return (f"is {found}", f"expected UTF-8; convert it with iconv -f {found} -t UTF-8") if found else None
 
 
 def foreign_encoding(head: bytes) -> str:
@@ -59,8 +57,8 @@ def foreign_encoding(head: bytes) -> str:
     >>> foreign_encoding("a text".encode("utf-16")), foreign_encoding("a text".encode("utf-16-le"))
     ('UTF-16', 'UTF-16LE')
     """
-    for mark, name in _MARKS:
-        if head.startswith(mark):
+    for name, marks in _MARKS.items():
+        if head.startswith(marks):
             return name
     if head.count(0, 0, 4096) < 4:
         return ""

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -14,8 +14,8 @@ import orjson
 from transforms.elements import ABSENT, Slice
 from transforms.formats.base import Bad, Format, RawBlock, ReadOptions, byte_ranges
 from transforms.formats.encoding import BOM, HEAD
-from transforms.formats.lines import check_lines, line_blocks
-from transforms.formats.records import as_json, not_utf8
+from transforms.formats.lines import line_blocks
+from transforms.formats.records import as_json, decoded
 
 _ARRAY = "not a JSON object per line (the file looks like a JSON array; convert it with jq -c '.[]')", ""
 _TOO_DEEP = "not JSON", "nested too deeply"
@@ -26,7 +26,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     return line_blocks(slice, functools.partial(_columns, options))
 
 
-def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) -> dict[str, list[Any]]:
+def _columns(options: ReadOptions, head: bytes, lines: Sequence[bytes], bad: Bad) -> dict[str, list[Any]]:
     """The values of the fields; what is wrong with a line is added to `bad`."""
     array = looks_like_array(head)
     try:
@@ -45,7 +45,7 @@ def _columns(options: ReadOptions, head: bytes, lines: list[bytes], bad: Bad) ->
     return columns
 
 
-def _mend(lines: list[bytes], records: list[Any], values: list[Any]) -> bool:
+def _mend(lines: Sequence[bytes], records: list[Any], values: list[Any]) -> bool:
     """Reads lines again by the standard library whose integers are too long for the fast parser."""
     if {float, dict, list}.isdisjoint(map(type, values)):
         return False
@@ -57,7 +57,7 @@ def _mend(lines: list[bytes], records: list[Any], values: list[Any]) -> bool:
     ]
     for row in doubtful:
         with contextlib.suppress(RecursionError):  # then its text cannot be made either
-            records[row] = _parse(lines[row].decode("utf-8"))
+            records[row] = _parse(lines[row].decode())
     return bool(doubtful)
 
 
@@ -72,10 +72,8 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
         quick: Any = None if array else orjson.loads(line)
         if type(quick) is dict:
             return quick
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as e:
-        bad[row] = not_utf8(e)
+    text = decoded(line, row, bad)
+    if row in bad:
         return {}
     try:
         fields = _parse(text)
@@ -84,9 +82,12 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
             array = array or (type(fields) is list and len(line) >= HEAD)  # all of a file, most likely
         elif "\\u" in text and ("\\ud" in text or "\\uD" in text):
             # Only an escape can bring a lone surrogate into a line that is UTF-8.
-            reason = _lone_surrogate(fields, options)
-            if reason:
-                bad[row] = reason
+            for name in options.fields:
+                value = fields.get(name)
+                (value if isinstance(value, str) else as_json(value)).encode("utf-8")
+    except UnicodeEncodeError as e:
+        of = "" if name == options.text_field else f" of field {name!r}"
+        bad[row] = "not Unicode", f"lone surrogate at {e.start}{of}"
     except json.JSONDecodeError as e:
         blank = not text or text.isspace()
         bad[row] = ("blank line", "") if blank else ("not JSON", f"{e.msg} at column {e.colno}")
@@ -103,11 +104,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON value")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _parse(line: str) -> Any:
-    return _decoder.decode(line)
+_parse = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _as_text(value: Any, row: int, bad: Bad) -> Any:
@@ -116,18 +113,6 @@ def _as_text(value: Any, row: int, bad: Bad) -> Any:
     except RecursionError:
         bad.setdefault(row, _TOO_DEEP)
         return None
-
-
-def _lone_surrogate(fields: dict[str, Any], options: ReadOptions) -> tuple[str, str] | None:
-    for name in options.fields:
-        value = fields.get(name)
-        try:
-            if isinstance(value, str | dict | list):
-                (value if isinstance(value, str) else as_json(value)).encode("utf-8")
-        except UnicodeEncodeError as e:
-            of = "" if name == options.text_field else f" of field {name!r}"
-            return "not Unicode", f"lone surrogate at {e.start}{of}"
-    return None
 
 
 @functools.lru_cache(1)
@@ -156,4 +141,4 @@ def _is(kind: type, line: bytes) -> bool:
         return False
 
 
-FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, check_lines, cut=byte_ranges, splittable=True)
+FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, cut=byte_ranges)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from transforms.elements import RECORD_BYTES, Slice
@@ -19,12 +19,12 @@ from transforms.formats.base import (
     in_blocks,
     too_long,
 )
-from transforms.formats.compression import read_through, taken_of
+from transforms.formats.compression import taken_of
 from transforms.formats.encoding import BOM, open_text
-from transforms.formats.records import escaped, not_utf8
+from transforms.formats.records import decoded, escaped
 
 _SKIP = 1 << 20
-Columns = Callable[[bytes, list[bytes], Bad], dict[str, Any]]
+Columns = Callable[[bytes, Sequence[bytes], Bad], dict[str, Any]]
 
 
 def line_blocks(slice: Slice, columns: Columns) -> Iterator[RawBlock]:
@@ -96,42 +96,21 @@ def _skip(stream: BinaryIO, most: int | None) -> int:
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
-    def texts(head: bytes, lines: list[bytes], bad: Bad) -> dict[str, Any]:
+    def texts(head: bytes, lines: Sequence[bytes], bad: Bad) -> dict[str, Any]:
         return {options.text_field: _texts(lines, bad)}
 
     return line_blocks(slice, texts)
 
 
-def _texts(lines: list[bytes], bad: Bad) -> Any:
+def _texts(lines: Sequence[bytes], bad: Bad) -> Any:
     import pyarrow as pa
 
     try:
         return pa.array(lines, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
-        return [_text(line, row, bad) for row, line in enumerate(lines)]
-
-
-def _text(line: bytes, row: int, bad: Bad) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as e:
-        bad.setdefault(row, not_utf8(e))
-        return ""
-
-
-def check_lines(slice: Slice, options: ReadOptions) -> None:
-    """Reads a compressed file to its end; of plain ones only the encoding could be wrong."""
-    open_text(slice)[0].close()
-    read_through(slice.path, slice.source)
+        return [decoded(line, row, bad) for row, line in enumerate(lines)]
 
 
 FORMAT = Format(
-    "lines",
-    (".lines",),
-    _read,
-    check_lines,
-    aliases=(".txt", ".text", ".log", ".md"),
-    cut=byte_ranges,
-    splittable=True,
-    has_fields=False,
+    "lines", (".lines",), _read, aliases=(".txt", ".text", ".log", ".md"), cut=byte_ranges, has_fields=False
 )

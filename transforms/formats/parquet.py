@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
-from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
+from transforms.formats.arrow import lengths_of, plain_values, type_name
+from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
 from transforms.storage.files import is_passing, unreadable
@@ -42,16 +43,6 @@ def row_groups(path: str, *, source: str | None = None) -> list[tuple[int, int]]
         return [(group.num_rows, group.total_byte_size) for group in groups]
 
 
-def column_types(path: str) -> Mapping[str, str]:
-    """Type by column; string for all forms of text, json for nested types.
-
-    Raises:
-      BadFileError: the file cannot be opened, or is no Parquet.
-    """
-    with _open(path, path) as file:
-        return {field.name: type_name(field.type) for field in file.schema_arrow}
-
-
 def _cut(whole: Sequence[Slice], target: int) -> list[list[Slice]]:
     """Cuts files at row groups; their footers are read, one small read each, many at a time."""
     import pyarrow.parquet  # noqa: F401  here and not in a thread that ends: see the pin in pyproject.toml
@@ -65,38 +56,42 @@ def _cut_file(whole: Slice, target: int) -> list[Slice]:
         groups = row_groups(whole.path)
     except BadFileError:
         return [whole]  # its shard will fail and say why; the others go on
-    slices, first, total = [], 0, 0
-    for i, (_, size) in enumerate(groups):
-        if i > first and total + size > target:
-            slices.append(dataclasses.replace(whole, start=first, end=i, bytes=total))
-            first, total = i, 0
-        total += size
-    if not first:
-        return [whole]
-    return [*slices, dataclasses.replace(whole, start=first, end=len(groups), bytes=total)]
+    slices, start = [], 0
+    for some in packed(groups, lambda group: group[1], most_bytes=target):
+        end, size = start + len(some), sum(size for _, size in some)
+        slices.append(dataclasses.replace(whole, start=start, end=end, bytes=size))
+        start = end
+    return slices if len(slices) > 1 else [whole]
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """Only the columns that are needed are read."""
     done = 0
     for row, batch, total in _batches(slice, options):
-        columns = {name: batch.column(name) for name in options.fields}
-        lengths = np.add.reduce([lengths_of(values) for values in columns.values()])
-        for start, end in _pieces(lengths, slice.limit):
-            part = {name: values.slice(start, end - start) for name, values in columns.items()}
+        left = None if slice.limit is None else slice.limit - done
+        batch = batch.select(list(options.fields)).slice(length=left)
+        lengths = np.add.reduce([lengths_of(column) for column in batch.columns])
+        for start, end in _pieces(lengths):
             before, done = done, done + end - start
             taken = slice.bytes * done // total - slice.bytes * before // total
-            yield _block(np.arange(row + start, row + end), part, options, lengths[start:end], taken)
+            part = batch.slice(start, end - start)
+            yield _block(part, row + start, options, lengths[start:end], taken)
+        if done == slice.limit:
+            return
 
 
 def _block(
-    positions: np.ndarray, columns: dict[str, Any], options: ReadOptions, lengths: np.ndarray, taken: int
+    batch: pa.RecordBatch, first: int, options: ReadOptions, lengths: np.ndarray, taken: int
 ) -> RawBlock:
+    positions = np.arange(first, first + batch.num_rows)
     bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
+    types = {field.name: type_name(field.type) for field in batch.schema}
+    columns = dict(zip(types, batch.columns, strict=True))
     values = dict(columns)
-    for name, column in columns.items():
-        if name not in options.strict and type_name(column.type) == "json":
-            values[name] = [value if value is None else as_json(value) for value in plain_values(column)]
+    for name, kind in types.items():
+        if name not in options.strict and kind == "json":
+            nested = plain_values(columns[name])
+            values[name] = [value if value is None else as_json(value) for value in nested]
 
     def record(row: int) -> str:
         fields = {name: plain_values(column.slice(row, 1))[0] for name, column in columns.items()}
@@ -104,25 +99,18 @@ def _block(
             fields = {name: _shortened(value) for name, value in fields.items()}
         return as_json(fields)
 
-    return RawBlock(positions, values, record, int(lengths.sum()), taken, bad)
+    return RawBlock(positions, values, record, int(lengths.sum()), taken, bad, types)
 
 
-def _pieces(lengths: np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of at most a slice's limit, BLOCK_DOCUMENTS, and about BLOCK_BYTES."""
+def _pieces(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most BLOCK_DOCUMENTS, and about BLOCK_BYTES."""
     ends = np.cumsum(lengths)
-    most = min(BLOCK_DOCUMENTS, limit or BLOCK_DOCUMENTS)
     start = before = 0
     while start < len(lengths):
         end = int(np.searchsorted(ends, before + BLOCK_BYTES, side="right"))
-        end = min(max(end, start + 1), start + most)
+        end = min(max(end, start + 1), start + BLOCK_DOCUMENTS)
         yield start, end
         start, before = end, int(ends[end - 1])
-
-
-def _check(slice: Slice, options: ReadOptions) -> None:
-    """Reads the needed columns to the slice's end."""
-    for _ in _batches(slice, options):
-        pass
 
 
 def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.RecordBatch, int]]:
@@ -174,7 +162,8 @@ def _damaged(source: str, position: int | None, what: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as e:
         if isinstance(e, OSError) and is_passing(e):
             raise unreadable(source, e) from e
-        reason = f"{what}: {_one_line(e)}; fetch the file again"
+        words = " ".join(str(e).split()).rstrip(".")
+        reason = f"{what}: {words}; fetch the file again"
         raise BadFileError(source, position, reason) from e
 
 
@@ -185,47 +174,35 @@ def _open(path: str, source: str) -> Iterator[pq.ParquetFile]:
 
     with contextlib.ExitStack() as stack:
         with _damaged(source, None, "cannot be read as Parquet"):
-            if files.is_local(path):
-                raw = stack.enter_context(pa.OSFile(files.local_path(path)))
-            else:
-                raw = stack.enter_context(pa.PythonFile(files.open_read(path), mode="r"))
+            local = files.is_local(path)
+            raw = (
+                pa.OSFile(files.local_path(path)) if local else pa.PythonFile(files.open_read(path), mode="r")
+            )
+            stack.enter_context(raw)
             # A buffer per column instead of whole column chunks keeps memory small.
             file = pq.ParquetFile(raw, buffer_size=1 << 20, page_checksum_verification=True)
         yield file
 
 
 def _check_columns(schema: pa.Schema, slice: Slice, options: ReadOptions) -> None:
+    def wrong(name: str, reason: str) -> BadFileError:
+        return BadFileError(slice.source, None, reason, kind="column", column=name)
+
     columns = ", ".join(f"{field.name!r} ({field.type})" for field in schema)
     for name in options.fields:
-        count = schema.names.count(name)
-        if count != 1:
+        if (count := schema.names.count(name)) != 1:
             problem = "more than one" if count else "no"
-            reason = f"{problem} column {name!r}; the file has {columns}"
-            raise BadFileError(slice.source, None, reason, kind="column", column=name)
-    _check_type(schema, options.text_field, ("string",), slice)
-    if options.id_field is not None:
-        _check_type(schema, options.id_field, ("string", "integer"), slice)
-
-
-def _check_type(schema: pa.Schema, name: str, expected: tuple[str, ...], slice: Slice) -> None:
-    import pyarrow.types as types
-
-    found = schema.field(name).type
-    value = found.value_type if types.is_dictionary(found) else found
-    if is_text(value) or (types.is_integer(value) and "integer" in expected):
-        return
-    reason = f"column {name!r} is {found}, expected {' or '.join(expected)}"
-    raise BadFileError(slice.source, None, reason, kind="column", column=name)
+            raise wrong(name, f"{problem} column {name!r}; the file has {columns}")
+    for name in options.strict:
+        found = schema.field(name).type
+        is_id = name != options.text_field
+        if not re.fullmatch(r"string|u?int\d+" if is_id else "string", type_name(found)):
+            expected = "string or integer" if is_id else "string"
+            raise wrong(name, f"column {name!r} is {found}, expected {expected}")
 
 
 def _shortened(value: Any) -> Any:
     return value[:HEAD_BYTES] if isinstance(value, str | bytes) else value
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
-
-
-FORMAT = Format(
-    "parquet", (".parquet", ".pq"), _read, _check, codecs=("",), cut=_cut, splittable=True, types=column_types
-)
+FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut)

@@ -7,10 +7,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from transforms.formats.base import Bad
+
 
 def not_utf8(error: UnicodeDecodeError) -> tuple[str, str]:
     """Why bytes are no text; the offset counts from the first of the bytes decoded."""
     return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
+
+
+def decoded(data: bytes, row: int, bad: Bad) -> str:
+    """The bytes as text; "", and the reason noted, where they are not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        bad.setdefault(row, not_utf8(e))
+        return ""
 
 
 def escaped(data: bytes) -> str:

@@ -12,14 +12,12 @@ from transforms.formats.base import Format
 
 # All modules of this folder but those that need this one.
 _NAMES = {m.name for m in pkgutil.iter_modules(transforms.formats.__path__)} - {"registry", "slices"}
-_MODULES = [importlib.import_module(f"transforms.formats.{name}") for name in sorted(_NAMES)]
-_FORMATS: dict[str, Format] = {m.FORMAT.name: m.FORMAT for m in _MODULES if hasattr(m, "FORMAT")}
+_MODULES = [importlib.import_module(f"transforms.formats.{name}") for name in _NAMES]
+_FOUND = {one for module in _MODULES for one in vars(module).values() if isinstance(one, Format)}
+_FORMATS = {one.name: one for one in sorted(_FOUND, key=lambda one: one.name)}
 # Format -> the extensions it is known by, compressed ones included.
 EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        one.name: tuple(plain + codec for codec in one.codecs for plain in one.extensions)
-        for one in _FORMATS.values()
-    }
+    {name: tuple(e + codec for codec in one.codecs for e in one.extensions) for name, one in _FORMATS.items()}
 )
 _FORMAT_OF = {extension: name for name, extensions in EXTENSIONS.items() for extension in extensions}
 

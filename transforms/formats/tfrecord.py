@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import collections
+import itertools
 import struct
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
 
 from transforms.elements import ABSENT, RECORD_BYTES, Slice
 from transforms.errors import BadFileError
@@ -20,27 +24,22 @@ from transforms.formats.base import (
     too_long,
 )
 from transforms.formats.compression import open_decompressed, taken_of
-from transforms.formats.crc import masked
 from transforms.formats.example_message import example_class
 from transforms.formats.records import as_json
 
+_Crc = TypeVar("_Crc", int, np.ndarray)
+_Content = tuple[bytes, int, str]
 _LONGEST = (1 << 31) - 1  # protobuf's own limit of a message
 _HEADER = struct.Struct("<QI")
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """A document per record; the payload of a dead letter is the record's bytes in base64."""
-    kinds = dict(options.kept)
+    kinds = dict(options.kept) | dict.fromkeys(options.strict, "id or text")
 
-    def columns(records: list[tuple[bytes, str]], bad: Bad) -> dict[str, list[Any]]:
+    def columns(records: Sequence[_Content], bad: Bad) -> dict[str, list[Any]]:
         features = [_features(content, row, bad) for row, content in enumerate(records)]
-        found: dict[str, list[Any]] = {}
-        for name in options.fields:
-            # `in` first: reading an absent key of a protobuf map adds it.
-            values = [_value(one[name]) if name in one else ABSENT for one in features]
-            strict = name in options.strict
-            found[name] = [_strict(v) if strict else _typed(v, kinds.get(name)) for v in values]
-        return found
+        return {name: [_value(one, name, kinds.get(name)) for one in features] for name in options.fields}
 
     with open_decompressed(slice.path, source=slice.source) as stream:
         yield from in_blocks(
@@ -52,90 +51,19 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
         )
 
 
+def masked(crc: _Crc) -> _Crc:
+    """TensorFlow stores checksums rotated and shifted, so that a checksum of checksums means something.
+
+    Works on arrays of uint64 too.
+
+    >>> hex(masked(0xE3069283))  # the CRC-32C of b"123456789"
+    '0xc78ab0e5'
+    """
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def _records(stream: BinaryIO, source: str) -> Iterator[Record]:
-    import google_crc32c
-
-    for number, (offset, length, data, checksum) in enumerate(_frames(stream, source)):
-        where, bad = f"record {number} at byte {offset}", None
-        if length > RECORD_BYTES:
-            bad = too_long(length)
-        elif masked(google_crc32c.value(data)) != checksum:
-            bad = "wrong checksum", where
-        yield number, (data, where), len(data), bad
-
-
-def _features(content: tuple[bytes, str], row: int, bad: Bad) -> Any:
-    """A record's map of features; empty, and the reason noted, where it is no Example."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    data, where = content
-    if row in bad:
-        return {}
-    try:
-        return example_class().FromString(data).features.feature
-    except DecodeError:
-        bad[row] = "not a tf.train.Example", where
-        return {}
-
-
-def _value(feature: Any) -> Any:
-    """A feature's one value, the list of its values, or None where it has none."""
-    kind = feature.WhichOneof("kind")
-    values = [] if kind is None else list(getattr(feature, kind).value)
-    if len(values) > 1:
-        return values
-    return values[0] if values else None
-
-
-def _strict(value: Any) -> Any:
-    """Bytes as text, or the error that stands for them."""
-    try:
-        return value.decode("utf-8") if type(value) is bytes else value
-    except UnicodeDecodeError as e:
-        return e
-
-
-def _typed(value: Any, kind: str | None) -> Any:
-    """A kept value as its column's type has it; what contradicts the type stays as it is.
-
-    An Example does not tell text from bytes, nor one value from a list of one: the column decides.
-    """
-    if value is None or value is ABSENT:
-        return None
-    if kind == "json":
-        return as_json(value if type(value) is list else [value])
-    if kind == "string":
-        text = _strict(value)
-        return value if isinstance(text, UnicodeDecodeError) else text
-    return value
-
-
-def _check(slice: Slice, options: ReadOptions) -> None:
-    """Walks the frames to the file's end."""
-    with open_decompressed(slice.path, source=slice.source) as stream:
-        for _ in _frames(stream, slice.source):
-            pass
-
-
-def records(path: str, source: str) -> Iterator[bytes]:
-    """Yields a file's records as they were written.
-
-    Raises:
-      BadFileError: a checksum is wrong, a record is too long, or the file is truncated.
-    """
-    import google_crc32c
-
-    with open_decompressed(path, source=source) as stream:
-        for number, (offset, length, data, checksum) in enumerate(_frames(stream, source)):
-            if length > RECORD_BYTES:
-                raise BadFileError(source, offset, f"record {number} is {': '.join(too_long(length))}")
-            if masked(google_crc32c.value(data)) != checksum:
-                raise BadFileError(source, offset, f"wrong checksum of record {number}")
-            yield data
-
-
-def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, int, bytes, int]]:
-    """Yields byte offset, length, data, and the checksum stored of the data, which is not checked here.
+    """Records as data, byte offset and place in words.
 
     The format: uint64 length, uint32 masked CRC-32C of the length, data, uint32 masked CRC-32C of the data.
     Of data that is too long only the head is there.
@@ -143,7 +71,10 @@ def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, int, bytes, in
     import google_crc32c
 
     offset = 0
-    while header := stream.read(_HEADER.size):
+    for number in itertools.count():
+        header = stream.read(_HEADER.size)
+        if not header:
+            return
         if len(header) < _HEADER.size:
             raise BadFileError(source, offset, _truncated(len(header), "12 bytes of a record's header"))
         length, checksum = _HEADER.unpack(header)
@@ -153,9 +84,8 @@ def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, int, bytes, in
                 reason = "this is a gzip file, not a plain TFRecord file; give it a name that ends in .gz"
             raise BadFileError(source, offset, reason)
         if length > _LONGEST:
-            raise BadFileError(
-                source, offset, f"a record of {length} bytes; a tf.train.Example has at most 2 GiB"
-            )
+            reason = f"a record of {length} bytes; a tf.train.Example has at most 2 GiB"
+            raise BadFileError(source, offset, reason)
         data = stream.read(length if length <= RECORD_BYTES else HEAD_BYTES)
         there = len(data)
         while there < length and (rest := len(stream.read(min(length - there, 1 << 20)))):
@@ -164,8 +94,74 @@ def _frames(stream: BinaryIO, source: str) -> Iterator[tuple[int, int, bytes, in
         if there < length or len(footer) < 4:
             left = len(header) + there + len(footer)
             raise BadFileError(source, offset, _truncated(left, f"a record of {length + 16}"))
-        yield offset, length, data, int.from_bytes(footer, "little")
+        where, bad = f"record {number} at byte {offset}", None
+        if length > RECORD_BYTES:
+            bad = too_long(length)
+        elif masked(google_crc32c.value(data)) != int.from_bytes(footer, "little"):
+            bad = "wrong checksum", where
+        yield number, (data, offset, where), len(data), bad
         offset += length + 16
+
+
+def _features(content: _Content, row: int, bad: Bad) -> Any:
+    """A record's map of features; empty, and the reason noted, where it is no Example."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    data, _, where = content
+    if row in bad:
+        return {}
+    try:
+        return example_class().FromString(data).features.feature
+    except DecodeError:
+        bad[row] = "not a tf.train.Example", where
+        return {}
+
+
+def _value(features: Any, name: str, kind: str | None) -> Any:
+    """A feature's one value, a list of several, or None, as its column's type has it.
+
+    An Example does not tell text from bytes, nor one value from a list of one: the column decides. What
+    contradicts its type stays as it is.
+
+    Args:
+      kind: "id or text" for the fields that make a document: an error stands for what is not UTF-8.
+    """
+    if name not in features:  # reading an absent key of a protobuf map adds it
+        return ABSENT
+    oneof = features[name].WhichOneof("kind")
+    values = [] if oneof is None else list(getattr(features[name], oneof).value)
+    if not values:
+        return None
+    if kind == "json":
+        return as_json(values)
+    value = values if len(values) > 1 else values[0]
+    if type(value) is bytes and kind in ("string", "id or text"):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as e:
+            return value if kind == "string" else e
+    return value
+
+
+def _check(slice: Slice, options: ReadOptions) -> None:
+    with open_decompressed(slice.path, source=slice.source) as stream:
+        collections.deque(_records(stream, slice.source), maxlen=0)
+
+
+def records(path: str, source: str) -> Iterator[bytes]:
+    """Yields a file's records as they were written.
+
+    Raises:
+      BadFileError: a checksum is wrong, a record is too long, or the file is truncated.
+    """
+    with open_decompressed(path, source=source) as stream:
+        for number, (data, offset, _), _, bad in _records(stream, source):
+            if bad:
+                reason = f"wrong checksum of record {number}"
+                if bad[0] == "too long":
+                    reason = f"record {number} is {': '.join(bad)}"
+                raise BadFileError(source, offset, reason)
+            yield data
 
 
 def _truncated(found: int, expected: str) -> str:

@@ -8,37 +8,26 @@ import numpy as np
 
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.formats.base import HEAD_BYTES, Format, RawBlock, ReadOptions, too_long
-from transforms.formats.compression import open_decompressed, read_through
-from transforms.formats.encoding import BOM, foreign, foreign_encoding
+from transforms.formats.compression import open_decompressed
+from transforms.formats.encoding import BOM, foreign
 from transforms.formats.records import escaped
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     with open_decompressed(slice.path, source=slice.source) as stream:
         data = stream.read(RECORD_BYTES + 1)
-        bad = None
-        if len(data) > RECORD_BYTES:
-            size = len(data)
+        size, bad = len(data), {}
+        if size > RECORD_BYTES:
             while more := len(stream.read(1 << 20)):
                 size += more
-            bad, data = too_long(size), data[:HEAD_BYTES]
-        elif encoding := foreign_encoding(data[:4096]):
-            bad = foreign(encoding)
+            bad[0], data = too_long(size), data[:HEAD_BYTES]
+        elif wrong := foreign(data[:4096]):
+            bad[0] = wrong
     data = data.removeprefix(BOM)
     columns = {options.text_field: [data]}
     yield RawBlock(
-        np.zeros(1, np.int64),
-        columns,
-        lambda _: escaped(data),
-        size=len(data),
-        bytes=slice.bytes,
-        bad={0: bad} if bad else {},
-        whole=True,
+        np.zeros(1, np.int64), columns, lambda _: escaped(data), len(data), slice.bytes, bad, whole=True
     )
 
 
-def _check(slice: Slice, options: ReadOptions) -> None:
-    read_through(slice.path, slice.source)
-
-
-FORMAT = Format("txt", (".txt", ".md"), _read, _check, has_fields=False, whole=True)
+FORMAT = Format("txt", (".txt", ".md"), _read, has_fields=False, whole=True)

@@ -45,8 +45,8 @@ class ReadConfig:
 def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
-    Every file is checked to its end before its shard gives a document, so that the sound part of a bad file
-    is never half-used.
+    Files that are never cut are checked to their end before their shard gives a document; where bad files are
+    skipped, all are, so that the sound part of a bad file is never half-used. Else the whole shard fails.
 
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
@@ -56,7 +56,7 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
         try:
-            check_slice(piece, options)
+            check_slice(piece, options, to_its_end=config.skip_bad_files)
         except BadFileError as e:
             if not config.skip_bad_files:
                 yield _failed(shard, e)

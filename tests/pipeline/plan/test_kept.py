@@ -6,7 +6,7 @@ import jobs
 import pytest
 
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from transforms.errors import UsageError
 
@@ -15,7 +15,7 @@ def types(tmp_path, records, *keep, **options):
     path = jobs.write_jsonl(tmp_path / "in" / "k.jsonl", records)
     chosen = Options(input=str(path), output=str(tmp_path / "out"), keep_field=keep, **options)
     plan = make_plan(chosen)
-    return dict(kept_types(plan, take_sample(plan, chosen), chosen))
+    return dict(take_sample(plan, chosen).kept)
 
 
 def test_every_value_of_a_small_input_has_a_say(tmp_path):
@@ -92,7 +92,7 @@ def test_types_of_a_column_are_decided_together(tmp_path):
     (tmp_path / "in" / "a.tfrecord").write_bytes(data)
     chosen = Options(input=f"{tmp_path}/in", output=str(tmp_path / "out"), keep_field=("raw", "tags", "word"))
     plan = make_plan(chosen)
-    found = kept_types(plan, take_sample(plan, chosen), chosen)
+    found = take_sample(plan, chosen).kept
     assert found == (("raw", "binary"), ("tags", "json"), ("word", "string"))
 
 
@@ -109,7 +109,7 @@ def test_a_look_at_compressed_input_holds_none_of_it(tmp_path):
             file.write(lines)
     code = f"""
 from pipeline.options.options import Options
-from pipeline.plan.kept import kept_types, take_sample
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 import pyarrow, pyarrow.compute, pyarrow.parquet, orjson, transforms.steps.documents
 def peak():
@@ -118,7 +118,7 @@ chosen = Options(input={str(tmp_path / "in")!r}, output="/nowhere/out", keep_fie
 before = peak()
 plan = make_plan(chosen)
 sample = take_sample(plan, chosen)
-print(kept_types(plan, sample, chosen), sample.documents, peak() - before)
+print(sample.kept, sample.documents, peak() - before)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *found, grown = ran.stdout.split()

@@ -1,7 +1,8 @@
 """Reads a BERT checkpoint folder; refuses, by name, what the exporter cannot reproduce."""
 
+import collections
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from transforms.errors import UsageError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_TABLES = ("vocab_size", "max_position_embeddings")
 
 
 @dataclass(frozen=True)
@@ -55,29 +58,19 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
       UsageError: a file is missing or malformed, or the model is of a kind that the exporter cannot do.
     """
     folder = Path(folder)
-    config = _read_json(folder / "config.json", expected="the model's configuration")
-    _require_bert(folder, config)
+    path = folder / "config.json"
+    config = _read_json(path, expected="the model's configuration")
+    _require_bert(path, config)
     try:
-        hidden, layers, heads, inner, positions, vocab_size = (
-            int(config[key])
-            for key in (
-                "hidden_size",
-                "num_hidden_layers",
-                "num_attention_heads",
-                "intermediate_size",
-                "max_position_embeddings",
-                "vocab_size",
-            )
-        )
+        hidden, layers, heads, inner = (int(config[key]) for key in _SIZES)
+        vocab_size, positions = (int(config[key]) for key in _TABLES)
     except (KeyError, TypeError, ValueError) as e:
-        raise UsageError(
-            f"{folder}/config.json: {e} is missing or not a number; expected a BERT config"
-        ) from e
+        raise UsageError(f"{path}: {e} is missing or not a number; expected a BERT config") from e
     if heads < 1 or hidden % heads:
-        raise UsageError(f"{folder}/config.json: {heads} heads do not divide hidden_size {hidden}")
+        raise UsageError(f"{path}: {heads} heads do not divide hidden_size {hidden}")
     lower_case, strip_accents = _read_casing(folder)
     max_seq_length, pooling, normalize = _read_sentence_transformers(folder)
-    types = int(config.get("type_vocab_size", 2))
+    tables = (vocab_size, positions, int(config.get("type_vocab_size", 2)))
     return Checkpoint(
         hidden=hidden,
         layers=layers,
@@ -90,9 +83,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         strip_accents=strip_accents,
         pooling=pooling,
         normalize=normalize,
-        weights=read_weights(
-            folder, expected=weight_shapes(hidden, layers, inner=inner, tables=(vocab_size, positions, types))
-        ),
+        weights=read_weights(folder, expected=weight_shapes(hidden, layers, inner=inner, tables=tables)),
     )
 
 
@@ -122,39 +113,37 @@ def weight_shapes(
     return shapes | {f"{norm}.{part}": (hidden,) for norm in norms for part in ("weight", "bias")}
 
 
-def _require_bert(folder: Path, config: dict[str, Any]) -> None:
-    checks = (
-        ("model_type", (config.get("model_type"),), ("bert",)),
-        ("position_embedding_type", (config.get("position_embedding_type", "absolute"),), ("absolute",)),
-        ("hidden_act", (config.get("hidden_act", "gelu"),), ACTIVATIONS),
-        ("is_decoder", (config.get("is_decoder", False),), (False,)),
+def _require(holds: object, path: Path, found: str, supported: Iterable[object], advice: str = "") -> None:
+    if not holds:
+        raise UsageError(f"{path}: {found} not supported, only {' or '.join(map(str, supported))}{advice}")
+
+
+def _require_bert(path: Path, config: dict[str, Any]) -> None:
+    checks: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+        ("model_type", None, ("bert",)),
+        ("position_embedding_type", "absolute", ("absolute",)),
+        ("hidden_act", "gelu", ACTIVATIONS),
+        ("is_decoder", False, (False,)),
     )
-    for key, (found,), supported in checks:
-        if found not in supported:
-            raise UsageError(
-                f"{folder}/config.json: {key} {found!r} is not supported, only {_any_of(supported)}; "
-                "use this model as a ready-made SavedModel instead"
-            )
+    advice = "; use this model as a ready-made SavedModel instead"
+    for key, default, supported in checks:
+        found = config.get(key, default)
+        _require(found in supported, path, f"{key} {found!r} is", supported, advice)
 
 
 def _read_casing(folder: Path) -> tuple[bool, bool]:
     """(lower_case, strip_accents) of tokenizer_config.json; without that file, BERT's default: both."""
     path = folder / "tokenizer_config.json"
     config = _read_json(path, expected="the tokenizer's settings") if path.exists() else {}
-    if not config.get("tokenize_chinese_chars", True):
-        raise UsageError(f"{path}: tokenize_chinese_chars false is not supported, only true")
+    _require(config.get("tokenize_chinese_chars", True), path, "tokenize_chinese_chars false is", ["true"])
     for token in SPECIAL_TOKENS:
         key = f"{token[1:-1].lower()}_token"
         found = config.get(key) or token
         found = found.get("content") if isinstance(found, dict) else found
-        if found != token:
-            raise UsageError(f"{path}: {key} {found!r} is not supported, only {token!r}")
+        _require(found == token, path, f"{key} {found!r} is", [repr(token)])
     for added in config.get("added_tokens_decoder", {}).values():
-        if added.get("content") not in SPECIAL_TOKENS:
-            raise UsageError(
-                f"{path}: added token {added.get('content')!r} is not supported, "
-                f"only {_any_of(SPECIAL_TOKENS)}"
-            )
+        found = added.get("content")
+        _require(found in SPECIAL_TOKENS, path, f"added token {found!r} is", SPECIAL_TOKENS)
     lower_case = bool(config.get("do_lower_case", True))
     strip_accents = config.get("strip_accents")
     return lower_case, lower_case if strip_accents is None else bool(strip_accents)
@@ -174,10 +163,9 @@ def _read_sentence_transformers(folder: Path) -> tuple[int | None, str, bool]:
         for module in _read_json(path, expected="the list of modules", kind=list)
     ]
     names = [name for name, _ in modules]
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise UsageError(
-            f"{path}: modules {' + '.join(names)} are not supported, only Transformer + Pooling (+ Normalize)"
-        )
+    known = names in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+    supported = ["Transformer + Pooling (+ Normalize)"]
+    _require(known, path, f"modules {' + '.join(names)} are", supported)
     return max_seq_length, _read_pooling(modules[1][1] / "config.json"), len(names) == 3
 
 
@@ -185,14 +173,10 @@ def _read_pooling(path: Path) -> str:
     config = _read_json(path, expected="the pooling mode")
     flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     modes = sorted(k for k, on in config.items() if k.startswith("pooling_mode_") and on is True)
-    if "pooling_mode" in config:  # newer releases write the mode's name
-        modes = [k for k, mode in flags.items() if mode == config["pooling_mode"]] or [
-            str(config["pooling_mode"])
-        ]
-    if len(modes) != 1 or modes[0] not in flags:
-        raise UsageError(
-            f"{path}: {' + '.join(modes) or 'no pooling'} is not supported, only {_any_of(flags)}"
-        )
+    if mode := str(config.get("pooling_mode", "")):  # newer releases write the mode's name
+        modes = [flag for flag, name in flags.items() if name == mode] or [mode]
+    known = len(modes) == 1 and modes[0] in flags
+    _require(known, path, f"{' + '.join(modes) or 'no pooling'} is", flags)
     return flags[modes[0]]
 
 
@@ -210,11 +194,9 @@ def _read_vocab(folder: Path, *, size: int) -> tuple[str, ...]:
     for token in SPECIAL_TOKENS[1:4]:
         if token not in vocab:
             raise UsageError(f"{path}: no {token} token; expected BERT's special tokens")
-    seen = set[str]()
-    for token in vocab:
-        if not token or token in seen:
+    for token, count in collections.Counter(vocab).items():
+        if not token or count > 1:
             raise UsageError(f"{path}: token {token!r} is empty or occurs twice; expected distinct tokens")
-        seen.add(token)
     return vocab
 
 
@@ -228,7 +210,3 @@ def _read_json(path: Path, *, expected: str, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise UsageError(f"{path}: a JSON {type(content).__name__}; expected {expected} as a {kind.__name__}")
     return content
-
-
-def _any_of(values: Any) -> str:
-    return " or ".join(str(value) for value in values)

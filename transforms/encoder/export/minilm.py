@@ -2,9 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from transforms.encoder.export.saved_model import export
@@ -28,21 +25,14 @@ def ensure_minilm(cache_dir: Path, *, precision: str = "float32") -> Path:
     Raises:
       UsageError: the package with the weights is not installed, or its weights are not the official ones.
     """
-    cache_dir = Path(cache_dir)
-    model_dir = cache_dir / f"minilm-{_version_tag()}-{precision}"
-    if model_dir.exists():
-        return model_dir
-    checkpoint_dir = find_minilm_checkpoint()
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=".minilm-", dir=cache_dir))
-    try:
-        built = export(checkpoint_dir, workshop / model_dir.name, precision=precision)
-        os.rename(built, model_dir)
-    except OSError:
-        if not model_dir.exists():  # else another process was faster: its model is the same
-            raise
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    model_dir = Path(cache_dir) / f"minilm-{_version_tag()}-{precision}"
+    if not model_dir.exists():
+        checkpoint_dir = find_minilm_checkpoint()
+        try:
+            export(checkpoint_dir, model_dir, precision=precision)
+        except (OSError, UsageError):
+            if not model_dir.exists():  # else another process was faster: its model is the same
+                raise
     return model_dir
 
 

@@ -5,17 +5,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from transforms.encoder.export import reference_classes as classes
 from transforms.encoder.export.checkpoint import SPECIAL_TOKENS
-from transforms.encoder.export.reference_classes import (
-    FOREIGN,
-    ISOLATED,
-    MARKS,
-    REMOVED,
-    SPACE,
-    UNSPLIT,
-    characters,
-    regex_class,
-)
+from transforms.encoder.export.reference_classes import regex_class
 from transforms.errors import UsageError
 
 # Words of more characters become one [UNK] (`max_input_chars_per_word` of the reference).
@@ -96,13 +88,13 @@ class BertTokenizer(tf.Module):
 
     def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
         """The reference's normaliser, up to what the trie does by itself (whitespace, most word borders)."""
-        texts = _replace(texts, regex_class(FOREIGN, _RESERVED), _OUT_OF_VOCABULARY)
+        texts = _replace(texts, regex_class(classes.FOREIGN, _RESERVED), _OUT_OF_VOCABULARY)
         for token in self._specials:
             texts = _replace(texts, rf"\[{token[1:-1]}\]", f" {_PLACEHOLDERS[token]} ")
-        texts = _replace(texts, regex_class(REMOVED), "")
-        texts = _replace(texts, f"({regex_class(UNSPLIT)})", r" \1 ")
+        texts = _replace(texts, regex_class(classes.REMOVED), "")
+        texts = _replace(texts, f"({regex_class(classes.UNSPLIT)})", r" \1 ")
         if self._strip_accents:
-            texts = _replace(tf_text.normalize_utf8(texts, "NFD"), regex_class(MARKS), "")
+            texts = _replace(tf_text.normalize_utf8(texts, "NFD"), regex_class(classes.MARKS), "")
         if self._lower_case:
             # Character by character, as the reference: ICU would make a final sigma of some.
             by_language = {} if self._strip_accents else _LOWER_CASE_BY_LANGUAGE
@@ -113,7 +105,7 @@ class BertTokenizer(tf.Module):
 
 
 def _require_characters(vocab: Sequence[str]) -> None:
-    unsupported = characters(f"{FOREIGN} {_RESERVED}")
+    unsupported = classes.characters(f"{classes.FOREIGN} {_RESERVED}")
     for token in vocab:
         if not unsupported.isdisjoint(token):
             raise UsageError(
@@ -124,12 +116,12 @@ def _require_characters(vocab: Sequence[str]) -> None:
 
 def _drop_long_words(texts: tf.Tensor) -> tf.Tensor:
     """Replaces words of more than LONGEST_WORD characters by one that is not in the vocabulary."""
-    no_space = regex_class(SPACE, negate=True)
+    no_space = regex_class(classes.SPACE, negate=True)
     # Cheap and mostly false: only texts with a long run pay for finding the words in it.
     suspects = tf.strings.regex_full_match(texts, rf"(?s).*{no_space}{{{LONGEST_WORD + 1}}}.*")
 
     def drop() -> tf.Tensor:
-        words = _replace(tf.where(suspects, texts, ""), f"({regex_class(ISOLATED)})", r" \1 ")
+        words = _replace(tf.where(suspects, texts, ""), f"({regex_class(classes.ISOLATED)})", r" \1 ")
         words = _replace(words, rf"{no_space}{{{LONGEST_WORD + 1},}}", _OUT_OF_VOCABULARY)
         return tf.where(suspects, words, texts)
 

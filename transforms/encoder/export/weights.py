@@ -33,13 +33,7 @@ def read_weights(folder: Path, *, expected: Mapping[str, tuple[int, ...]]) -> di
     """
     found: dict[str, np.ndarray] = {}
     for path in _weight_files(folder):
-        for name, tensor in _read_file(path, wanted=expected).items():
-            if tensor.shape != expected[name]:
-                raise UsageError(
-                    f"{path}: tensor {name} has shape {list(tensor.shape)}, expected {list(expected[name])} "
-                    "from config.json"
-                )
-            found[name] = tensor
+        found |= _read_file(path, expected=expected)
     for name, shape in expected.items():
         if name not in found:
             raise UsageError(f"{folder}: tensor {name} is missing, expected with shape {list(shape)}")
@@ -52,9 +46,8 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     if index.exists():
         try:
-            return [
-                folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            ]
+            names = set(json.loads(index.read_text())["weight_map"].values())
+            return [folder / name for name in sorted(names)]
         except (ValueError, KeyError, AttributeError, TypeError) as e:
             raise UsageError(f"{index}: not an index of safetensors files; expected a weight_map") from e
     if any(folder.glob("*.bin")):
@@ -65,25 +58,22 @@ def _weight_files(folder: Path) -> list[Path]:
     raise UsageError(f"{folder}/model.safetensors not found; expected the model's weights")
 
 
-def _read_file(path: Path, *, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def _read_file(path: Path, *, expected: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Format: https://huggingface.co/docs/safetensors: header length (u64), JSON header, raw tensors."""
     try:
         content = path.read_bytes()
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        header.pop("__metadata__", None)
+        start = 8 + int.from_bytes(content[:8], "little")
+        stored = {name.removeprefix("bert."): entry for name, entry in json.loads(content[8:start]).items()}
         tensors = {}
-        for stored_name, entry in header.items():
-            name = stored_name.removeprefix("bert.")
-            if name not in wanted:
-                continue
-            if entry["dtype"] not in _DTYPES:
-                raise UsageError(
-                    f"{path}: tensor {name} is {entry['dtype']}, expected {' or '.join(_DTYPES)}"
-                )
-            begin, end = entry["data_offsets"]
-            raw = np.frombuffer(content[8 + size + begin : 8 + size + end], _DTYPES[entry["dtype"]])
-            tensors[name] = raw.reshape(entry["shape"]).astype(np.float32)
+        for name in (name for name in stored if name in expected):
+            kind, shape, (begin, end) = (stored[name][key] for key in ("dtype", "shape", "data_offsets"))
+            if kind not in _DTYPES:
+                raise UsageError(f"{path}: tensor {name} is {kind}, expected {' or '.join(_DTYPES)}")
+            if tuple(shape) != expected[name]:
+                wanted = f"expected {list(expected[name])} from config.json"
+                raise UsageError(f"{path}: tensor {name} has shape {shape}, {wanted}")
+            values = np.frombuffer(content[start + begin : start + end], _DTYPES[kind])
+            tensors[name] = values.reshape(shape).astype(np.float32)
     except FileNotFoundError as e:
         raise UsageError(f"{path} not found; expected the model's weights") from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from transforms.formats.crc import masked
+from transforms.formats.tfrecord import masked
 from transforms.output.column_types import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema
 
