@@ -74,7 +74,7 @@ def recorded(options: Options) -> dict[str, Any]:
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
     """The record of a new job, with everything that was left open chosen."""
-    from transforms.steps.batch import WINDOW_CHUNKS
+    from transforms.steps.config import WINDOW_CHUNKS
 
     if options.worker_gpus:  # the workers', of a memory that is not known here
         budget = policy.default_batch_tokens("GPU")

@@ -15,7 +15,7 @@ from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
 from transforms.steps.chain import EmbedBlocks
-from transforms.steps.chunk import ChunkConfig
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.windowed import at_origin
 
@@ -156,7 +156,7 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(ModelConfig(self.model, self.signature, self.model_output))
-        config = ChunkConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
+        config = EmbedConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         return (
             documents
             | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)

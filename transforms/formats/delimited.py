@@ -12,7 +12,8 @@ from transforms.errors import BadFileError
 from transforms.formats.base import HEAD_BYTES, Bad, RawBlock, ReadOptions, Record, in_blocks, too_long
 from transforms.formats.compression import compression_of, taken_of
 from transforms.formats.encoding import open_text
-from transforms.formats.records import escaped, not_utf8
+from transforms.formats.records import escaped
+from transforms.texts import not_utf8
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 # Position, fields and text; the number of bytes where it is too long.

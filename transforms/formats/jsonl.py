@@ -15,7 +15,8 @@ from transforms.elements import ABSENT, Slice
 from transforms.formats.base import Bad, Format, RawBlock, ReadOptions, byte_ranges
 from transforms.formats.encoding import BOM, HEAD
 from transforms.formats.lines import check_lines, line_blocks
-from transforms.formats.records import as_json, not_utf8
+from transforms.formats.records import as_json
+from transforms.texts import not_utf8
 
 _ARRAY = "not a JSON object per line (the file looks like a JSON array; convert it with jq -c '.[]')", ""
 _TOO_DEEP = "not JSON", "nested too deeply"

@@ -21,7 +21,8 @@ from transforms.formats.base import (
 )
 from transforms.formats.compression import read_through, taken_of
 from transforms.formats.encoding import BOM, open_text
-from transforms.formats.records import escaped, not_utf8
+from transforms.formats.records import escaped
+from transforms.texts import not_utf8
 
 _SKIP = 1 << 20
 Columns = Callable[[bytes, list[bytes], Bad], dict[str, Any]]

@@ -13,12 +13,13 @@ import numpy as np
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.arrow import is_text, lengths_of, plain_values, type_name
+from transforms.formats.arrow import lengths_of, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
 from transforms.storage.files import unreadable
 from transforms.storage.passing import is_passing
+from transforms.texts import is_text, plain_values
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,11 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def not_utf8(error: UnicodeDecodeError) -> tuple[str, str]:
-    """Why bytes are no text; the offset counts from the first of the bytes decoded."""
-    return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
-
-
 def escaped(data: bytes) -> str:
     """The bytes as text, those that are not UTF-8 as \\xNN."""
     return data.decode("utf-8", "backslashreplace")

@@ -17,6 +17,8 @@ Refusal = tuple[str, str]  # a dead letter's kind and detail
 class Modality(Protocol):
     """What differs between texts, images and other payloads; formats know nothing of it.
 
+    A payload is a sequence: it has a length, spans are of its items, and a span is cut as a slice.
+
     Attributes:
       name: text, ...
       arrow_type: of the payload column, as str() names Arrow's.
@@ -29,7 +31,7 @@ class Modality(Protocol):
     column: str
     sample: Any
 
-    def decode(self, values: Sequence[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
+    def decode(self, values: list[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
         """The values of a column as payloads.
 
         Args:
@@ -41,8 +43,8 @@ class Modality(Protocol):
           The payloads, with null where one is refused, and the refusals by row.
         """
 
-    def decode_file(self, data: bytes) -> tuple[Any, Refusal | None]:
-        """A whole file as one payload, or why it is none."""
+    def from_file(self, data: bytes) -> Any:
+        """A whole file as a value for `decode`."""
 
     def weight(self, payloads: pa.Array) -> np.ndarray:
         """Bytes that each payload takes in memory, int64."""
@@ -60,12 +62,6 @@ class Modality(Protocol):
 
     def pieces(self, payload: Any, size: int) -> list[Any]:
         """A large payload in pieces of about `size`, whose costs add up to its own."""
-
-    def length(self, payload: Any) -> int:
-        """Length of a payload in the unit of spans."""
-
-    def cut(self, payload: Any, start: int, end: int) -> Any:
-        """The payload of a span."""
 
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
         """16 bytes for each payload, as fixed_size_binary[16]; `key` is what else changes its vector."""

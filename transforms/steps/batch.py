@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Run
 from transforms.elements import Element, EndOfShard, ShardFailed
+from transforms.steps.config import WINDOW_CHUNKS
 from transforms.steps.windowed import at_origin
 
-# Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
-WINDOW_CHUNKS = 4096
+# A window of large documents is closed before it has its number of chunks.
 WINDOW_BYTES = 16 << 20
 # A run takes at most so small a part of the budget: a mini-batch that the next one does not fit into is 7/8
 # full.
@@ -72,16 +72,16 @@ def cost_of(element: Any, budget: int) -> int:
     return budget
 
 
-class _OrderFn(beam.DoFn):
-    """Holds a window of chunks, sorts it by length, empties it at a marker.
+@dataclasses.dataclass(eq=False)
+class OrderByLength(beam.DoFn):
+    """ChunkBlock -> Run: holds a window of a shard's chunks, sorts it by length, empties it at a marker.
 
     Windows run alternately from long to short and from short to long, so that the mini-batch that straddles
     two of them has alike lengths too.
     """
 
-    def __init__(self, batch_tokens: int, window_chunks: int):
-        self._batch_tokens = batch_tokens
-        self._window_chunks = window_chunks
+    batch_tokens: int
+    window_chunks: int = WINDOW_CHUNKS
 
     def start_bundle(self) -> None:
         self._number = 0
@@ -96,7 +96,7 @@ class _OrderFn(beam.DoFn):
             self._window.append(element)
             self._chunks += len(element.costs)
             self._bytes += _bytes_of(element)
-            if self._chunks >= self._window_chunks or self._bytes >= WINDOW_BYTES:
+            if self._chunks >= self.window_chunks or self._bytes >= WINDOW_BYTES:
                 yield from self._release()
             return
         if isinstance(element, (EndOfShard, ShardFailed)):
@@ -113,23 +113,12 @@ class _OrderFn(beam.DoFn):
             window = joined(self._window, self._number)
             self._begin()
             self._number += 1
-            yield from runs_of(window, self._batch_tokens, longest_first=window.number % 2 == 0)
+            yield from runs_of(window, self.batch_tokens, longest_first=window.number % 2 == 0)
 
 
 def _bytes_of(block: ChunkBlock) -> int:
     """What a block holds in memory: whole documents, and their chunks where those are cut."""
     return block.documents.columns.nbytes + (0 if block.cut is None else block.cut.nbytes)
-
-
-@dataclasses.dataclass(eq=False)
-class OrderByLength(beam.PTransform):
-    """ChunkBlock -> Run: chunks of alike lengths, sorted within a window of one shard."""
-
-    batch_tokens: int
-    window_chunks: int = WINDOW_CHUNKS
-
-    def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks)).with_output_types(Element)
 
 
 class _FirstOfBundle(Element):
@@ -151,10 +140,6 @@ class _OpenFn(beam.DoFn):
         yield element
 
 
-def _is_filled(mini_batch: list[Any]) -> bool:
-    return not isinstance(mini_batch[0], _FirstOfBundle)
-
-
 @dataclasses.dataclass(eq=False)
 class BatchByTokens(beam.PTransform):
     """Runs into mini-batches of at most `batch_tokens` tokens; none spans two shards."""
@@ -172,5 +157,5 @@ class BatchByTokens(beam.PTransform):
                 max_batch_size=budget,
                 element_size_fn=lambda element: cost_of(element, budget),
             )
-            | "Filled" >> beam.Filter(_is_filled)
+            | "Filled" >> beam.Filter(lambda mini_batch: not isinstance(mini_batch[0], _FirstOfBundle))
         )

@@ -13,11 +13,10 @@ import pyarrow.types as types
 
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, LETTER_BYTES, LETTERS, DeadLetters, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
-from transforms.formats.arrow import plain_values, sound_text
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality
-from transforms.output.column_types import arrow_type
-from transforms.steps.columns import kept_column, text_checked, undecoded
+from transforms.steps.columns import Values, kept_column, text_checked, undecoded
+from transforms.texts import as_strings, blank, plain_values
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -34,80 +33,73 @@ class Checked:
     rows: np.ndarray
     doc_ids: pa.Array
     payloads: pa.Array
-    kept: dict[str, list[Any] | pa.Array]
+    kept: dict[str, Values]
     refused: list[tuple[int, str, str, str]]
 
 
 def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality) -> Checked:
     """Tells sound records from others: the id, the payload, and kept text that is not UTF-8."""
-    count = len(raw.positions)
-    rows = np.arange(count)
-    columns = raw.columns
+    rows, columns = np.arange(len(raw.positions)), raw.columns
     if raw.bad:
-        rows = np.setdiff1d(rows, np.fromiter(raw.bad, np.int64))
+        rows = np.delete(rows, list(raw.bad))
         columns = {name: _take(values, rows) for name, values in columns.items()}
-    doc_ids, why = _ids(raw, slice, options, columns, rows)
+    places = _places(raw, slice, rows)
+    doc_ids, why = _ids(options.id_field, columns, places)
+    values = columns[options.text_field]
     if raw.whole:
-        payloads, refused = _of_files(columns[options.text_field], modality)
-    else:
-        payloads, refused = modality.decode(columns[options.text_field], field=options.text_field)
+        values = list(map(modality.from_file, values))
+    payloads, refused = modality.decode(values, field=options.text_field)
     why = refused | why
-    kept: dict[str, list[Any] | pa.Array] = {}
+    kept: dict[str, Values] = {}
     for name in options.keep_fields:
         values = columns.get(name)
         kept[name], refused = text_checked(name, pa.nulls(len(rows)) if values is None else values)
         why = refused | why
-    letters = [(row, _default_id(raw, slice, row), *reason) for row, reason in raw.bad.items()]
+    bad = _places(raw, slice, np.fromiter(raw.bad, np.int64)).to_pylist()
+    letters = [(row, doc_id, *raw.bad[row]) for row, doc_id in zip(raw.bad, bad, strict=True)]
     if why:
         letters += [(int(rows[i]), doc_ids[i].as_py(), *reason) for i, reason in why.items()]
-        sound = np.setdiff1d(np.arange(len(rows)), np.fromiter(why, np.int64))
-        rows, doc_ids, payloads = rows[sound], doc_ids.take(pa.array(sound)), payloads.take(pa.array(sound))
+        sound = np.delete(np.arange(len(rows)), list(why))
+        rows, doc_ids, payloads = rows[sound], _take(doc_ids, sound), _take(payloads, sound)
         kept = {name: _take(values, sound) for name, values in kept.items()}
     return Checked(rows, doc_ids, payloads, kept, sorted(letters))
 
 
-def _take(values: list[Any] | pa.Array, rows: np.ndarray) -> list[Any] | pa.Array:
-    if isinstance(values, list):
-        return [values[row] for row in rows.tolist()]
-    return values.take(pa.array(rows))
+def _take(values: Values, rows: np.ndarray) -> Any:
+    return [values[row] for row in rows.tolist()] if isinstance(values, list) else values.take(pa.array(rows))
 
 
-def _of_files(contents: Sequence[Any], modality: Modality) -> tuple[pa.Array, Bad]:
-    found = [modality.decode_file(data) for data in contents]
-    payloads = pa.array([payload for payload, _ in found], arrow_type(modality.arrow_type))
-    return payloads, {row: refusal for row, (_, refusal) in enumerate(found) if refusal is not None}
-
-
-def _default_id(raw: RawBlock, slice: Slice, row: int) -> str:
-    return slice.source if raw.whole else f"{slice.source}:{raw.positions[row]}"
-
-
-def _ids(
-    raw: RawBlock, slice: Slice, options: ReadOptions, columns: dict[str, Any], rows: np.ndarray
-) -> tuple[pa.Array, Bad]:
-    """Ids of the rows, and why some have none; those have that of their place."""
-    name = options.id_field
-    found = None if name is None else columns.get(name)
-    if name is not None and found is not None:
-        if isinstance(found, list) and set(map(type, found)) <= {str, int}:
-            ids = pa.array(list(map(str, found)), pa.string())
-        elif isinstance(found, pa.Array) and types.is_integer(found.type) and not found.null_count:
-            return found.cast(pa.string()), {}
-        else:
-            ids = None
-            if isinstance(found, pa.Array) and not found.null_count:
-                ids = sound_text(found)
-        if ids is not None and not pc.any(pc.or_(pc.equal(ids, ""), pc.utf8_is_space(ids))).as_py():
-            return ids, {}
-        values = found if isinstance(found, list) else plain_values(found)
-        why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
-        why |= undecoded(name, values)
-        named = [_default_id(raw, slice, rows[i]) if i in why else str(v) for i, v in enumerate(values)]
-        return pa.array(named, pa.string()), why
+def _places(raw: RawBlock, slice: Slice, rows: np.ndarray) -> pa.Array:
+    """Ids that records have of their place."""
     if raw.whole:
-        return pa.array([slice.source] * len(rows), pa.string()), {}
-    places = pa.array(raw.positions[rows]).cast(pa.string())
-    return pc.binary_join_element_wise(pa.scalar(slice.source), places, ":"), {}
+        return pa.repeat(slice.source, len(rows))
+    positions = pa.array(raw.positions[rows]).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar(slice.source), positions, ":")
+
+
+def _ids(name: str | None, columns: dict[str, Values], places: pa.Array) -> tuple[pa.Array, Bad]:
+    """Ids of the rows, and why some have none; those have that of their place."""
+    found = None if name is None else columns.get(name)
+    if name is None or found is None:
+        return places, {}
+    ids = _as_ids(found)
+    if ids is not None and not blank(ids).true_count:
+        return ids, {}
+    values = plain_values(found)
+    why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
+    why |= undecoded(name, values)
+    named = [places[i].as_py() if i in why else str(value) for i, value in enumerate(values)]
+    return pa.array(named, pa.string()), why
+
+
+def _as_ids(found: Values) -> pa.Array | None:
+    """The values as ids; None where one of them is neither text nor a whole number."""
+    if isinstance(found, list):
+        numbers_too = set(map(type, found)) <= {str, int}
+        return as_strings(list(map(str, found))) if numbers_too else None
+    if found.null_count:
+        return None
+    return found.cast(pa.string()) if types.is_integer(found.type) else as_strings(found)
 
 
 def _wrong_id(found: Any, name: str) -> str:
@@ -117,9 +109,8 @@ def _wrong_id(found: Any, name: str) -> str:
         return f"missing field {name!r}"
     if found is None:
         return f"field {name!r} is null"
-    return (
-        "" if type(found) is int else f"field {name!r} is {type(found).__name__}, expected string or integer"
-    )
+    is_int = type(found) is int
+    return "" if is_int else f"field {name!r} is {type(found).__name__}, expected string or integer"
 
 
 def document_columns(
@@ -158,7 +149,7 @@ def document_columns(
     names = [*columns, *(name for name, _ in options.kept)]
     batch = pa.RecordBatch.from_arrays([*columns.values(), *kept], names)
     if why:
-        batch = batch.take(pa.array(np.setdiff1d(np.arange(batch.num_rows), np.fromiter(why, np.int64))))
+        batch = batch.take(pa.array(np.delete(np.arange(batch.num_rows), list(why))))
     return batch, sorted(letters, key=lambda letter: letter.index)
 
 

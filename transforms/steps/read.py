@@ -42,7 +42,7 @@ class ReadConfig:
     modality: str = "text"
 
 
-def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
+def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
     Every file is checked to its end before its shard gives a document, so that the sound part of a bad file
@@ -88,7 +88,7 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
         if left:
             tell(Read(0, left))
     yield from gathered.rest()
-    yield EndOfShard(shard.shard_id, index)
+    yield EndOfShard(shard.shard_id, index, attempt)
 
 
 def _failed(shard: Shard, error: BadFileError) -> ShardFailed:
@@ -100,29 +100,18 @@ def _letter_of_file(error: BadFileError, index: int) -> DeadLetter:
     return DeadLetter(source, source, error.position or 0, "read", "bad file", error.reason, None, index)
 
 
-class _ReadFn(beam.DoFn):
-    def __init__(self, config: ReadConfig):
-        self._config = config
-
-    def process(self, shard: Shard) -> Iterator[Element]:
-        attempt = 1
-        if self._config.output:
-            # A runner that repeats a bundle, or all of the job, repeats no committed shard.
-            begun = attempts.begin(Folder(self._config.output), shard.shard_id, self._config.job)
-            if begun is None:
-                return
-            attempt = begun
-        for element in read_shard(shard, self._config):
-            if isinstance(element, EndOfShard):
-                element = dataclasses.replace(element, attempt=attempt)
-            yield element
-
-
 @dataclasses.dataclass(eq=False)
-class ReadShards(beam.PTransform):
-    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed."""
+class ReadShards(beam.DoFn):
+    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed.
+
+    A runner that repeats a bundle, or all of the job, repeats no committed shard.
+    """
 
     config: ReadConfig
 
-    def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return shards | beam.ParDo(_ReadFn(self.config)).with_output_types(Element)
+    def process(self, shard: Shard) -> Iterator[Element]:
+        attempt: int | None = 1
+        if self.config.output:
+            attempt = attempts.begin(Folder(self.config.output), shard.shard_id, self.config.job)
+        if attempt is not None:
+            yield from read_shard(shard, self.config, attempt)
