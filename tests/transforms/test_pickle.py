@@ -24,7 +24,7 @@ from transforms.elements import (
     ShardReceipt,
     Slice,
 )
-from transforms.embed_documents import EmbedDocuments, _BlockFn, _SplitFn
+from transforms.embed_documents import EmbedDocuments, _BlockFn
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
@@ -55,7 +55,7 @@ STEPS: list[Any] = [
 DOFNS: list[Any] = [
     *(ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9), _OpenFn()),
     *(EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
-    *(_BlockFn("text"), _SplitFn()),
+    _BlockFn("text"),
 ]
 
 

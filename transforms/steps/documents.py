@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, LETTER_BYTES, LETTERS, DeadLetters, DocumentBlock
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality
@@ -43,8 +43,7 @@ def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modalit
     if raw.bad:
         rows = np.delete(rows, list(raw.bad))
         columns = {name: _take(values, rows) for name, values in columns.items()}
-    places = _places(raw, slice, rows)
-    doc_ids, why = _ids(options.id_field, columns, places)
+    doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
     values = columns[options.text_field]
     if raw.whole:
         values = list(map(modality.from_file, values))
@@ -77,19 +76,21 @@ def _places(raw: RawBlock, slice: Slice, rows: np.ndarray) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar(slice.source), positions, ":")
 
 
-def _ids(name: str | None, columns: dict[str, Values], places: pa.Array) -> tuple[pa.Array, Bad]:
+def _ids(
+    raw: RawBlock, slice: Slice, rows: np.ndarray, name: str | None, columns: dict[str, Values]
+) -> tuple[pa.Array, Bad]:
     """Ids of the rows, and why some have none; those have that of their place."""
     found = None if name is None else columns.get(name)
     if name is None or found is None:
-        return places, {}
+        return _places(raw, slice, rows), {}
     ids = _as_ids(found)
     if ids is not None and not blank(ids).true_count:
         return ids, {}
     values = plain_values(found)
     why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
     why |= undecoded(name, values)
-    named = [places[i].as_py() if i in why else str(value) for i, value in enumerate(values)]
-    return pa.array(named, pa.string()), why
+    ids = zip(values, _places(raw, slice, rows).to_pylist(), strict=True)
+    return pa.array([place if i in why else str(v) for i, (v, place) in enumerate(ids)], pa.string()), why
 
 
 def _as_ids(found: Values) -> pa.Array | None:
@@ -151,21 +152,6 @@ def document_columns(
     if why:
         batch = batch.take(pa.array(np.delete(np.arange(batch.num_rows), list(why))))
     return batch, sorted(letters, key=lambda letter: letter.index)
-
-
-def in_elements(shard_id: str, letters: Sequence[DeadLetter]) -> Iterator[DeadLetters]:
-    """Dead letters in elements of at most LETTERS letters and about LETTER_BYTES."""
-    some: list[DeadLetter] = []
-    size = 0
-    for letter in letters:
-        weight = len(letter.payload or "")
-        if some and (len(some) == LETTERS or size + weight > LETTER_BYTES):
-            yield DeadLetters(shard_id, tuple(some))
-            some, size = [], 0
-        some.append(letter)
-        size += weight
-    if some:
-        yield DeadLetters(shard_id, tuple(some))
 
 
 class Gathered:

@@ -16,7 +16,7 @@ from transforms.formats.slices import check_slice, read_slice
 from transforms.observer import Read, tell
 from transforms.output import attempts
 from transforms.output.folder import Folder
-from transforms.steps.documents import Gathered, document_columns, in_elements
+from transforms.steps.documents import Gathered, document_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,8 @@ def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[E
                 batch, letters = document_columns(
                     raw, piece, options, kind, index=index, key=config.fingerprint_key
                 )
-                yield from in_elements(shard.shard_id, letters)
+                if letters:
+                    yield DeadLetters(shard.shard_id, tuple(letters))
                 yield from gathered.add(batch, raw.size)
                 taken = min(left, raw.bytes)
                 tell(Read(len(raw.positions), taken))
