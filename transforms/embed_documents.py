@@ -18,7 +18,7 @@ from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.windowed import at_origin
+from transforms.steps.step import at_origin
 
 DEAD_LETTERS = "dead_letters"
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Run
 from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.steps.config import WINDOW_CHUNKS
-from transforms.steps.windowed import at_origin
+from transforms.steps.step import at_origin
 
 # A window of large documents is closed before it has its number of chunks.
 WINDOW_BYTES = 16 << 20
@@ -26,23 +26,24 @@ _LETTERS, _LETTER_BYTES = 64, 16 << 20
 
 def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
     """Several blocks of one shard as one."""
-    rows = np.cumsum([0, *(block.documents.columns.num_rows for block in blocks)])
-    origins = [origin for block in blocks for origin in block.documents.origins or ()]
 
     def column(name: str) -> Any:
         values = [getattr(block, name) for block in blocks]
         return None if values[0] is None else np.concatenate(values)
 
-    documents = pa.concat_batches([block.documents.columns for block in blocks])
+    names = ("starts", "ends", "tokens", "costs", "document_tokens", "dropped")
+    columns = [block.documents.columns for block in blocks]
+    firsts = np.cumsum([0, *(documents.num_rows for documents in columns)])
+    origins = [origin for block in blocks for origin in block.documents.origins or ()]
     whole = all(block.cut is None for block in blocks)
     return ChunkBlock(
         number=number,
-        documents=DocumentBlock(blocks[0].documents.shard_id, documents, tuple(origins) or None),
+        documents=DocumentBlock(
+            blocks[0].documents.shard_id, pa.concat_batches(columns), tuple(origins) or None
+        ),
         cut=None if whole else pa.concat_arrays([block.payloads for block in blocks]),
-        owners=np.concatenate([b.owners + first for b, first in zip(blocks, rows, strict=False)]),
-        **{
-            name: column(name) for name in ("starts", "ends", "tokens", "costs", "document_tokens", "dropped")
-        },
+        owners=np.concatenate([b.owners + first for b, first in zip(blocks, firsts, strict=False)]),
+        **{name: column(name) for name in names},
     )
 
 
@@ -84,18 +85,17 @@ class OrderByLength(beam.DoFn):
     window_chunks: int = WINDOW_CHUNKS
 
     def start_bundle(self) -> None:
-        self._number = 0
-        self._begin()
-
-    def _begin(self) -> None:
+        self._number = self._chunks = self._bytes = 0
         self._window: list[ChunkBlock] = []
-        self._chunks = self._bytes = 0
 
     def process(self, element: Any) -> Iterator[Any]:
         if isinstance(element, ChunkBlock):
             self._window.append(element)
             self._chunks += len(element.costs)
-            self._bytes += _bytes_of(element)
+            # Whole documents, and their chunks where those are cut.
+            self._bytes += element.documents.columns.nbytes + (
+                0 if element.cut is None else element.cut.nbytes
+            )
             if self._chunks >= self.window_chunks or self._bytes >= WINDOW_BYTES:
                 yield from self._release()
             return
@@ -105,20 +105,15 @@ class OrderByLength(beam.DoFn):
         yield element
 
     def finish_bundle(self) -> Iterator[Any]:
-        for run in self._release():
-            yield at_origin(run)
+        return map(at_origin, self._release())
 
     def _release(self) -> Iterator[Run]:
-        if self._window:
-            window = joined(self._window, self._number)
-            self._begin()
+        blocks, self._window = self._window, []
+        self._chunks = self._bytes = 0
+        if blocks:
+            window = joined(blocks, self._number)
             self._number += 1
             yield from runs_of(window, self.batch_tokens, longest_first=window.number % 2 == 0)
-
-
-def _bytes_of(block: ChunkBlock) -> int:
-    """What a block holds in memory: whole documents, and their chunks where those are cut."""
-    return block.documents.columns.nbytes + (0 if block.cut is None else block.cut.nbytes)
 
 
 class _FirstOfBundle(Element):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,18 @@ from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality
-from transforms.steps.columns import Values, kept_column, text_checked, undecoded
-from transforms.texts import as_strings, blank, plain_values
+from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES, KeptError, arrow_type, check_kept
+from transforms.texts import as_strings, blank, is_text, not_utf8, plain_values
+
+Values: TypeAlias = "list[Any] | pa.Array"
+# The kinds of kept columns that take values of Python's types as they are; all else is looked at one by one.
+_TAKEN: dict[type, tuple[str, ...]] = {
+    str: TEXT_TYPES,
+    bytes: BYTES_TYPES,
+    bool: ("bool",),
+    float: ("double",),
+    int: ("double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))),
+}
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -39,9 +49,8 @@ class Checked:
 
 def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality) -> Checked:
     """Tells sound records from others: the id, the payload, and kept text that is not UTF-8."""
-    rows, columns = np.arange(len(raw.positions)), raw.columns
+    rows, columns = _without(len(raw.positions), raw.bad), raw.columns
     if raw.bad:
-        rows = np.delete(rows, list(raw.bad))
         columns = {name: _take(values, rows) for name, values in columns.items()}
     doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
     values = columns[options.text_field]
@@ -58,10 +67,15 @@ def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modalit
     letters = [(row, doc_id, *raw.bad[row]) for row, doc_id in zip(raw.bad, bad, strict=True)]
     if why:
         letters += [(int(rows[i]), doc_ids[i].as_py(), *reason) for i, reason in why.items()]
-        sound = np.delete(np.arange(len(rows)), list(why))
+        sound = _without(len(rows), why)
         rows, doc_ids, payloads = rows[sound], _take(doc_ids, sound), _take(payloads, sound)
         kept = {name: _take(values, sound) for name, values in kept.items()}
     return Checked(rows, doc_ids, payloads, kept, sorted(letters))
+
+
+def _without(count: int, why: Bad) -> np.ndarray:
+    """The numbers of rows that nothing is wrong with."""
+    return np.delete(np.arange(count), list(why))
 
 
 def _take(values: Values, rows: np.ndarray) -> Any:
@@ -124,34 +138,73 @@ def document_columns(
       key: what changes vectors besides the payload, for fingerprints.
     """
     found = checked(raw, slice, options, modality)
-    kept: list[pa.Array] = []
+    columns = [
+        ("doc_id", found.doc_ids),
+        ("source", pa.repeat(slice.source, len(found.rows))),
+        ("position", pa.array(raw.positions[found.rows])),
+        ("index", pa.array(found.rows + index)),
+        ("payload", found.payloads),
+        ("fingerprint", modality.fingerprint(found.payloads, key)),
+    ]
     why: Bad = {}
     for name, kind in options.kept:
         values, refused = kept_column(name, kind, found.kept[name])
-        kept.append(values)
+        columns.append((name, values))
         why = refused | why
-
-    def letter(row: int, doc_id: str, reason: tuple[str, str], payload: str) -> DeadLetter:
-        position = int(raw.positions[row])
-        return DeadLetter(doc_id, slice.source, position, "read", *reason, payload, index + row)
-
-    letters = [letter(row, doc_id, (kind, why), raw.record(row)) for row, doc_id, kind, why in found.refused]
-    for i, reason in why.items():
+    batch = pa.RecordBatch.from_arrays([values for _, values in columns], [name for name, _ in columns])
+    refusals = [(row, doc_id, kind, detail, raw.record(row)) for row, doc_id, kind, detail in found.refused]
+    for i, (kind, detail) in why.items():
         payload = modality.shown(found.payloads[i].as_py())
-        letters.append(letter(int(found.rows[i]), found.doc_ids[i].as_py(), reason, payload))
-    columns = {
-        "doc_id": found.doc_ids,
-        "source": pa.repeat(slice.source, len(found.rows)),
-        "position": pa.array(raw.positions[found.rows]),
-        "index": pa.array(found.rows + index),
-        "payload": found.payloads,
-        "fingerprint": modality.fingerprint(found.payloads, key),
-    }
-    names = [*columns, *(name for name, _ in options.kept)]
-    batch = pa.RecordBatch.from_arrays([*columns.values(), *kept], names)
+        refusals.append((int(found.rows[i]), found.doc_ids[i].as_py(), kind, detail, payload))
+    letters = [
+        DeadLetter(doc_id, slice.source, int(raw.positions[row]), "read", kind, detail, payload, index + row)
+        for row, doc_id, kind, detail, payload in sorted(refusals)
+    ]
     if why:
-        batch = batch.take(pa.array(np.delete(np.arange(batch.num_rows), list(why))))
-    return batch, sorted(letters, key=lambda letter: letter.index)
+        batch = batch.take(pa.array(_without(batch.num_rows, why)))
+    return batch, letters
+
+
+def undecoded(name: str, values: list[Any]) -> Bad:
+    """Which values of a field are not UTF-8."""
+    found = {i: not_utf8(value) for i, value in enumerate(values) if isinstance(value, UnicodeDecodeError)}
+    return {i: (kind, f"{detail} of field {name!r}") for i, (kind, detail) in found.items()}
+
+
+def text_checked(name: str, values: Values) -> tuple[Values, Bad]:
+    """A kept field's values, text as plain strings, and which are not UTF-8."""
+    if isinstance(values, pa.Array):
+        if types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if not is_text(values.type):
+            return values, {}
+        texts = as_strings(values)
+        if texts is not None:
+            return texts, {}
+    values = plain_values(values)
+    return values, undecoded(name, values)
+
+
+def kept_column(name: str, kind: str, values: Values) -> tuple[pa.Array, Bad]:
+    """A kept field's values as a column of its type, and the refusals by row."""
+    type_ = arrow_type(kind)
+    if isinstance(values, pa.Array) and (values.type == type_ or types.is_null(values.type)):
+        return values.cast(type_), {}
+    values = [None if value is ABSENT else value for value in plain_values(values)]
+    if all(kind in _TAKEN.get(found, ()) for found in {*map(type, values)} - {type(None)}):
+        try:
+            return pa.array(values, type_), {}
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass  # one of them is out of range: each alone tells
+    made: list[Any] = []
+    why: Bad = {}
+    for row, value in enumerate(values):
+        try:
+            made.append(check_kept(name, kind, value))
+        except KeptError as e:
+            made.append(None)
+            why[row] = e.kind, e.detail
+    return pa.array(made, type_), why
 
 
 class Gathered:

@@ -22,7 +22,7 @@ from transforms.output.schema import FLOAT16_MAX
 from transforms.steps.behind import Behind
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.windowed import at_origin
+from transforms.steps.step import at_origin
 
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 

@@ -43,20 +43,14 @@ def merge_vectors(
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
     if len(firsts) == len(owners):  # a chunk a document
         return vectors
-    counts = np.diff(np.append(firsts, len(owners)))
-    merged = vectors[firsts]
-    several = counts > 1
-    if several.any():
-        rows = np.flatnonzero(np.repeat(several, counts))
-        starts = np.concatenate([[0], np.cumsum(counts[several])[:-1]])
-        share = np.maximum(weights[rows].astype(np.float64), 1e-9)
-        sums = np.add.reduceat(vectors[rows].astype(np.float64) * share[:, None], starts, axis=0)
-        means = sums / np.add.reduceat(share, starts)[:, None]
-        if unit_length:
-            lengths = np.linalg.norm(means, axis=1, keepdims=True)
-            means = np.where(lengths > _NO_DIRECTION, means / np.maximum(lengths, _NO_DIRECTION), means)
-        merged[several] = means
-    return merged
+    share = np.maximum(weights.astype(np.float64), 1e-9)
+    sums = np.add.reduceat(vectors.astype(np.float64) * share[:, None], firsts, axis=0)
+    means = sums / np.add.reduceat(share, firsts)[:, None]
+    if unit_length:
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        means = np.where(lengths > _NO_DIRECTION, means / np.maximum(lengths, _NO_DIRECTION), means)
+    several = np.diff(firsts, append=len(owners)) > 1
+    return np.where(several[:, None], means.astype(np.float32), vectors[firsts])
 
 
 class _OpenWindow:

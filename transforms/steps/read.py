@@ -51,7 +51,13 @@ def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[E
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
     """
-    kind = modality.get(config.modality)
+    try:
+        yield from _read(shard, config, attempt)
+    except BadFileError as e:
+        yield ShardFailed(shard.shard_id, e.source, e.position, e.reason, e.kind)
+
+
+def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
     options = dataclasses.replace(config.options, kept=config.kept)
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
@@ -59,46 +65,33 @@ def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[E
             check_slice(piece, options)
         except BadFileError as e:
             if not config.skip_bad_files:
-                yield _failed(shard, e)
-                return
+                raise
             bad[number] = e
-    index = 0
-    gathered = Gathered(shard.shard_id)
+    of, index, gathered = modality.get(config.modality), 0, Gathered(shard.shard_id)
     for number, piece in enumerate(shard.slices):
-        if number in bad:
-            yield DeadLetters(shard.shard_id, (_letter_of_file(bad[number], index),))
+        if error := bad.get(number):
+            name, at = error.source, error.position or 0
+            letter = DeadLetter(name, name, at, "read", "bad file", error.reason, None, index)
+            yield DeadLetters(shard.shard_id, (letter,))
             tell(Read(1, piece.bytes))
             index += 1
             continue
         left = piece.bytes  # of the plan's bytes, not yet told
-        try:
-            for raw in read_slice(piece, options):
-                batch, letters = document_columns(
-                    raw, piece, options, kind, index=index, key=config.fingerprint_key
-                )
-                if letters:
-                    yield DeadLetters(shard.shard_id, tuple(letters))
-                yield from gathered.add(batch, raw.size)
-                taken = min(left, raw.bytes)
-                tell(Read(len(raw.positions), taken))
-                index += len(raw.positions)
-                left -= taken
-        except BadFileError as e:  # changed while it was read
-            yield _failed(shard, e)
-            return
+        for raw in read_slice(piece, options):  # a file that is changed while it is read fails its shard
+            batch, letters = document_columns(
+                raw, piece, options, of, index=index, key=config.fingerprint_key
+            )
+            if letters:
+                yield DeadLetters(shard.shard_id, tuple(letters))
+            yield from gathered.add(batch, raw.size)
+            taken = min(left, raw.bytes)
+            tell(Read(len(raw.positions), taken))
+            index += len(raw.positions)
+            left -= taken
         if left:
             tell(Read(0, left))
     yield from gathered.rest()
     yield EndOfShard(shard.shard_id, index, attempt)
-
-
-def _failed(shard: Shard, error: BadFileError) -> ShardFailed:
-    return ShardFailed(shard.shard_id, error.source, error.position, error.reason, error.kind)
-
-
-def _letter_of_file(error: BadFileError, index: int) -> DeadLetter:
-    source = error.source
-    return DeadLetter(source, source, error.position or 0, "read", "bad file", error.reason, None, index)
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""A DoFn as a step of the chain, and how Beam is to encode what travels between steps: best not at all."""
+"""How a step stands in Beam's chain, and what travels between steps: not encoded, and in its own window."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import Coder, registry
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.elements import Element
+from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, EmbeddedBatch, RowBlock, Run
+from transforms.elements import DeadLetter, Element, Embedding, Origin
 
 
 def step(fn: beam.DoFn) -> beam.PTransform:
@@ -30,3 +34,25 @@ class ElementCoder(Coder):
 
 
 registry.register_coder(Element, ElementCoder)
+
+
+def origin_of(element: Any) -> Origin | None:
+    """Where the first document behind an element came from; None in embedbeam's own job."""
+    match element:
+        case DocumentBlock(origins=origins) | RowBlock(origins=origins):
+            return origins[0] if origins else None
+        case ChunkBlock(documents=inner) | Run(window=inner):
+            return origin_of(inner)
+        case EmbeddedBatch(runs=(first, *_)) | DeadLetters(letters=(first, *_)):
+            return origin_of(first)
+        case DeadLetter(origin=origin) | Embedding(origin=origin):
+            return origin
+    return None
+
+
+def at_origin(element: Any) -> WindowedValue:
+    """The element as finish_bundle must yield it, in the window and at the time that its document had."""
+    origin = origin_of(element)
+    if origin is None:
+        return WindowedValue(element, MIN_TIMESTAMP, (GlobalWindow(),))
+    return WindowedValue(element, origin.timestamp, (origin.window,))

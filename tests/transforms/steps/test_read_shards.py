@@ -23,7 +23,7 @@ from transforms.observer import Read, observe
 from transforms.output import layout, plan_file
 from transforms.output.column_types import check_kept
 from transforms.output.folder import Folder
-from transforms.steps.columns import kept_column
+from transforms.steps.documents import kept_column
 from transforms.steps.open import OpenShards, open_shards
 from transforms.steps.read import ReadConfig, read_shard
 
