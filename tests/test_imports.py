@@ -16,7 +16,7 @@ BASE = {"blocks", "elements", "errors", "observer", "texts"}
 MAY_USE = {
     "modality": set(),
     "storage": set(),
-    "encoder": {"modality", "storage"},
+    "encoder": {"storage"},
     "formats": {"modality", "storage"},
     "output": {"formats", "modality", "storage"},  # formats: how a TFRecord is framed
     "steps": {"encoder", "formats", "modality", "output", "storage"},

@@ -26,9 +26,6 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
-    def __init__(self, modality: str):
-        self._modality = modality
-
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
         self._bytes = self._index = 0
@@ -51,7 +48,7 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = modality.get(self._modality)
+        of = modality.get("text")
         payloads, refusals = of.decode([origin.document.payload for origin in held], field="payload")
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
@@ -80,7 +77,7 @@ def as_document(element: Any) -> Document:
     raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
 
 
-def _refused(origin: Origin, index: int, why: modality.Refusal, of: modality.Modality) -> DeadLetter:
+def _refused(origin: Origin, index: int, why: tuple[str, str], of: modality.Modality) -> DeadLetter:
     document = origin.document
     return DeadLetter(document.doc_id, "", 0, "read", *why, of.shown(document.payload), index, origin)
 
@@ -143,7 +140,7 @@ class EmbedDocuments(beam.PTransform):
         config = EmbedConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn()).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

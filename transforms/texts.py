@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from transforms.elements import ABSENT
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def not_utf8(error: UnicodeDecodeError) -> tuple[str, str]:
+Refusal = tuple[str, str]  # a dead letter's kind and detail
+
+
+def not_utf8(error: UnicodeDecodeError) -> Refusal:
     """Why bytes are no text; the offset counts from the first of the bytes decoded."""
     return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
 
@@ -39,11 +44,44 @@ def as_strings(values: list[Any] | pa.Array) -> pa.Array | None:
         return None
 
 
-def blank(texts: pa.Array) -> pa.Array:
-    """Which texts are empty, or nothing but white space."""
+def sound_texts(
+    values: list[Any] | pa.Array, field: str, *, blank: Refusal, expected: str, where: str = ""
+) -> tuple[pa.Array, dict[int, Refusal]]:
+    """The values of a field as strings, with null where one is refused, and why it is, by row.
+
+    Args:
+      blank: why a text is refused that is empty or nothing but white space.
+      expected: what the field should hold, for the reasons.
+      where: comes behind the reason of bytes that are not UTF-8.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.or_(pc.utf8_is_space(texts), pc.equal(texts, ""))
+    texts = as_strings(values)
+    if texts is not None and not texts.null_count:
+        empty = pc.or_(pc.utf8_is_space(texts), pc.equal(texts, ""))
+        rows = pc.indices_nonzero(empty).to_pylist()
+        return pc.if_else(empty, None, texts) if rows else texts, dict.fromkeys(rows, blank)
+
+    def refusal(value: Any) -> Refusal | None:
+        if type(value) is str:
+            try:
+                value.encode()
+            except UnicodeEncodeError as e:
+                return "not Unicode", f"lone surrogate at {e.start}"
+            return None if value and not value.isspace() else blank
+        if value is ABSENT:
+            return f"missing field {field!r}", ""
+        if value is None:
+            return f"field {field!r} is null", ""
+        if isinstance(value, UnicodeDecodeError):
+            kind, detail = not_utf8(value)
+            return kind, detail + where
+        return f"field {field!r} is {type(value).__name__}, expected {expected}", ""
+
+    plain = plain_values(values)  # one of them is no text: each alone tells why
+    refused = {row: why for row, value in enumerate(plain) if (why := refusal(value))}
+    return pa.array([None if row in refused else v for row, v in enumerate(plain)], pa.string()), refused
 
 
 def plain_values(values: list[Any] | pa.Array) -> list[Any]:

@@ -55,7 +55,7 @@ STEPS: list[Any] = [
 DOFNS: list[Any] = [
     *(ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9), _OpenFn()),
     *(EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
-    _BlockFn("text"),
+    _BlockFn(),
 ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from transforms.modality.protocol import Count, Modality, Refusal
+from transforms.modality.protocol import Modality
 
-__all__ = ["Count", "Modality", "Refusal", "get"]
+__all__ = ["Modality", "get"]
 
 
 def get(name: str) -> Modality:
     """The modality of a name."""
     from transforms.modality.text import Text
 
-    return {Text.name: Text}[name]()
+    return {"text": Text}[name]()

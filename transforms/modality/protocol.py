@@ -7,29 +7,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from transforms.texts import Refusal
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Count = Callable[[Sequence[Any]], np.ndarray]
-Refusal = tuple[str, str]  # a dead letter's kind and detail
 
 
 class Modality(Protocol):
     """What differs between texts, images and other payloads; formats know nothing of it.
 
     A payload is a sequence: it has a length, spans are of its items, and a span is cut as a slice.
-
-    Attributes:
-      name: text, ...
-      arrow_type: of the payload column, as str() names Arrow's.
-      column: the output column of the payload where the user keeps it (`text`).
-      sample: a payload that any model of this modality embeds, for the warm-up.
     """
-
-    name: str
-    arrow_type: str
-    column: str
-    sample: Any
 
     def decode(self, values: list[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
         """The values of a column as payloads.

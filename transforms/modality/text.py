@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.elements import ABSENT
-from transforms.modality.protocol import Count, Refusal
+from transforms.modality.protocol import Count
 from transforms.modality.spans import window_spans
-from transforms.texts import as_strings, blank, not_utf8, plain_values
+from transforms.texts import Refusal, sound_texts
 
 BLANK: Refusal = ("blank text", "")
 
@@ -21,20 +20,8 @@ BLANK: Refusal = ("blank text", "")
 class Text:
     """The modality of strings; see Modality."""
 
-    name = "text"
-    arrow_type = "string"
-    column = "text"
-    sample = "embedbeam warms the model up with this sentence"
-
     def decode(self, values: list[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
-        texts = as_strings(values)
-        if texts is not None and not texts.null_count:
-            empty = blank(texts)
-            rows = pc.indices_nonzero(empty).to_pylist()
-            return pc.if_else(empty, None, texts) if rows else texts, dict.fromkeys(rows, BLANK)
-        plain = plain_values(values)  # one of them is no text: each alone tells why
-        refused = {i: why for i, value in enumerate(plain) if (why := _refusal(value, field))}
-        return pa.array([None if i in refused else v for i, v in enumerate(plain)], pa.string()), refused
+        return sound_texts(values, field, blank=BLANK, expected="string")
 
     def from_file(self, data: bytes) -> Any:
         try:
@@ -76,19 +63,3 @@ class Text:
         sha = hashlib.sha256
         digests = [sha(key + text).digest()[:16] for text in payloads.cast(pa.binary()).to_pylist()]
         return pa.array(digests, pa.binary(16))
-
-
-def _refusal(value: Any, field: str) -> Refusal | None:
-    if type(value) is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError as e:
-            return "not Unicode", f"lone surrogate at {e.start}"
-        return BLANK if not value or value.isspace() else None
-    if value is ABSENT:
-        return f"missing field {field!r}", ""
-    if value is None:
-        return f"field {field!r} is null", ""
-    if isinstance(value, UnicodeDecodeError):
-        return not_utf8(value)
-    return f"field {field!r} is {type(value).__name__}, expected string", ""

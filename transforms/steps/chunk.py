@@ -51,25 +51,20 @@ class Chunker:
             return
         except _Refused:  # one of them; each alone tells which
             pass
-        rows = range(block.columns.num_rows)
-        refused = {row: why for row in rows if (why := self._refusal(select(block, [row])))}
+        made: list[ChunkBlock] = []
+        refused: dict[int, tuple[str, str]] = {}
+        for row in range(block.columns.num_rows):
+            try:
+                made.append(self._chunks(select(block, [row])))
+            except _Refused as e:
+                refused[row] = ("the model cannot count its tokens", str(e))
         try:
             self._count([self._encoder.sample])
-            rest = [row for row in rows if row not in refused]
-            chunks = self._chunks(select(block, rest)) if rest else None
         except _Refused as e:
             raise ModelError(f"the model no longer counts tokens: {e}") from e
-        reasons = {row: ("the model cannot count its tokens", why) for row, why in refused.items()}
-        yield dead_letters(block, reasons, stage="chunk", of=self._modality)
-        if chunks is not None:
-            yield chunks
-
-    def _refusal(self, block: DocumentBlock) -> str:
-        try:
-            self._chunks(block)
-        except _Refused as e:
-            return str(e)
-        return ""
+        if refused:
+            yield dead_letters(block, refused, stage="chunk", of=self._modality)
+        yield from made
 
     def _chunks(self, block: DocumentBlock) -> ChunkBlock:
         values = block.payloads.to_pylist()

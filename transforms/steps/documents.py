@@ -16,7 +16,7 @@ from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality
 from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES, KeptError, arrow_type, check_kept
-from transforms.texts import as_strings, blank, is_text, not_utf8, plain_values
+from transforms.texts import as_strings, is_text, not_utf8, plain_values, sound_texts
 
 Values: TypeAlias = "list[Any] | pa.Array"
 # The kinds of kept columns that take values of Python's types as they are; all else is looked at one by one.
@@ -97,35 +97,15 @@ def _ids(
     found = None if name is None else columns.get(name)
     if name is None or found is None:
         return _places(raw, slice, rows), {}
-    ids = _as_ids(found)
-    if ids is not None and not blank(ids).true_count:
-        return ids, {}
-    values = plain_values(found)
-    why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
-    why |= undecoded(name, values)
-    ids = zip(values, _places(raw, slice, rows).to_pylist(), strict=True)
-    return pa.array([place if i in why else str(v) for i, (v, place) in enumerate(ids)], pa.string()), why
-
-
-def _as_ids(found: Values) -> pa.Array | None:
-    """The values as ids; None where one of them is neither text nor a whole number."""
     if isinstance(found, list):
-        numbers_too = set(map(type, found)) <= {str, int}
-        return as_strings(list(map(str, found))) if numbers_too else None
-    if found.null_count:
-        return None
-    return found.cast(pa.string()) if types.is_integer(found.type) else as_strings(found)
-
-
-def _wrong_id(found: Any, name: str) -> str:
-    if type(found) is str:
-        return "" if found and not found.isspace() else f"field {name!r} is blank, expected an id"
-    if found is ABSENT:
-        return f"missing field {name!r}"
-    if found is None:
-        return f"field {name!r} is null"
-    is_int = type(found) is int
-    return "" if is_int else f"field {name!r} is {type(found).__name__}, expected string or integer"
+        found = [str(value) if type(value) is int else value for value in found]
+    else:
+        found = found.dictionary_decode() if types.is_dictionary(found.type) else found
+        found = found.cast(pa.string()) if types.is_integer(found.type) else found
+    field, expected = f"field {name!r}", "string or integer"
+    blank = (f"{field} is blank, expected an id", "")
+    ids, why = sound_texts(found, name, blank=blank, expected=expected, where=f" of {field}")
+    return pc.coalesce(ids, _places(raw, slice, rows)) if why else ids, why
 
 
 def document_columns(
