@@ -6,7 +6,6 @@ Beside it a bare loop with the same model calls, and Beam's own ReadFromParquet,
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import ROOT, WORK, child, rounds, show
+from benchmarks.common import ROOT, WORK, child, peak_kib, rounds, show
 
 DOCUMENTS = 60_000
 FEW = 600  # of a job whose time is start-up
@@ -103,7 +102,7 @@ def job(format: str) -> float:
 def peak(documents: int) -> float:
     """Child: KiB at most in memory."""
     run_job(make_input(documents, "jsonl"), WORK / "ceiling-peak", "--shard-bytes=2000000")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kib()
 
 
 def load() -> Callable[[list[str]], tuple[Any, Any]]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.common import WORK, child, rounds, show
+from benchmarks.common import WORK, child, peak_kib, rounds, show
 
 MEGABYTE = 1_000_000
 
@@ -124,7 +123,7 @@ def print_peak(*arguments: str) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         code = main(list(arguments))
     assert code == 0, code
-    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(json.dumps({"peak": peak_kib()}))
 
 
 def peak(name: str, count: int, model: Path, folder: Path = WORK) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from typing import Any
 
-from benchmarks.common import ROOT, WORK, child, show
+from benchmarks.common import ROOT, WORK, child, peak_kib, show
 
 SHARDS, FEW, LEFT = 100_000, 1_000, 8
 HERE = WORK / "plan"
@@ -30,10 +29,6 @@ def arguments(shards: int) -> dict[str, Any]:
         path.write_text("".join(line % i for i in range(shards)))
     output = HERE / f"out-{shards}"
     return {"input": str(path), "output": str(output), "model": str(MODEL), "shard_bytes": len(line % 0)}
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(function: Any, *given: Any) -> tuple[float, Any]:
@@ -59,11 +54,11 @@ def make(shards: int) -> None:
     given = arguments(shards)
     options = Options(**given | {"input": (given["input"],)})
     encoder = load_encoder(options, Screen(quiet=True))
-    before = peak_mib()
+    before = peak_kib() / 1024
     seconds, plan = timed(make_plan, options)
     job = new_job(options, plan, (), encoder)
     coding, data = timed(plan_file, job, plan)
-    grown = peak_mib() - before
+    grown = peak_kib() / 1024 - before
     assert len(plan.shards) == shards
     folder = Folder(options.output)
     folder.write(layout.PLAN, data)
@@ -97,7 +92,7 @@ def resume(shards: int) -> None:
 
     began = time.time()
     embed(**arguments(shards), quiet=True)
-    print(json.dumps({"began": began, "ended": time.time(), "peak": peak_mib()}))
+    print(json.dumps({"began": began, "ended": time.time(), "peak": peak_kib() / 1024}))
 
 
 def pieces(shards: int) -> None:
@@ -114,7 +109,7 @@ def pieces(shards: int) -> None:
     found["read receipts"], receipts = timed(ledger.read_receipts, folder, job.identity)
     found["balance"], _ = timed(finish.balance, folder, job.identity, planned, receipts)
     receipt_bytes = sum(folder.names(layout.RECEIPTS).values()) / shards
-    print(json.dumps({"seconds": found, "peak": peak_mib(), "receipt_bytes": receipt_bytes}))
+    print(json.dumps({"seconds": found, "peak": peak_kib() / 1024, "receipt_bytes": receipt_bytes}))
 
 
 def status_seconds(shards: int) -> float:

@@ -57,6 +57,15 @@ def child(module: str, *arguments: str | Path, **environment: str) -> dict[str, 
     return result | {"wall_seconds": time.monotonic() - spawned, "spawned": spawned}
 
 
+def peak_kib() -> float:
+    """KiB that this process held at most since its program began.
+
+    What getrusage tells begins with the peak of whoever started the process, which may be the larger one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+
+
 def rounds(count: int, *measures: Callable[[], float]) -> list[list[float]]:
     """Measures in turn, A B A B ..., so that a machine that drifts drifts for all of them."""
     found: list[list[float]] = [[] for _ in measures]

@@ -108,12 +108,6 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
             folder.delete(f"{layout.FAILURES}/{name}")
         left = to_do(folder, shards, screen)
         while True:
-            if left and loading is None:
-                cluster = look_at_cluster(
-                    cluster, options, screen
-                )  # an earlier run's job may do what is left
-                left = to_do(folder, shards, screen)
-                loading = start_loading(options, screen, job.model_digest) if left else None
             if not left:
                 with screen.doing("balancing the books"):
                     # Each is read once, after the work. What a late worker of another job left is found here.
@@ -121,7 +115,12 @@ def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | Non
                     left = ledger.drop_others(folder, receipts)
                 if not left:
                     return complete(folder, job, shards, options, receipts, started)
-                continue
+            if loading is None:
+                cluster = look_at_cluster(cluster, options, screen)
+                left = to_do(folder, shards, screen)  # an earlier run's job may have done it meanwhile
+                if not left:
+                    continue
+                loading = start_loading(options, screen, job.model_digest)
             submit = import_submit(screen)
             loaded = loading.result()
             encoder = shared_encoder(options, loaded)

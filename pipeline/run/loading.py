@@ -61,12 +61,13 @@ def is_loading() -> bool:
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
     """Leaves garbage alone: imports make millions of objects that stay, and to look through them again and
-    again takes a quarter of the time of importing TensorFlow."""
+    again takes a quarter of the time of importing TensorFlow, and of what comes after it."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if was:
             gc.enable()
 

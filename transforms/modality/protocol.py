@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -47,10 +47,10 @@ class Modality(Protocol):
 
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
-    ) -> list[list[tuple[int, int, int]]]:
-        """Spans (start, end, cost) of payloads longer than the window."""
+    ) -> list[np.ndarray]:
+        """Spans of payloads longer than the window: of each int64 [spans, 3], start, end and cost."""
 
-    def pieces(self, payload: Any, size: int) -> list[Any]:
+    def pieces(self, payload: Any, size: int) -> Iterator[Any]:
         """A large payload in pieces of about `size`, whose costs add up to its own."""
 
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:

@@ -21,7 +21,7 @@ _BLOCK = 500_000
 
 def window_spans(
     texts: Sequence[str], *, window: int, overlap: int, count: Count, most: int | None = None
-) -> list[list[Span]]:
+) -> list[np.ndarray]:
     """Cuts texts into spans that each fit the window, at white space where possible.
 
     All texts go through the tokenizer together, in a few calls.
@@ -33,25 +33,26 @@ def window_spans(
       most: how many spans of a text are wanted, at least; None means all.
 
     Returns:
-      For each text [(start, end, tokens)], in characters; the spans cover every word, in order.
+      For each text int64 [spans, 3]: start, end (in characters) and tokens; they cover every word, in order.
     """
     if sum(map(len, texts)) <= _BLOCK:
-        return _window_spans(texts, window=window, overlap=overlap, count=count)
+        found = _window_spans(texts, window=window, overlap=overlap, count=count)
+        return [np.array(spans, np.int64).reshape(-1, 3) for spans in found]
     return [_block_spans(text, window=window, overlap=overlap, count=count, most=most) for text in texts]
 
 
-def _block_spans(text: str, *, window: int, overlap: int, count: Count, most: int | None) -> list[Span]:
+def _block_spans(text: str, *, window: int, overlap: int, count: Count, most: int | None) -> np.ndarray:
     """Cuts one text block by block; a block begins where the last span of the one before it did."""
-    done: list[Span] = []
+    done = [np.empty((0, 3), np.int64)]
     start = 0
-    while start < len(text) and (most is None or len(done) < most):
+    while start < len(text) and (most is None or sum(map(len, done)) < most):
         end = min(start + _BLOCK, len(text))
         (spans,) = _window_spans([text[start:end]], window=window, overlap=overlap, count=count)
         if end < len(text) and len(spans) > 1:
             spans, end = spans[:-1], start + spans[-1][0]  # its last one may have been cut short
-        done += [(start + a, start + b, tokens) for a, b, tokens in spans]
+        done.append(np.array(spans, np.int64).reshape(-1, 3) + np.array([start, start, 0]))
         start = end
-    return done
+    return np.concatenate(done)
 
 
 def _window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Count) -> list[list[Span]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,18 @@ class Text:
 
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
-    ) -> list[list[tuple[int, int, int]]]:
+    ) -> list[np.ndarray]:
         return window_spans(payloads, window=window, overlap=overlap, count=count, most=most)
 
-    def pieces(self, payload: Any, size: int) -> list[Any]:
+    def pieces(self, payload: Any, size: int) -> Iterator[Any]:
         """The text in pieces of about `size` characters, cut at white space where there is some."""
-        found, start = [], 0
+        start = 0
         while len(payload) - start > size:
             end = max(payload.rfind(c, start + 1, start + size) for c in " \n\t")
             end = end if end > start else start + size
-            found.append(payload[start:end])
+            yield payload[start:end]
             start = end
-        return [*found, payload[start:]]
+        yield payload[start:]
 
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
         """The first 16 bytes of SHA-256 over the key and the text in UTF-8."""

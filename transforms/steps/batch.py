@@ -26,6 +26,8 @@ _LETTERS, _LETTER_BYTES = 64, 16 << 20
 
 def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
     """Several blocks of one shard as one."""
+    if len(blocks) == 1:
+        return dataclasses.replace(blocks[0], number=number)
 
     def column(name: str) -> Any:
         values = [getattr(block, name) for block in blocks]
@@ -108,10 +110,9 @@ class OrderByLength(beam.DoFn):
         return map(at_origin, self._release())
 
     def _release(self) -> Iterator[Run]:
-        blocks, self._window = self._window, []
-        self._chunks = self._bytes = 0
-        if blocks:
-            window = joined(blocks, self._number)
+        if self._window:
+            window = joined(self._window, self._number)
+            self._window, self._chunks, self._bytes = [], 0, 0
             self._number += 1
             yield from runs_of(window, self.batch_tokens, longest_first=window.number % 2 == 0)
 

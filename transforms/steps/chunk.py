@@ -22,6 +22,7 @@ from transforms.steps.encoder import SharedEncoder
 
 # A larger payload is counted in pieces: a tokenizer takes many times the memory of what it cuts.
 _PIECE = 1 << 18
+_CUT_AT_ONCE = 10_000
 # A mini-batch has at most so many bytes for each token of its budget: a word of a megabyte is three tokens.
 _BYTES_A_TOKEN = 64
 # And at most so many bytes of the documents that its chunks are of, which wait with them.
@@ -72,12 +73,14 @@ class Chunker:
         owners, dropped, cut = np.arange(len(values)), np.zeros(len(values), np.int64), None
         starts, ends = np.zeros(len(values), np.int64), np.fromiter(map(len, values), np.int64, len(values))
         if spans := self._cut_long(values, totals):
-            flat = [(i, s) for i in range(len(values)) for s in spans.get(i, [(0, int(ends[i]), totals[i])])]
-            cut = pa.array([values[i][start:end] for i, (start, end, _) in flat], block.payloads.type)
-            owners = np.array([i for i, _ in flat], np.int64)
-            starts, ends, tokens = np.array([s for _, s in flat], np.int64).T.copy()
+            whole = np.stack([starts, ends, totals], axis=1)
+            of_row = [spans.get(i, whole[i : i + 1]) for i in range(len(values))]
+            owners = np.repeat(owners, list(map(len, of_row)))
+            starts, ends, tokens = np.concatenate(of_row).T.copy()
+            cut = _cut(values, block.payloads.type, owners, starts, ends)
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
+        del values  # may be a huge text
         weights = self._weights(block.payloads, block.payloads if cut is None else cut, owners)
         known = self._encoder.can_count
         return ChunkBlock(
@@ -101,7 +104,7 @@ class Chunker:
             held[owners] * self._config.batch_tokens // _BYTES_HELD,
         )
 
-    def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, list[tuple[int, int, int]]]:
+    def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, np.ndarray]:
         """The spans of the documents that are longer than the window, by their row."""
         window, overlap = self._window, self._config.overlap
         if window is None or not (totals > window).any():
@@ -116,10 +119,10 @@ class Chunker:
             return {i: of_text[:1] for i, of_text in zip(long, spans, strict=True)}
         # A model that cuts by itself, between any two tokens, gets the words beyond its window too, and so
         # embeds exactly as many tokens as it can.
-        ends = [of_text[:2][-1][1] for of_text in spans]
+        ends = [int(of_text[:2][-1, 1]) for of_text in spans]
         tokens = self._count([text[:end] for text, end in zip(texts, ends, strict=True)])
-        most = np.minimum(tokens, window).tolist()
-        return {i: [(0, end, n)] for i, end, n in zip(long, ends, most, strict=True)}
+        most = np.minimum(tokens, window)
+        return {i: np.array([[0, end, n]]) for i, end, n in zip(long, ends, most, strict=True)}
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
         """Tokens of payloads, int64, as the model counts them, or estimated."""
@@ -137,6 +140,13 @@ class Chunker:
             return self._modality.estimate(payloads)
         except Exception as e:  # a tokenizer may raise anything for a text
             raise _Refused(first_line(e)) from e
+
+
+def _cut(values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
+    """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
+    parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
+    cut = [pa.array([values[i][start:end] for i, start, end in part.tolist()], type) for part in parts]
+    return pa.concat_arrays(cut)
 
 
 def select(block: DocumentBlock, rows: Sequence[int]) -> DocumentBlock:

@@ -207,6 +207,8 @@ class Gathered:
 
     def rest(self) -> Iterator[DocumentBlock]:
         """What is left, at a shard's end."""
-        if self._batches:
-            yield DocumentBlock(self._shard_id, pa.concat_batches(self._batches))
-        self._batches, self._rows, self._bytes = [], 0, 0
+        batches, self._batches, self._rows, self._bytes = self._batches, [], 0, 0
+        if batches:
+            whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+            del batches  # a block may hold a huge document, and is held here no longer
+            yield DocumentBlock(self._shard_id, whole)

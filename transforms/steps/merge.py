@@ -43,14 +43,16 @@ def merge_vectors(
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
     if len(firsts) == len(owners):  # a chunk a document
         return vectors
-    share = np.maximum(weights.astype(np.float64), 1e-9)
-    sums = np.add.reduceat(vectors.astype(np.float64) * share[:, None], firsts, axis=0)
-    means = sums / np.add.reduceat(share, firsts)[:, None]
-    if unit_length:
-        lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        means = np.where(lengths > _NO_DIRECTION, means / np.maximum(lengths, _NO_DIRECTION), means)
-    several = np.diff(firsts, append=len(owners)) > 1
-    return np.where(several[:, None], means.astype(np.float32), vectors[firsts])
+    counts = np.diff(np.append(firsts, len(owners)))
+    merged = vectors[firsts]
+    for document in np.flatnonzero(counts > 1).tolist():
+        chunks = slice(firsts[document], firsts[document] + counts[document])
+        share = np.maximum(weights[chunks].astype(np.float64), 1e-9)
+        # In float64, and without a copy of the vectors in it: a document may have a million chunks.
+        mean = np.einsum("c,cd->d", share / share.sum(), vectors[chunks], dtype=np.float64)
+        length = np.linalg.norm(mean)
+        merged[document] = mean / length if unit_length and length > _NO_DIRECTION else mean
+    return merged
 
 
 class _OpenWindow:

@@ -11,7 +11,7 @@ from transforms import modality
 from transforms.blocks import DeadLetters
 from transforms.elements import DeadLetter, Element, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
-from transforms.formats.base import ReadOptions
+from transforms.formats.base import RawBlock, ReadOptions
 from transforms.formats.slices import check_slice, read_slice
 from transforms.observer import Read, tell
 from transforms.output import attempts
@@ -77,6 +77,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
             index += 1
             continue
         left = piece.bytes  # of the plan's bytes, not yet told
+        raw: RawBlock | None = None
         for raw in read_slice(piece, options):  # a file that is changed while it is read fails its shard
             batch, letters = document_columns(
                 raw, piece, options, of, index=index, key=config.fingerprint_key
@@ -88,6 +89,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
             tell(Read(len(raw.positions), taken))
             index += len(raw.positions)
             left -= taken
+        raw = None  # its records may be huge, and nobody needs them while the documents are embedded
         if left:
             tell(Read(0, left))
     yield from gathered.rest()

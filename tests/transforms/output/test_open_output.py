@@ -205,20 +205,21 @@ def test_verify_reads_dead_letters_in_blocks(tmp_path: Path) -> None:
     record = json.loads(receipt.read_text()) | {"dead_letters_sha256": sha, "dead_letters": {"not JSON": 300}}
     receipt.write_text(json.dumps(record))
     code = (
-        "import resource, sys\n"
+        "import sys\n"
+        "from benchmarks.common import peak_kib\n"
         "from transforms.output.reader import open_output\n"
         "from transforms.output.defects import find_defects\n"
         "output = open_output(sys.argv[1])\n"
         "list(output.rows())\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_kib()\n"
         "assert list(find_defects(output)) == []\n"
         "assert sum(1 for _ in output.dead_letters()) == 300\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(peak_kib() - before)"
     )
     root = Path(__file__).resolve().parents[3]
     command = [sys.executable, "-c", code, str(made.path)]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 40_000  # KiB
+    assert float(run.stdout) < 100_000  # KiB; the file has 300 MB
 
 
 def test_receipts_are_read_for_the_job_alone(tmp_path: Path) -> None:
