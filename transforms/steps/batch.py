@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -55,12 +56,12 @@ def runs_of(window: ChunkBlock, budget: int, *, longest_first: bool) -> Iterator
     The result depends on the chunks alone.
     """
     order = np.argsort(-window.costs if longest_first else window.costs, kind="stable")
-    total = np.cumsum(window.costs[order])
+    total = np.cumsum(window.costs[order]).tolist()
     begin, before, most = 0, 0, budget // _RUNS
     while begin < len(order):
-        end = max(begin + 1, int(np.searchsorted(total, before + most, side="right")))
-        yield Run(window, order[begin:end], int(total[end - 1]) - before)
-        begin, before = end, int(total[end - 1])
+        end = max(begin + 1, bisect.bisect_right(total, before + most, begin))
+        yield Run(window, order[begin:end], total[end - 1] - before)
+        begin, before = end, total[end - 1]
 
 
 def cost_of(element: Any, budget: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ def embed_mini_batch(
       ModelError: the model itself is at fault.
     """
     begun = time.monotonic()
+    # One or two windows, of many runs: they are looked up, and their vectors placed, together.
+    runs = [_together(list(same)) for _, same in itertools.groupby(runs, key=lambda run: id(run.window))]
     payloads = [value for run in runs for value in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
@@ -62,6 +65,11 @@ def embed_mini_batch(
         beyond = np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist()
         failures |= dict.fromkeys(beyond, _BEYOND)
     return EmbeddedBatch(tuple(runs), vectors, failures)
+
+
+def _together(runs: list[Run]) -> Run:
+    """Runs of one window as one."""
+    return Run(runs[0].window, np.concatenate([run.chunks for run in runs]), sum(run.cost for run in runs))
 
 
 @functools.cache
