@@ -40,8 +40,7 @@ class _BlockFn(beam.DoFn):
             yield from self._release()
 
     def finish_bundle(self) -> Iterator[Any]:
-        for element in self._release():
-            yield at_origin(element)
+        return map(at_origin, self._release())
 
     def _release(self) -> Iterator[Any]:
         held, first = self._held, self._index
