@@ -57,7 +57,10 @@ class _BlockFn(beam.DoFn):
             "payload": payloads,
         }
         if refusals:
-            letters = (_refused(held[i], first + i, why, of) for i, why in refusals.items())
+            letters = []
+            for i, why in refusals.items():
+                shown, doc_id = of.shown(held[i].document.payload), held[i].document.doc_id
+                letters.append(DeadLetter(doc_id, "", 0, "read", *why, shown, first + i, held[i]))
             yield DeadLetters("", tuple(letters))
         if good := [i for i in range(len(held)) if i not in refusals]:
             yield select(DocumentBlock("", pa.record_batch(columns), tuple(held)), good)
@@ -74,11 +77,6 @@ def as_document(element: Any) -> Document:
     if isinstance(element, tuple) and len(element) == 2:
         return Document(*element)
     raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
-
-
-def _refused(origin: Origin, index: int, why: tuple[str, str], of: modality.Modality) -> DeadLetter:
-    document = origin.document
-    return DeadLetter(document.doc_id, "", 0, "read", *why, of.shown(document.payload), index, origin)
 
 
 def _embeddings(block: RowBlock) -> Iterator[Embedding]:

@@ -16,7 +16,7 @@ from transforms.elements import DeadLetter
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
-from transforms.modality import Modality
+from transforms.modality.text import Text
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
@@ -38,7 +38,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = modality.get(config.modality)
+        self._modality = modality.get(config.modality)
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -156,7 +156,7 @@ def select(block: DocumentBlock, rows: Sequence[int]) -> DocumentBlock:
 
 
 def dead_letters(
-    block: DocumentBlock, reasons: dict[int, tuple[str, str]], *, stage: str, of: Modality
+    block: DocumentBlock, reasons: dict[int, tuple[str, str]], *, stage: str, of: Text
 ) -> DeadLetters:
     """Dead letters for documents that were read, with their payloads as they are shown.
 
