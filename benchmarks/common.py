@@ -102,9 +102,11 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     from pipeline.plan.plan import make_plan, read_options
     from transforms.encoder.config import ModelConfig
     from transforms.steps.batch import BatchByTokens, OrderByLength
-    from transforms.steps.chunk import ChunkConfig, ChunkDocuments
+    from transforms.steps.chunk import ChunkDocuments
+    from transforms.steps.config import EmbedConfig
     from transforms.steps.encoder import SharedEncoder
     from transforms.steps.read import ReadConfig, ReadShards
+    from transforms.steps.step import step
 
     options = Options(input=(str(path),), output=str(WORK / "none"))
     shards = list(make_plan(options).shards)
@@ -113,9 +115,9 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
         _ = (
             root
             | beam.Create(shards, reshuffle=False)
-            | ReadShards(ReadConfig(read_options(options)))
-            | ChunkDocuments(SharedEncoder(ModelConfig(model)), ChunkConfig(batch_tokens=BATCH_TOKENS))
-            | OrderByLength(BATCH_TOKENS)
+            | step(ReadShards(ReadConfig(read_options(options))))
+            | step(ChunkDocuments(SharedEncoder(ModelConfig(model)), EmbedConfig(batch_tokens=BATCH_TOKENS)))
+            | step(OrderByLength(BATCH_TOKENS))
             | BatchByTokens(BATCH_TOKENS)
             | beam.FlatMap(collect)
         )

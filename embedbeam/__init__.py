@@ -10,26 +10,16 @@ documents | embedbeam.EmbedDocuments("minilm")  # in a Beam pipeline of your own
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.embed import embed
-    from pipeline.options.options import Options
-    from pipeline.run.finish import Manifest
-    from transforms.elements import DeadLetter, Document, Embedding
-    from transforms.embed_documents import EmbedDocuments
-    from transforms.errors import EmbedbeamError, UsageError
-    from transforms.output.reader import open_output
-
-__all__ = [
-    "DeadLetter",
-    "Document",
-    "EmbedDocuments",
-    "EmbedbeamError",
-    "Embedding",
-    "Manifest",
-    "Options",
-    "UsageError",
-    "embed",
-    "open_output",
-]
+    from pipeline.embed import embed as embed
+    from pipeline.options.options import Options as Options
+    from pipeline.run.finish import Manifest as Manifest
+    from transforms.elements import DeadLetter as DeadLetter
+    from transforms.elements import Document as Document
+    from transforms.elements import Embedding as Embedding
+    from transforms.embed_documents import EmbedDocuments as EmbedDocuments
+    from transforms.errors import EmbedbeamError as EmbedbeamError
+    from transforms.errors import UsageError as UsageError
+    from transforms.output.reader import open_output as open_output
 
 _HOMES = {
     "DeadLetter": "transforms.elements",
@@ -43,6 +33,7 @@ _HOMES = {
     "embed": "pipeline.embed",
     "open_output": "transforms.output.reader",
 }
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

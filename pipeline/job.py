@@ -66,7 +66,7 @@ def recorded(options: Options) -> dict[str, Any]:
 
 def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
     """The record of a new job, with everything that was left open chosen."""
-    from transforms.steps.batch import WINDOW_CHUNKS
+    from transforms.steps.config import WINDOW_CHUNKS
 
     # Workers' GPUs are of a memory that is not known here.
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)

@@ -9,10 +9,10 @@ from transforms import modality
 from transforms.blocks import DeadLetters, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats import slices
-from transforms.formats.arrow import plain_values
 from transforms.formats.base import ReadOptions
 from transforms.formats.slices import check_slice
 from transforms.steps.documents import checked
+from transforms.texts import plain_values
 
 TEXT = modality.get("text")
 

@@ -10,13 +10,13 @@ ROOT = Path(__file__).resolve().parent
 while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
 OURS = ("embedbeam", "pipeline", "transforms")
-# Folders of transforms, and whose modules each may use beside its own; blocks, elements, errors and observer
+# Folders of transforms, and whose modules each may use beside its own; those of BASE
 # are everybody's.
-BASE = {"blocks", "elements", "errors", "observer"}
+BASE = {"blocks", "elements", "errors", "observer", "texts"}
 MAY_USE = {
     "modality": set(),
     "storage": set(),
-    "encoder": {"modality", "storage"},
+    "encoder": {"storage"},
     "formats": {"modality", "storage"},
     "output": {"formats", "modality", "storage"},  # formats: how a TFRecord is framed
     "steps": {"encoder", "formats", "modality", "output", "storage"},

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 # Documents of a block; blocks are smaller where documents are large.
 BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
-# Dead letters of a block.
-LETTERS, LETTER_BYTES = 512, 1 << 20
 # Place of the payload among a block's columns.
 PAYLOAD = 4
 
@@ -47,7 +45,7 @@ class DocumentBlock(Element):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class DeadLetters(Element):
-    """Some dead letters of one shard, at most LETTERS of them or LETTER_BYTES of payloads.
+    """Some dead letters of one shard: of a block of records, or of a window.
 
     They wait for no document: each step passes them on, and the writer puts them in order.
     """

@@ -173,7 +173,7 @@ class Embedding:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ShardReceipt:
+class ShardReceipt(Element):
     """A shard's commit record: what is in its part file and its dead letters.
 
     Attributes:

@@ -15,18 +15,16 @@ from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
 from transforms.steps.chain import EmbedBlocks
-from transforms.steps.chunk import ChunkConfig
+from transforms.steps.chunk import select
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.windowed import at_origin
+from transforms.steps.step import at_origin
 
 DEAD_LETTERS = "dead_letters"
 
 
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
-
-    def __init__(self, modality: str):
-        self._modality = modality
 
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
@@ -42,30 +40,30 @@ class _BlockFn(beam.DoFn):
             yield from self._release()
 
     def finish_bundle(self) -> Iterator[Any]:
-        for element in self._release():
-            yield at_origin(element)
+        return map(at_origin, self._release())
 
     def _release(self) -> Iterator[Any]:
         held, first = self._held, self._index
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = modality.get(self._modality)
+        of = modality.get("text")
         payloads, refusals = of.decode([origin.document.payload for origin in held], field="payload")
-        good = [i for i in range(len(held)) if i not in refusals]
+        columns = {
+            "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
+            "source": pa.repeat("", len(held)),
+            "position": pa.repeat(0, len(held)),
+            "index": pa.array(range(first, first + len(held)), pa.int64()),
+            "payload": payloads,
+        }
         if refusals:
-            yield DeadLetters("", tuple(_refused(held[i], first + i, *why) for i, why in refusals.items()))
-        if good:
-            columns = pa.record_batch(
-                {
-                    "doc_id": pa.array([held[i].document.doc_id for i in good], pa.string()),
-                    "source": pa.repeat("", len(good)),
-                    "position": pa.repeat(0, len(good)),
-                    "index": pa.array([first + i for i in good], pa.int64()),
-                    "payload": payloads.take(pa.array(good)),
-                }
-            )
-            yield DocumentBlock("", columns, tuple(held[i] for i in good))
+            letters = []
+            for i, why in refusals.items():
+                shown, doc_id = of.shown(held[i].document.payload), held[i].document.doc_id
+                letters.append(DeadLetter(doc_id, "", 0, "read", *why, shown, first + i, held[i]))
+            yield DeadLetters("", tuple(letters))
+        if good := [i for i in range(len(held)) if i not in refusals]:
+            yield select(DocumentBlock("", pa.record_batch(columns), tuple(held)), good)
 
 
 def as_document(element: Any) -> Document:
@@ -81,42 +79,22 @@ def as_document(element: Any) -> Document:
     raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
 
 
-def _refused(origin: Origin, index: int, kind: str, detail: str) -> DeadLetter:
-    payload = origin.document.payload
-    shown = payload if isinstance(payload, str) else repr(payload)
-    return DeadLetter(origin.document.doc_id, "", 0, "read", kind, detail, shown, index, origin)
-
-
 def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     """A block's rows, one by one."""
-
-    def value(column: Any, row: int) -> int | None:
-        return None if column is None else int(column[row])
-
+    columns = {"tokens": block.tokens, "tokens_dropped": block.dropped}
+    columns |= {"chunk": block.chunk, "start": block.start, "end": block.end}
     origins = block.origins or ()
     for row, (origin, vector) in enumerate(zip(origins, block.vectors, strict=True)):
-        yield Embedding(
-            document=origin.document,
-            vector=vector,
-            tokens=value(block.tokens, row),
-            tokens_dropped=value(block.dropped, row),
-            chunk=value(block.chunk, row),
-            start=value(block.start, row),
-            end=value(block.end, row),
-            last=origins[row + 1 : row + 2] != (origin,),
-            origin=origin,
-        )
+        numbers = {name: None if column is None else int(column[row]) for name, column in columns.items()}
+        last = row + 1 == len(origins) or origins[row + 1] is not origin
+        yield Embedding(origin.document, vector, **numbers, last=last, origin=origin)
 
 
-class _SplitFn(beam.DoFn):
+def _split(element: RowBlock | DeadLetters) -> Iterator[Any]:
     """Gives rows and dead letters back in the window of their document."""
-
-    def process(self, element: Any) -> Iterator[Any]:
-        if isinstance(element, RowBlock):
-            yield from map(at_origin, _embeddings(element))
-        else:
-            for letter in element.letters:
-                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, at_origin(letter))
+    if isinstance(element, RowBlock):
+        return map(at_origin, _embeddings(element))
+    return (beam.pvalue.TaggedOutput(DEAD_LETTERS, at_origin(letter)) for letter in element.letters)
 
 
 @dataclasses.dataclass(eq=False)
@@ -156,10 +134,10 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(ModelConfig(self.model, self.signature, self.model_output))
-        config = ChunkConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
+        config = EmbedConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn()).with_output_types(Element)
             | EmbedBlocks(encoder, config)
-            | "Split" >> beam.ParDo(_SplitFn()).with_outputs(DEAD_LETTERS, main="embeddings")
+            | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

@@ -83,23 +83,13 @@ class BadFileError(EmbedbeamError):
         kind: str = "damaged",
         column: str | None = None,
     ):
-        super().__init__(source, position, reason, kind, column)
-        self.source = source
-        self.position = position
-        self.reason = reason
-        self.kind = kind
-        self.column = column
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _bad_file, self.args
+        super().__init__(source, position, reason)
+        self.source, self.position, self.reason = source, position, reason
+        self.kind, self.column = kind, column
 
     def __str__(self) -> str:
         at = "" if self.position is None else f" at {self.position}"
         return f"{self.source}{at}: {self.reason}"
-
-
-def _bad_file(source: str, position: int | None, reason: str, kind: str, column: str | None) -> BadFileError:
-    return BadFileError(source, position, reason, kind=kind, column=column)
 
 
 class LedgerError(EmbedbeamError):

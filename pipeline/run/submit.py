@@ -17,7 +17,7 @@ from pipeline.plan.plan import read_options
 from transforms.errors import EmbedbeamError, JobFailed
 from transforms.output.reader import row_schema
 from transforms.steps.chain import EmbedBlocks
-from transforms.steps.chunk import ChunkConfig
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.read import ReadConfig
 from transforms.steps.write import WriteConfig
@@ -42,10 +42,15 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
         ),
         embed=EmbedBlocks(
             encoder,
-            ChunkConfig(job.long_documents, job.chunk_overlap, job.max_tokens, job.batch_tokens),
-            vector_dtype=job.vector_dtype,
-            keep_payload=job.keep_text,
-            window_chunks=job.window_chunks,
+            EmbedConfig(
+                mode=job.long_documents,
+                overlap=job.chunk_overlap,
+                max_tokens=job.max_tokens,
+                batch_tokens=job.batch_tokens,
+                vector_dtype=job.vector_dtype,
+                keep_payload=job.keep_text,
+                window_chunks=job.window_chunks,
+            ),
         ),
         write=WriteConfig(
             output=output,

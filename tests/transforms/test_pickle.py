@@ -24,39 +24,38 @@ from transforms.elements import (
     ShardReceipt,
     Slice,
 )
-from transforms.embed_documents import EmbedDocuments, _BlockFn, _SplitFn
+from transforms.embed_documents import EmbedDocuments, _BlockFn
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
 from transforms.formats.base import ReadOptions
 from transforms.output.schema import RowSchema
-from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
+from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn
 from transforms.steps.chain import EmbedBlocks
-from transforms.steps.chunk import ChunkConfig, ChunkDocuments, _ChunkFn
-from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
+from transforms.steps.chunk import ChunkDocuments
+from transforms.steps.config import EmbedConfig
+from transforms.steps.embed import EmbedMiniBatches
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.merge import MergeChunks, MergeConfig, _MergeFn
-from transforms.steps.open import OpenShards, _OpenShardsFn
-from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
-from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
+from transforms.steps.merge import MergeChunks
+from transforms.steps.open import OpenShards
+from transforms.steps.read import ReadConfig, ReadShards
+from transforms.steps.write import WriteConfig, WriteShards
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
-CHUNK = ChunkConfig("chunks", 3, 128, 500)
+EMBED = EmbedConfig("chunks", 3, 128, 500, "float16", True, 9)
 READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True, "out", "j", b"key")
-MERGE = MergeConfig("chunks", True)
 WRITE = WriteConfig(
     "out", "j", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
 )
 
 STEPS: list[Any] = [
-    *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, CHUNK), OrderByLength(7), BatchByTokens(7)),
-    *(EmbedMiniBatches(ENCODER, "float16"), MergeChunks(ENCODER, MERGE), WriteShards(WRITE)),
-    EmbedBlocks(ENCODER, CHUNK, "float16", True, 9),
+    *(OpenShards(READ), BatchByTokens(7), EmbedBlocks(ENCODER, EMBED)),
     EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
 ]
 DOFNS: list[Any] = [
-    *(_OpenShardsFn("job"), _ReadFn(READ), _ChunkFn(ENCODER, CHUNK), _OrderFn(7, 9), _OpenFn()),
-    *(_EmbedFn(ENCODER, "float16"), _MergeFn(ENCODER, MERGE), _WriteFn(WRITE), _BlockFn("text"), _SplitFn()),
+    *(ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9), _OpenFn()),
+    *(EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
+    _BlockFn(),
 ]
 
 
@@ -100,13 +99,13 @@ ORIGIN = Origin(DOCUMENT, 3, "w")
 @pytest.mark.parametrize(
     "value",
     [
-        *(CHUNK, READ, WRITE, ENCODER.config, WRITE.schema, Slice("p", "s", "txt"), DOCUMENT),
+        *(EMBED, READ, WRITE, ENCODER.config, WRITE.schema, Slice("p", "s", "txt"), DOCUMENT),
         *(Shard("s", (Slice("p", "s", "txt", 1, 2, 3, 4.5, 6, 7),)), EndOfShard("s", 1)),
         *(
             DeadLetter("d", "s", 1, "read", "why", "detail", "p", 2, ORIGIN),
             ShardFailed("s", "f", None, "why"),
         ),
-        *(ORIGIN, MERGE, ShardReceipt("j", "s", 1, 1, {}, 1, 0, "p", 2, "x", None, 1, 2, "h", 3)),
+        *(ORIGIN, ShardReceipt("j", "s", 1, 1, {}, 1, 0, "p", 2, "x", None, 1, 2, "h", 3)),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -14,11 +14,9 @@ class ModelConfig:
       signature: name of a signature; None picks serving_default, default, or the model's own call.
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
-      modality: what the model's inputs are.
     """
 
     handle: str
     signature: str | None = None
     output: str | None = None
     digest: str | None = None
-    modality: str = "text"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,14 +45,14 @@ def _muted_stderr() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    kept = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(null)
 
 
 def prepare_device(tf: Any) -> tuple[str, str, int | None]:
@@ -78,8 +77,6 @@ def prepare_device(tf: Any) -> tuple[str, str, int | None]:
 
 def _gpu_memory() -> int | None:
     """Bytes of the first GPU, from NVIDIA's driver; None where it does not say (TF has no call for it)."""
-    if not shutil.which("nvidia-smi"):
-        return None
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         return int(subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.split()[0]) << 20

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from transforms import modality
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.device import import_tensorflow, prepare_device
-from transforms.encoder.messages import first_line
-from transforms.encoder.model.handle import digest, redact, resolve
+from transforms.encoder.messages import first_line, model_error
+from transforms.encoder.model.handle import digest, resolve
 from transforms.encoder.signature import (
     count_signature,
     max_tokens,
@@ -23,7 +22,8 @@ from transforms.encoder.signature import (
     pick_signature,
     string_input,
 )
-from transforms.errors import ModelError, UsageError
+from transforms.errors import ModelError
+from transforms.storage.urls import redact
 
 _LOG = logging.getLogger(__name__)
 # How far a vector's length may be from 1: in bfloat16, of 8 bits, a unit vector's comes out .996 to 1.004.
@@ -32,6 +32,8 @@ _UNIT = 1e-2
 
 class HubEncoder:
     """An Encoder over `hub.load`. Thread-safe: TF functions are, and nothing here changes after loading."""
+
+    sample = "embedbeam warms the model up with this sentence"
 
     def __init__(self, config: ModelConfig):
         """Loads, checks and warms up the model.
@@ -60,20 +62,14 @@ class HubEncoder:
         self._count = count_signature(tf, loaded, config.handle)
         self.can_count = self._count is not None
         self.window = max_tokens(loaded)
-        self.sample = modality.get(config.modality).sample
         self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
         self._warm_up(config.handle)
         self._keep = loaded  # a loaded model's variables die with it
         self.load_seconds = loaded_at - started
         self.warm_up_seconds = time.monotonic() - loaded_at
-        _LOG.info(
-            "model %s on %s: loaded in %.1f s, warmed up in %.1f s",
-            redact(config.handle),
-            self.device_name,
-            self.load_seconds,
-            self.warm_up_seconds,
-        )
+        times = f"loaded in {self.load_seconds:.1f} s, warmed up in {self.warm_up_seconds:.1f} s"
+        _LOG.info("model %s on %s: %s", redact(config.handle), self.device_name, times)
 
     def embed(self, payloads: Sequence[Any]) -> np.ndarray:
         """Returns float32 [len(payloads), dim].
@@ -91,10 +87,8 @@ class HubEncoder:
             self.dtype = result.dtype.name
         vectors = result.numpy()
         if vectors.ndim != 2 or len(vectors) != len(payloads) or (self.dim and vectors.shape[1] != self.dim):
-            expected = f"[{len(payloads)}, {self.dim or 'dim'}]"
-            raise ModelError(
-                f"the model gave {list(vectors.shape)} for {len(payloads)} documents, expected {expected}"
-            )
+            found = f"the model gave {list(vectors.shape)} for {len(payloads)} documents"
+            raise ModelError(f"{found}, expected [{len(payloads)}, {self.dim or 'dim'}]")
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
@@ -106,11 +100,9 @@ class HubEncoder:
         if self._count is None:
             raise ModelError("the model cannot count tokens: it has no signature count_tokens")
         counts = np.asarray(self._count(list(payloads)), dtype=np.int64)
-        if counts.shape != (len(payloads),):
-            raise ModelError(
-                f"signature count_tokens gave {list(counts.shape)} for {len(payloads)} documents, "
-                f"expected [{len(payloads)}]"
-            )
+        if counts.shape != (n := len(payloads),):
+            found = f"signature count_tokens gave {list(counts.shape)} for {n} documents"
+            raise ModelError(f"{found}, expected [{n}]")
         return counts
 
     def _warm_up(self, handle: str) -> None:
@@ -119,14 +111,12 @@ class HubEncoder:
             if self.can_count:
                 self.count_tokens([self.sample])
         except ModelError as e:
-            raise UsageError(f"model {redact(handle)}: {e}", argument="model") from e
+            raise model_error(handle, str(e)) from e
         except Exception as e:  # a model may raise anything; the user needs its first line
-            reason = f"fails on a sample sentence: {first_line(e)}"
-            raise UsageError(f"model {redact(handle)}: {reason}", argument="model") from e
+            raise model_error(handle, f"fails on a sample sentence: {first_line(e)}") from e
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
-            reason = "gives NaN or infinity for a sample sentence"
-            raise UsageError(f"model {redact(handle)}: {reason}", argument="model")
+            raise model_error(handle, "gives NaN or infinity for a sample sentence")
         # Once for the model: a rule for each document would treat its documents differently.
         self.unit_length = bool(np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT))
 
@@ -137,6 +127,4 @@ def _load(folder: Path, handle: str) -> Any:
     try:
         return hub.load(str(folder))
     except Exception as e:  # a broken SavedModel raises many kinds
-        raise UsageError(
-            f"model {redact(handle)}: cannot be loaded: {first_line(e)}", argument="model"
-        ) from e
+        raise model_error(handle, f"cannot be loaded: {first_line(e)}") from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +29,7 @@ class RobustEncoder:
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
         self._lock = threading.Lock()
-        self._fits: int | None = None  # the largest cost that is still tried; None: no limit met yet
+        self._fits = math.inf  # the largest cost that is still tried
         self._good: Any = encoder.sample  # a payload that has been embedded
 
     def embed(
@@ -53,11 +54,12 @@ class RobustEncoder:
         parts, calls = [(0, len(payloads))] if payloads else [], 0
         while parts:
             first, last = parts.pop()
-            fitting = self._fitting(costs, first, last)
-            if len(fitting) > 1:  # no try in vain: some allocators wait seconds before they give up
-                parts += fitting[::-1]
+            totals = np.cumsum(costs[first:last])
+            fitting = first + max(1, int(np.searchsorted(totals, self._fits, side="right")))
+            if fitting < last:  # no try in vain: some allocators wait seconds before they give up
+                parts += [(fitting, last), (first, fitting)]
                 continue
-            result = self._try(payloads[first:last], sum(costs[first:last]))
+            result = self._try(payloads[first:last], int(totals[-1]))
             calls += 1
             if not isinstance(result, tuple):
                 vectors[first:last] = result
@@ -76,19 +78,6 @@ class RobustEncoder:
             )
         return vectors, failures, calls
 
-    def _fitting(self, costs: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
-        """Cuts [first, last) so that no part costs more than what is known to fit."""
-        limit = self._fits
-        if limit is None or sum(costs[first:last]) <= limit:
-            return [(first, last)]
-        parts, total = [], 0
-        for i in range(first, last):
-            if i > first and total + costs[i] > limit:
-                parts.append((first, i))
-                first, total = i, 0
-            total += costs[i]
-        return [*parts, (first, last)]
-
     def _try(self, payloads: Sequence[Any], cost: int) -> np.ndarray | Failure:
         """Returns the vectors, or why there are none."""
         try:
@@ -106,11 +95,10 @@ class RobustEncoder:
     def _remember(self, cost: int) -> None:
         fits = max(1, cost // 2)
         with self._lock:
-            if self._fits is None or fits < self._fits:
+            if fits < self._fits:
                 self._fits = fits
-                _LOG.warning(
-                    "out of memory at %d tokens: mini-batches are cut at %d from here on", cost, fits
-                )
+                message = "out of memory at %d tokens: mini-batches are cut at %d from here on"
+                _LOG.warning(message, cost, fits)
 
     def _embeds(self, payload: Any) -> bool:
         try:
@@ -121,6 +109,6 @@ class RobustEncoder:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; cuBLAS and cuDNN say so under the name of other errors."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return True
-    return type(error).__name__ == "InternalError" and "ALLOC_FAILED" in str(error)
+    kind = type(error).__name__
+    no_allocation = kind == "InternalError" and "ALLOC_FAILED" in str(error)
+    return no_allocation or kind == "ResourceExhaustedError" or isinstance(error, MemoryError)

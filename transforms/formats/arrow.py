@@ -1,20 +1,15 @@
-"""Arrow arrays as files have them: text of several types, which need not be UTF-8."""
+"""Arrow arrays as files have them: the names of their types, and how long their values are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transforms.texts import is_text
+
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def is_text(type: pa.DataType) -> bool:
-    """Whether an Arrow type is one of those of strings."""
-    import pyarrow.types as types
-
-    return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
 
 
 def type_name(type: pa.DataType) -> str:
@@ -26,40 +21,6 @@ def type_name(type: pa.DataType) -> str:
     if is_text(type):
         return "string"
     return "json" if types.is_nested(type) else str(type)
-
-
-def plain_values(column: pa.Array) -> list[Any]:
-    """An Arrow array as a list; a UnicodeDecodeError stands for text that is not UTF-8."""
-    try:
-        return column.to_pylist()
-    except ValueError:
-        return [_value(scalar) for scalar in column]
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError as e:
-        return e
-    except ValueError:  # nanoseconds, which Python's own times do not hold
-        return scalar.value
-
-
-def sound_text(values: pa.Array) -> pa.Array | None:
-    """The values as strings; None where one of them is not UTF-8, or the type is another."""
-    import pyarrow as pa
-    import pyarrow.types as types
-
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if not is_text(values.type):
-        return None
-    texts = values.cast(pa.string())
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    return texts
 
 
 def lengths_of(column: pa.Array) -> np.ndarray:

@@ -14,11 +14,12 @@ import numpy as np
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.arrow import lengths_of, plain_values, type_name
+from transforms.formats.arrow import lengths_of, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
 from transforms.storage.files import is_passing, unreadable
+from transforms.texts import plain_values
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,11 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.formats.base import Bad
-
-
-def not_utf8(error: UnicodeDecodeError) -> tuple[str, str]:
-    """Why bytes are no text; the offset counts from the first of the bytes decoded."""
-    return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
+from transforms.texts import not_utf8
 
 
 def decoded(data: bytes, row: int, bad: Bad) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from transforms.modality.protocol import Count, Modality, Refusal
+from typing import TYPE_CHECKING
 
-__all__ = ["Count", "Modality", "Refusal", "get"]
-
-
-def get(name: str) -> Modality:
-    """The modality of a name."""
+if TYPE_CHECKING:
     from transforms.modality.text import Text
 
-    return {Text.name: Text}[name]()
+
+def get(name: str) -> Text:
+    """The modality of a name: a class with the methods of Text."""
+    from transforms.modality import text
+
+    return {"text": text.Text}[name]()

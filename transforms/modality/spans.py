@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -58,47 +59,40 @@ def _block_spans(text: str, *, window: int, overlap: int, count: Count, most: in
 def _window_spans(texts: Sequence[str], *, window: int, overlap: int, count: Count) -> list[list[Span]]:
     special = int(count([""])[0])
     room = max(1, window - special)
-    words = [match.span() for text in texts for match in _WORD.finditer(text)]
-    owners = [number for number, text in enumerate(texts) for _ in _WORD.finditer(text)]
-    pieces = _fitting(texts, owners, words, room, lambda some: np.maximum(count(some) - special, 0))
-    packed = [_packed(of_text, room, min(overlap, room // 2)) for of_text in pieces]
-    owners = [number for number, spans in enumerate(packed) for _ in spans]
+    words = [(number, *word.span()) for number, text in enumerate(texts) for word in _WORD.finditer(text)]
+    pieces = _fitting(texts, words, room, lambda some: np.maximum(count(some) - special, 0))
+    packed = [
+        (n, *span) for n, some in enumerate(pieces) for span in _packed(some, room, min(overlap, room // 2))
+    ]
     # Words need not add up in every model: each span is counted as a whole, and halved if it is too long.
-    return _fitting(texts, owners, [span for spans in packed for span in spans], window, count)
+    return _fitting(texts, packed, window, count)
 
 
-def _packed(pieces: Sequence[Span], room: int, overlap: int) -> list[tuple[int, int]]:
+def _packed(pieces: Sequence[Span], room: int, overlap: int) -> Iterator[tuple[int, int]]:
     """Packs a text's pieces, in order, into spans of at most `room` tokens."""
-    spans: list[tuple[int, int]] = []
-    first = 0
-    while first < len(pieces):
-        last, total = first, 0
-        while last < len(pieces) and (last == first or total + pieces[last][2] <= room):
-            total += pieces[last][2]
-            last += 1
-        spans.append((pieces[first][0], pieces[last - 1][1]))
-        if last == len(pieces):
-            break
-        # No more is repeated than leaves room for the next piece: else a span would hold nothing new.
-        most = min(overlap, room - pieces[last][2])
-        back, repeated = last, 0
-        while back > first + 1 and repeated + pieces[back - 1][2] <= most:
-            back -= 1
-            repeated += pieces[back][2]
-        first = back
-    return spans
+    before = list(itertools.accumulate((tokens for _, _, tokens in pieces), initial=0))
+    first = last = 0
+    while last < len(pieces):
+        last = max(first + 1, bisect.bisect_right(before, before[first] + room) - 1)
+        yield pieces[first][0], pieces[last - 1][1]
+        if last < len(pieces):
+            # No more is repeated than leaves room for the next piece: else a span would hold nothing new.
+            most = min(overlap, room - pieces[last][2])
+            first = max(first + 1, min(last, bisect.bisect_left(before, before[last] - most)))
 
 
 def _fitting(
-    texts: Sequence[str], owners: Sequence[int], spans: Sequence[tuple[int, int]], most: int, count: Count
+    texts: Sequence[str], todo: list[tuple[int, int, int]], most: int, count: Count
 ) -> list[list[Span]]:
     """Counts spans of texts, and halves those of more than `most` tokens until they fit.
+
+    Args:
+      todo: number of the text, start and end of each.
 
     Returns:
       For each text its [(start, end, tokens)], sorted.
     """
     done: list[list[Span]] = [[] for _ in texts]
-    todo = [(owner, start, end) for owner, (start, end) in zip(owners, spans, strict=True)]
     while todo:
         contents = [texts[owner][start:end] for owner, start, end in todo]
         unique = list(dict.fromkeys(contents))

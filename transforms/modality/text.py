@@ -1,4 +1,4 @@
-"""Texts as payloads: blank ones and bytes that are not UTF-8 are refused, long ones split at white space."""
+"""Texts as payloads: what is asked of a modality, and what it means for them."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as types
 
-from transforms.elements import ABSENT
-from transforms.modality.protocol import Count, Refusal
-from transforms.modality.spans import window_spans
+from transforms.modality.spans import Count, window_spans
+from transforms.texts import Refusal, sound_texts
 
 BLANK: Refusal = ("blank text", "")
 
 
 class Text:
-    """The modality of strings; see Modality."""
+    """The modality of strings. All that differs between texts and other payloads is here.
 
-    name = "text"
-    arrow_type = "string"
-    column = "text"
-    sample = "embedbeam warms the model up with this sentence"
+    To the steps a payload is a sequence: it has a length, spans are of its items, and are cut as slices.
+    """
 
-    def decode(self, values: Sequence[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
-        texts = _texts(values)
-        if texts is None:  # one of them is none: each alone tells why
-            checked = [_refusal(value, field) for value in _plain(values)]
-            kept = [None if reason else value for value, reason in zip(_plain(values), checked, strict=True)]
-            return pa.array(kept, pa.string()), {i: reason for i, reason in enumerate(checked) if reason}
-        blank = np.flatnonzero(pc.or_(pc.utf8_is_space(texts), pc.equal(texts, "")).to_numpy(False))
-        if not len(blank):
-            return texts, {}
-        mask = np.zeros(len(texts), bool)
-        mask[blank] = True
-        return pc.if_else(pa.array(mask), None, texts), dict.fromkeys(blank.tolist(), BLANK)
+    def decode(self, values: list[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
+        """The values of a column as payloads.
 
-    def decode_file(self, data: bytes) -> tuple[Any, Refusal | None]:
+        Args:
+          values: a Python list, in which `elements.ABSENT` stands for a missing field and a
+            UnicodeDecodeError for bytes that are not UTF-8; or an Arrow array.
+          field: the column's name, for reasons.
+
+        Returns:
+          The payloads, with null where one is refused, and the refusals by row.
+        """
+        return sound_texts(values, field, blank=BLANK, expected="string")
+
+    def from_file(self, data: bytes) -> Any:
+        """A whole file as a value for `decode`."""
         try:
-            text = data.decode("utf-8")
+            return data.decode("utf-8")
         except UnicodeDecodeError as e:
-            return None, not_utf8(e)
-        return (None, BLANK) if not text or text.isspace() else (text, None)
+            return e
 
     def weight(self, payloads: pa.Array) -> np.ndarray:
-        return pc.binary_length(payloads).to_numpy(zero_copy_only=False).astype(np.int64)
+        """Bytes that each payload takes in memory, int64."""
+        return np.asarray(pc.binary_length(payloads), np.int64)
 
     def shown(self, payload: Any) -> str:
+        """The payload as a dead letter shows it."""
         return payload if isinstance(payload, str) else repr(payload)
 
     def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
-        """One token for every four UTF-8 bytes, and two special ones.
+        """Cost of payloads, int64 [n], where the model cannot count.
+
+        One token for every four UTF-8 bytes, and two special ones.
 
         >>> Text().estimate(["", "four", "a house"])
         array([2, 3, 4])
@@ -63,10 +63,14 @@ class Text:
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
     ) -> list[np.ndarray]:
+        """Spans of payloads longer than the window: of each int64 [spans, 3], start, end and cost."""
         return window_spans(payloads, window=window, overlap=overlap, count=count, most=most)
 
     def pieces(self, payload: Any, size: int) -> Iterator[Any]:
-        """The text in pieces of about `size` characters, cut at white space where there is some."""
+        """A large text in pieces of about `size` characters, cut at white space where there is some.
+
+        Their costs add up to its own.
+        """
         start = 0
         while len(payload) - start > size:
             end = max(payload.rfind(c, start + 1, start + size) for c in " \n\t")
@@ -75,76 +79,8 @@ class Text:
             start = end
         yield payload[start:]
 
-    def length(self, payload: Any) -> int:
-        return len(payload)
-
-    def cut(self, payload: Any, start: int, end: int) -> Any:
-        return payload[start:end]
-
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
-        """The first 16 bytes of SHA-256 over the key and the text in UTF-8."""
+        """The first 16 bytes of SHA-256 over the key (what else changes a vector) and the text in UTF-8."""
         sha = hashlib.sha256
         digests = [sha(key + text).digest()[:16] for text in payloads.cast(pa.binary()).to_pylist()]
         return pa.array(digests, pa.binary(16))
-
-
-def not_utf8(error: UnicodeDecodeError) -> Refusal:
-    """Why bytes are no text; the offset counts from the first of the bytes decoded."""
-    return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
-
-
-def _texts(values: Sequence[Any] | pa.Array) -> pa.Array | None:
-    """The values as one Arrow array of strings without nulls; None where one of them is no text."""
-    if not isinstance(values, pa.Array):
-        try:
-            return pa.array(values, pa.string()) if set(map(type, values)) <= {str} else None
-        except UnicodeEncodeError:
-            return None
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if values.null_count or not is_text(values.type):
-        return None
-    texts = values.cast(pa.string())
-    try:
-        texts.validate(full=True)  # the file says that it is UTF-8; it need not be
-    except pa.ArrowInvalid:
-        return None
-    return texts
-
-
-def is_text(type: pa.DataType) -> bool:
-    """Whether an Arrow type is one of those of strings."""
-    return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
-
-
-def _plain(values: Sequence[Any] | pa.Array) -> Sequence[Any]:
-    if not isinstance(values, pa.Array):
-        return values
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if not is_text(values.type):
-        return values.to_pylist()
-    return [_decoded(data) for data in values.cast(pa.large_binary()).to_pylist()]
-
-
-def _decoded(data: bytes | None) -> Any:
-    try:
-        return None if data is None else data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        return e
-
-
-def _refusal(value: Any, field: str) -> Refusal | None:
-    if type(value) is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError as e:
-            return "not Unicode", f"lone surrogate at {e.start}"
-        return BLANK if not value or value.isspace() else None
-    if value is ABSENT:
-        return f"missing field {field!r}", ""
-    if value is None:
-        return f"field {field!r} is null", ""
-    if isinstance(value, UnicodeDecodeError):
-        return not_utf8(value)
-    return f"field {field!r} is {type(value).__name__}, expected string", ""

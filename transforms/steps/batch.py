@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +13,10 @@ import pyarrow as pa
 
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Run
 from transforms.elements import Element, EndOfShard, ShardFailed
-from transforms.steps.windowed import at_origin
+from transforms.steps.config import WINDOW_CHUNKS
+from transforms.steps.step import at_origin
 
-# Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
-WINDOW_CHUNKS = 4096
+# A window of large documents is closed before it has its number of chunks.
 WINDOW_BYTES = 16 << 20
 # A run takes at most so small a part of the budget: a mini-batch that the next one does not fit into is 7/8
 # full.
@@ -28,23 +29,24 @@ def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
     """Several blocks of one shard as one."""
     if len(blocks) == 1:
         return dataclasses.replace(blocks[0], number=number)
-    rows = np.cumsum([0, *(block.documents.columns.num_rows for block in blocks)])
-    origins = [origin for block in blocks for origin in block.documents.origins or ()]
 
     def column(name: str) -> Any:
         values = [getattr(block, name) for block in blocks]
         return None if values[0] is None else np.concatenate(values)
 
-    documents = pa.concat_batches([block.documents.columns for block in blocks])
+    names = ("starts", "ends", "tokens", "costs", "document_tokens", "dropped")
+    columns = [block.documents.columns for block in blocks]
+    firsts = np.cumsum([0, *(documents.num_rows for documents in columns)])
+    origins = [origin for block in blocks for origin in block.documents.origins or ()]
     whole = all(block.cut is None for block in blocks)
     return ChunkBlock(
         number=number,
-        documents=DocumentBlock(blocks[0].documents.shard_id, documents, tuple(origins) or None),
+        documents=DocumentBlock(
+            blocks[0].documents.shard_id, pa.concat_batches(columns), tuple(origins) or None
+        ),
         cut=None if whole else pa.concat_arrays([block.payloads for block in blocks]),
-        owners=np.concatenate([b.owners + first for b, first in zip(blocks, rows, strict=False)]),
-        **{
-            name: column(name) for name in ("starts", "ends", "tokens", "costs", "document_tokens", "dropped")
-        },
+        owners=np.concatenate([b.owners + first for b, first in zip(blocks, firsts, strict=False)]),
+        **{name: column(name) for name in names},
     )
 
 
@@ -54,12 +56,12 @@ def runs_of(window: ChunkBlock, budget: int, *, longest_first: bool) -> Iterator
     The result depends on the chunks alone.
     """
     order = np.argsort(-window.costs if longest_first else window.costs, kind="stable")
-    total = np.cumsum(window.costs[order])
+    total = np.cumsum(window.costs[order]).tolist()
     begin, before, most = 0, 0, budget // _RUNS
     while begin < len(order):
-        end = max(begin + 1, int(np.searchsorted(total, before + most, side="right")))
-        yield Run(window, order[begin:end], int(total[end - 1]) - before)
-        begin, before = end, int(total[end - 1])
+        end = max(begin + 1, bisect.bisect_right(total, before + most, begin))
+        yield Run(window, order[begin:end], total[end - 1] - before)
+        begin, before = end, total[end - 1]
 
 
 def cost_of(element: Any, budget: int) -> int:
@@ -74,31 +76,30 @@ def cost_of(element: Any, budget: int) -> int:
     return budget
 
 
-class _OrderFn(beam.DoFn):
-    """Holds a window of chunks, sorts it by length, empties it at a marker.
+@dataclasses.dataclass(eq=False)
+class OrderByLength(beam.DoFn):
+    """ChunkBlock -> Run: holds a window of a shard's chunks, sorts it by length, empties it at a marker.
 
     Windows run alternately from long to short and from short to long, so that the mini-batch that straddles
     two of them has alike lengths too.
     """
 
-    def __init__(self, batch_tokens: int, window_chunks: int):
-        self._batch_tokens = batch_tokens
-        self._window_chunks = window_chunks
+    batch_tokens: int
+    window_chunks: int = WINDOW_CHUNKS
 
     def start_bundle(self) -> None:
-        self._number = 0
-        self._begin()
-
-    def _begin(self) -> None:
+        self._number = self._chunks = self._bytes = 0
         self._window: list[ChunkBlock] = []
-        self._chunks = self._bytes = 0
 
     def process(self, element: Any) -> Iterator[Any]:
         if isinstance(element, ChunkBlock):
             self._window.append(element)
             self._chunks += len(element.costs)
-            self._bytes += _bytes_of(element)
-            if self._chunks >= self._window_chunks or self._bytes >= WINDOW_BYTES:
+            # Whole documents, and their chunks where those are cut.
+            self._bytes += element.documents.columns.nbytes + (
+                0 if element.cut is None else element.cut.nbytes
+            )
+            if self._chunks >= self.window_chunks or self._bytes >= WINDOW_BYTES:
                 yield from self._release()
             return
         if isinstance(element, (EndOfShard, ShardFailed)):
@@ -107,31 +108,14 @@ class _OrderFn(beam.DoFn):
         yield element
 
     def finish_bundle(self) -> Iterator[Any]:
-        for run in self._release():
-            yield at_origin(run)
+        return map(at_origin, self._release())
 
     def _release(self) -> Iterator[Run]:
         if self._window:
             window = joined(self._window, self._number)
-            self._begin()
+            self._window, self._chunks, self._bytes = [], 0, 0
             self._number += 1
-            yield from runs_of(window, self._batch_tokens, longest_first=window.number % 2 == 0)
-
-
-def _bytes_of(block: ChunkBlock) -> int:
-    """What a block holds in memory: whole documents, and their chunks where those are cut."""
-    return block.documents.columns.nbytes + (0 if block.cut is None else block.cut.nbytes)
-
-
-@dataclasses.dataclass(eq=False)
-class OrderByLength(beam.PTransform):
-    """ChunkBlock -> Run: chunks of alike lengths, sorted within a window of one shard."""
-
-    batch_tokens: int
-    window_chunks: int = WINDOW_CHUNKS
-
-    def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks)).with_output_types(Element)
+            yield from runs_of(window, self.batch_tokens, longest_first=window.number % 2 == 0)
 
 
 class _FirstOfBundle(Element):
@@ -153,10 +137,6 @@ class _OpenFn(beam.DoFn):
         yield element
 
 
-def _is_filled(mini_batch: list[Any]) -> bool:
-    return not isinstance(mini_batch[0], _FirstOfBundle)
-
-
 @dataclasses.dataclass(eq=False)
 class BatchByTokens(beam.PTransform):
     """Runs into mini-batches of at most `batch_tokens` tokens; none spans two shards."""
@@ -174,5 +154,5 @@ class BatchByTokens(beam.PTransform):
                 max_batch_size=budget,
                 element_size_fn=lambda element: cost_of(element, budget),
             )
-            | "Filled" >> beam.Filter(_is_filled)
+            | "Filled" >> beam.Filter(lambda mini_batch: not isinstance(mini_batch[0], _FirstOfBundle))
         )

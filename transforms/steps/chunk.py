@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import modality, observer
-from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock
-from transforms.elements import DeadLetter, Element
+from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, DocumentBlock
+from transforms.elements import DeadLetter
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
-from transforms.modality import Modality
+from transforms.modality.text import Text
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
 # A larger payload is counted in pieces: a tokenizer takes many times the memory of what it cuts.
@@ -28,83 +29,60 @@ _BYTES_A_TOKEN = 64
 _BYTES_HELD = 8 << 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ChunkConfig:
-    """How long documents are treated.
-
-    Attributes:
-      mode: mean (merge the chunks' vectors), truncate (first window only) or chunks (a row each).
-      overlap: tokens that a chunk shares with the one before it.
-      max_tokens: the window in tokens where the model does not state one; None: unknown.
-      batch_tokens: token budget of a mini-batch; no chunk costs more.
-      modality: what the payloads are.
-    """
-
-    mode: str = "mean"
-    overlap: int = 32
-    max_tokens: int | None = None
-    batch_tokens: int = 1000
-    modality: str = "text"
+class _Refused(Exception):
+    """The model's tokenizer raised."""
 
 
 class Chunker:
     """Cuts documents into chunks, with the model's own count of tokens where it has one."""
 
-    def __init__(self, config: ChunkConfig, encoder: Encoder):
+    def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = modality.get(config.modality)
-        stated = [n for n in (encoder.window, config.max_tokens) if n is not None]
-        self._window = min(stated, default=None)
+        self._modality = modality.get(config.modality)
+        self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
-    def chunk(self, block: DocumentBlock) -> tuple[ChunkBlock | None, list[DeadLetter]]:
-        """The chunks of a block's documents, and dead letters for those that cannot be counted.
+    def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
+        """Dead letters for the documents of a block that cannot be counted, and the chunks of all others.
 
         Raises:
           ModelError: the model counts not even a payload that it has counted before.
         """
         try:
-            return self._chunks(block), []
+            yield self._chunks(block)
+            return
         except _Refused:  # one of them; each alone tells which
             pass
-        refused: dict[int, str] = {}
+        made: list[ChunkBlock] = []
+        refused: dict[int, tuple[str, str]] = {}
         for row in range(block.columns.num_rows):
             try:
-                self._chunks(select(block, np.array([row])))
+                made.append(self._chunks(select(block, [row])))
             except _Refused as e:
-                refused[row] = str(e)
+                refused[row] = ("the model cannot count its tokens", str(e))
         try:
             self._count([self._encoder.sample])
-            rest = np.array([i for i in range(block.columns.num_rows) if i not in refused], np.int64)
-            chunks = self._chunks(select(block, rest)) if len(rest) else None
         except _Refused as e:
             raise ModelError(f"the model no longer counts tokens: {e}") from e
-        kind = "the model cannot count its tokens"
-        letters = [
-            dead_letter(block, row, stage="chunk", kind=kind, detail=detail, of=self._modality)
-            for row, detail in refused.items()
-        ]
-        return chunks, letters
+        if refused:
+            yield dead_letters(block, refused, stage="chunk", of=self._modality)
+        yield from made
 
     def _chunks(self, block: DocumentBlock) -> ChunkBlock:
-        payloads = block.payloads
-        values = payloads.to_pylist()
-        totals = self._count(values)
-        spans = self._cut_long(values, totals)
-        known = self._encoder.can_count
-        owners = np.arange(len(values), dtype=np.int64)
-        starts, tokens = np.zeros(len(values), np.int64), totals
-        ends = np.fromiter(map(self._modality.length, values), np.int64, len(values))
-        dropped, cut = np.zeros(len(values), np.int64), None
-        if spans:
+        values = block.payloads.to_pylist()
+        totals = tokens = self._count(values)
+        owners, dropped, cut = np.arange(len(values)), np.zeros(len(values), np.int64), None
+        starts, ends = np.zeros(len(values), np.int64), np.fromiter(map(len, values), np.int64, len(values))
+        if spans := self._cut_long(values, totals):
             whole = np.stack([starts, ends, totals], axis=1)
             of_row = [spans.get(i, whole[i : i + 1]) for i in range(len(values))]
             owners = np.repeat(owners, list(map(len, of_row)))
             starts, ends, tokens = np.concatenate(of_row).T.copy()
-            payloads = cut = self._cut(values, payloads.type, owners, starts, ends)
+            cut = _cut(values, block.payloads.type, owners, starts, ends)
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
         del values  # may be a huge text
-        weights = self._weights(block.payloads, payloads, owners)
+        weights = self._weights(block.payloads, block.payloads if cut is None else cut, owners)
+        known = self._encoder.can_count
         return ChunkBlock(
             number=0,
             documents=block,
@@ -118,18 +96,9 @@ class Chunker:
             dropped=dropped if known else None,
         )
 
-    def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
-        """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
-        cut = self._modality.cut
-        parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
-        return pa.concat_arrays(
-            [pa.array([cut(values[i], a, b) for i, a, b in part.tolist()], type) for part in parts]
-        )
-
     def _weights(self, documents: pa.Array, chunks: pa.Array, owners: np.ndarray) -> np.ndarray:
         """What chunks take of the budget for their bytes, and for their share of their document's."""
-        parts = np.maximum(1, np.bincount(owners, minlength=len(documents)))
-        held = self._modality.weight(documents) // parts
+        held = self._modality.weight(documents) // np.bincount(owners, minlength=len(documents)).clip(1)
         return np.maximum(
             -(-self._modality.weight(chunks) // _BYTES_A_TOKEN),
             held[owners] * self._config.batch_tokens // _BYTES_HELD,
@@ -137,47 +106,31 @@ class Chunker:
 
     def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, np.ndarray]:
         """The spans of the documents that are longer than the window, by their row."""
-        if self._window is None:
+        window, overlap = self._window, self._config.overlap
+        if window is None or not (totals > window).any():
             return {}
-        long = np.flatnonzero(totals > self._window).tolist()
-        if not long:
-            return {}
+        long = np.flatnonzero(totals > window).tolist()
         texts = [values[i] for i in long]
-        truncate = self._config.mode == "truncate"
-        spans = self._modality.split(
-            texts,
-            window=self._window,
-            overlap=self._config.overlap,
-            count=self._count,
-            most=2 if truncate else None,
-        )
-        if truncate and self._encoder.window == self._window:
-            spans = self._to_the_brim(texts, spans)
-        return dict(zip(long, (s[:1] if truncate else s for s in spans), strict=True))
-
-    def _to_the_brim(self, texts: Sequence[Any], spans: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """First windows for a model that cuts by itself, between any two tokens.
-
-        It gets the words beyond its window too, and so embeds exactly as many tokens as it can.
-        """
+        if self._config.mode != "truncate":
+            spans = self._modality.split(texts, window=window, overlap=overlap, count=self._count)
+            return dict(zip(long, spans, strict=True))
+        spans = self._modality.split(texts, window=window, overlap=overlap, count=self._count, most=2)
+        if self._encoder.window != window:
+            return {i: of_text[:1] for i, of_text in zip(long, spans, strict=True)}
+        # A model that cuts by itself, between any two tokens, gets the words beyond its window too, and so
+        # embeds exactly as many tokens as it can.
         ends = [int(of_text[:2][-1, 1]) for of_text in spans]
-        tokens = self._count([self._modality.cut(t, 0, end) for t, end in zip(texts, ends, strict=True)])
-        assert self._window is not None
-        most = np.minimum(tokens, self._window)
-        return [np.array([[0, end, n]]) for end, n in zip(ends, most, strict=True)]
+        tokens = self._count([text[:end] for text, end in zip(texts, ends, strict=True)])
+        most = np.minimum(tokens, window)
+        return {i: np.array([[0, end, n]]) for i, end, n in zip(long, ends, most, strict=True)}
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
         """Tokens of payloads, int64, as the model counts them, or estimated."""
-        large = [i for i, payload in enumerate(payloads) if self._modality.length(payload) > _PIECE]
-        if not large:
-            return self._ask(payloads)
-        special = int(self._ask([self._modality.cut(payloads[large[0]], 0, 0)])[0])
-        counts = np.zeros(len(payloads), np.int64)
-        small = [i for i in range(len(payloads)) if i not in set(large)]
-        counts[small] = self._ask([payloads[i] for i in small]) if small else 0
-        for i in large:
-            pieces = self._modality.pieces(payloads[i], _PIECE)
-            counts[i] = special + sum(int(self._ask([piece])[0]) - special for piece in pieces)
+        counts = self._ask([payload if len(payload) <= _PIECE else payload[:0] for payload in payloads])
+        for i, payload in enumerate(payloads):
+            if len(payload) > _PIECE:  # what stood for it has the special tokens alone
+                pieces, special = self._modality.pieces(payload, _PIECE), counts[i]
+                counts[i] += sum(int(self._ask([piece])[0]) - special for piece in pieces)
         return counts
 
     def _ask(self, payloads: Sequence[Any]) -> np.ndarray:
@@ -189,53 +142,50 @@ class Chunker:
             raise _Refused(first_line(e)) from e
 
 
-class _Refused(Exception):
-    """The model's tokenizer raised."""
+def _cut(values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
+    """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
+    parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
+    cut = [pa.array([values[i][start:end] for i, start, end in part.tolist()], type) for part in parts]
+    return pa.concat_arrays(cut)
 
 
-def select(block: DocumentBlock, rows: np.ndarray) -> DocumentBlock:
+def select(block: DocumentBlock, rows: Sequence[int]) -> DocumentBlock:
     """Some of a block's documents, by row."""
-    origins = tuple(block.origins[i] for i in rows.tolist()) if block.origins else None
-    return DocumentBlock(block.shard_id, block.columns.take(pa.array(rows)), origins)
+    origins = tuple(block.origins[i] for i in rows) if block.origins else None
+    return DocumentBlock(block.shard_id, block.columns.take(pa.array(rows, pa.int64())), origins)
 
 
-def dead_letter(
-    block: DocumentBlock, row: int, *, stage: str, kind: str, detail: str, of: Modality
-) -> DeadLetter:
-    """A dead letter for a document that was read, with its payload as it is shown."""
-    doc_id, source, position, index, payload = (column[row].as_py() for column in block.columns.columns[:5])
-    origin = block.origins[row] if block.origins else None
-    return DeadLetter(doc_id, source, position, stage, kind, detail, of.shown(payload), index, origin)
+def dead_letters(
+    block: DocumentBlock, reasons: dict[int, tuple[str, str]], *, stage: str, of: Text
+) -> DeadLetters:
+    """Dead letters for documents that were read, with their payloads as they are shown.
 
-
-class _ChunkFn(beam.DoFn):
-    def __init__(self, encoder: SharedEncoder, config: ChunkConfig):
-        self._shared = encoder
-        self._config = config
-
-    def setup(self) -> None:
-        # The whole of what is shared: Beam forgets it as soon as nobody holds it, and loads it anew.
-        self._robust = self._shared.acquire()
-        self._chunker = Chunker(self._config, self._robust.encoder)
-
-    def process(self, element: Any) -> Iterator[Any]:
-        if not isinstance(element, DocumentBlock):
-            yield element
-            return
-        chunks, letters = self._chunker.chunk(element)
-        if letters:
-            yield DeadLetters(element.shard_id, tuple(letters))
-        if chunks is not None:
-            observer.tell(observer.Chunked(len(chunks.costs), int(chunks.costs.sum())))
-            yield chunks
+    Args:
+      reasons: kind and detail of what is wrong, by row.
+    """
+    letters, columns = [], block.columns.columns[: PAYLOAD + 1]
+    for row, reason in reasons.items():
+        doc_id, source, position, index, payload = (column[row].as_py() for column in columns)
+        origin = block.origins[row] if block.origins else None
+        shown = of.shown(payload)
+        letters.append(DeadLetter(doc_id, source, position, stage, *reason, shown, index, origin))
+    return DeadLetters(block.shard_id, tuple(letters))
 
 
 @dataclasses.dataclass(eq=False)
-class ChunkDocuments(beam.PTransform):
+class ChunkDocuments(beam.DoFn):
     """DocumentBlock -> ChunkBlock; dead letters and end-of-shard markers pass."""
 
     encoder: SharedEncoder
-    config: ChunkConfig
+    config: EmbedConfig
 
-    def expand(self, documents: beam.PCollection) -> beam.PCollection:
-        return documents | beam.ParDo(_ChunkFn(self.encoder, self.config)).with_output_types(Element)
+    def setup(self) -> None:
+        # The whole of what is shared: Beam forgets it as soon as nobody holds it, and loads it anew.
+        self._robust = self.encoder.acquire()
+        self._chunker = Chunker(self.config, self._robust.encoder)
+
+    def process(self, element: Any) -> Iterator[Any]:
+        for made in self._chunker.chunk(element) if isinstance(element, DocumentBlock) else [element]:
+            if isinstance(made, ChunkBlock):
+                observer.tell(observer.Chunked(len(made.costs), int(made.costs.sum())))
+            yield made

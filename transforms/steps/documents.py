@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, LETTER_BYTES, LETTERS, DeadLetters, DocumentBlock
+from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
-from transforms.formats.arrow import plain_values, sound_text
 from transforms.formats.base import Bad, RawBlock, ReadOptions
-from transforms.modality import Modality
-from transforms.output.column_types import arrow_type
-from transforms.steps.columns import kept_column, text_checked, undecoded
+from transforms.modality.text import Text
+from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES, KeptError, arrow_type, check_kept
+from transforms.texts import as_strings, is_text, not_utf8, plain_values, sound_texts
+
+Values: TypeAlias = "list[Any] | pa.Array"
+# The kinds of kept columns that take values of Python's types as they are; all else is looked at one by one.
+_TAKEN: dict[type, tuple[str, ...]] = {
+    str: TEXT_TYPES,
+    bytes: BYTES_TYPES,
+    bool: ("bool",),
+    float: ("double",),
+    int: ("double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))),
+}
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -34,96 +43,73 @@ class Checked:
     rows: np.ndarray
     doc_ids: pa.Array
     payloads: pa.Array
-    kept: dict[str, list[Any] | pa.Array]
+    kept: dict[str, Values]
     refused: list[tuple[int, str, str, str]]
 
 
-def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality) -> Checked:
+def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Text) -> Checked:
     """Tells sound records from others: the id, the payload, and kept text that is not UTF-8."""
-    count = len(raw.positions)
-    rows = np.arange(count)
-    columns = raw.columns
+    rows, columns = _without(len(raw.positions), raw.bad), raw.columns
     if raw.bad:
-        rows = np.setdiff1d(rows, np.fromiter(raw.bad, np.int64))
         columns = {name: _take(values, rows) for name, values in columns.items()}
-    doc_ids, why = _ids(raw, slice, options, columns, rows)
+    doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
+    values = columns[options.text_field]
     if raw.whole:
-        payloads, refused = _of_files(columns[options.text_field], modality)
-    else:
-        payloads, refused = modality.decode(columns[options.text_field], field=options.text_field)
+        values = list(map(modality.from_file, values))
+    payloads, refused = modality.decode(values, field=options.text_field)
     why = refused | why
-    kept: dict[str, list[Any] | pa.Array] = {}
+    kept: dict[str, Values] = {}
     for name in options.keep_fields:
         values = columns.get(name)
         kept[name], refused = text_checked(name, pa.nulls(len(rows)) if values is None else values)
         why = refused | why
-    letters = [(row, _default_id(raw, slice, row), *reason) for row, reason in raw.bad.items()]
+    bad = _places(raw, slice, np.fromiter(raw.bad, np.int64)).to_pylist()
+    letters = [(row, doc_id, *raw.bad[row]) for row, doc_id in zip(raw.bad, bad, strict=True)]
     if why:
         letters += [(int(rows[i]), doc_ids[i].as_py(), *reason) for i, reason in why.items()]
-        sound = np.setdiff1d(np.arange(len(rows)), np.fromiter(why, np.int64))
-        rows, doc_ids, payloads = rows[sound], doc_ids.take(pa.array(sound)), payloads.take(pa.array(sound))
+        sound = _without(len(rows), why)
+        rows, doc_ids, payloads = rows[sound], _take(doc_ids, sound), _take(payloads, sound)
         kept = {name: _take(values, sound) for name, values in kept.items()}
     return Checked(rows, doc_ids, payloads, kept, sorted(letters))
 
 
-def _take(values: list[Any] | pa.Array, rows: np.ndarray) -> list[Any] | pa.Array:
-    if isinstance(values, list):
-        return [values[row] for row in rows.tolist()]
-    return values.take(pa.array(rows))
+def _without(count: int, why: Bad) -> np.ndarray:
+    """The numbers of rows that nothing is wrong with."""
+    return np.delete(np.arange(count), list(why))
 
 
-def _of_files(contents: Sequence[Any], modality: Modality) -> tuple[pa.Array, Bad]:
-    found = [modality.decode_file(data) for data in contents]
-    payloads = pa.array([payload for payload, _ in found], arrow_type(modality.arrow_type))
-    return payloads, {row: refusal for row, (_, refusal) in enumerate(found) if refusal is not None}
+def _take(values: Values, rows: np.ndarray) -> Any:
+    return [values[row] for row in rows.tolist()] if isinstance(values, list) else values.take(pa.array(rows))
 
 
-def _default_id(raw: RawBlock, slice: Slice, row: int) -> str:
-    return slice.source if raw.whole else f"{slice.source}:{raw.positions[row]}"
+def _places(raw: RawBlock, slice: Slice, rows: np.ndarray) -> pa.Array:
+    """Ids that records have of their place."""
+    if raw.whole:
+        return pa.repeat(slice.source, len(rows))
+    positions = pa.array(raw.positions[rows]).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar(slice.source), positions, ":")
 
 
 def _ids(
-    raw: RawBlock, slice: Slice, options: ReadOptions, columns: dict[str, Any], rows: np.ndarray
+    raw: RawBlock, slice: Slice, rows: np.ndarray, name: str | None, columns: dict[str, Values]
 ) -> tuple[pa.Array, Bad]:
     """Ids of the rows, and why some have none; those have that of their place."""
-    name = options.id_field
     found = None if name is None else columns.get(name)
-    if name is not None and found is not None:
-        if isinstance(found, list) and set(map(type, found)) <= {str, int}:
-            ids = pa.array(list(map(str, found)), pa.string())
-        elif isinstance(found, pa.Array) and types.is_integer(found.type) and not found.null_count:
-            return found.cast(pa.string()), {}
-        else:
-            ids = None
-            if isinstance(found, pa.Array) and not found.null_count:
-                ids = sound_text(found)
-        if ids is not None and not pc.any(pc.or_(pc.equal(ids, ""), pc.utf8_is_space(ids))).as_py():
-            return ids, {}
-        values = found if isinstance(found, list) else plain_values(found)
-        why = {i: (reason, "") for i, value in enumerate(values) if (reason := _wrong_id(value, name))}
-        why |= undecoded(name, values)
-        named = [_default_id(raw, slice, rows[i]) if i in why else str(v) for i, v in enumerate(values)]
-        return pa.array(named, pa.string()), why
-    if raw.whole:
-        return pa.array([slice.source] * len(rows), pa.string()), {}
-    places = pa.array(raw.positions[rows]).cast(pa.string())
-    return pc.binary_join_element_wise(pa.scalar(slice.source), places, ":"), {}
-
-
-def _wrong_id(found: Any, name: str) -> str:
-    if type(found) is str:
-        return "" if found and not found.isspace() else f"field {name!r} is blank, expected an id"
-    if found is ABSENT:
-        return f"missing field {name!r}"
-    if found is None:
-        return f"field {name!r} is null"
-    return (
-        "" if type(found) is int else f"field {name!r} is {type(found).__name__}, expected string or integer"
-    )
+    if name is None or found is None:
+        return _places(raw, slice, rows), {}
+    if isinstance(found, list):
+        found = [str(value) if type(value) is int else value for value in found]
+    else:
+        found = found.dictionary_decode() if types.is_dictionary(found.type) else found
+        found = found.cast(pa.string()) if types.is_integer(found.type) else found
+    field, expected = f"field {name!r}", "string or integer"
+    blank = (f"{field} is blank, expected an id", "")
+    ids, why = sound_texts(found, name, blank=blank, expected=expected, where=f" of {field}")
+    return pc.coalesce(ids, _places(raw, slice, rows)) if why else ids, why
 
 
 def document_columns(
-    raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality, *, index: int, key: bytes
+    raw: RawBlock, slice: Slice, options: ReadOptions, modality: Text, *, index: int, key: bytes
 ) -> tuple[pa.RecordBatch, list[DeadLetter]]:
     """A raw block's documents, in the columns of DocumentBlock, and its dead letters, both in order.
 
@@ -132,49 +118,73 @@ def document_columns(
       key: what changes vectors besides the payload, for fingerprints.
     """
     found = checked(raw, slice, options, modality)
-    kept: list[pa.Array] = []
+    columns = [
+        ("doc_id", found.doc_ids),
+        ("source", pa.repeat(slice.source, len(found.rows))),
+        ("position", pa.array(raw.positions[found.rows])),
+        ("index", pa.array(found.rows + index)),
+        ("payload", found.payloads),
+        ("fingerprint", modality.fingerprint(found.payloads, key)),
+    ]
     why: Bad = {}
     for name, kind in options.kept:
         values, refused = kept_column(name, kind, found.kept[name])
-        kept.append(values)
+        columns.append((name, values))
         why = refused | why
-
-    def letter(row: int, doc_id: str, reason: tuple[str, str], payload: str) -> DeadLetter:
-        position = int(raw.positions[row])
-        return DeadLetter(doc_id, slice.source, position, "read", *reason, payload, index + row)
-
-    letters = [letter(row, doc_id, (kind, why), raw.record(row)) for row, doc_id, kind, why in found.refused]
-    for i, reason in why.items():
+    batch = pa.RecordBatch.from_arrays([values for _, values in columns], [name for name, _ in columns])
+    refusals = [(row, doc_id, kind, detail, raw.record(row)) for row, doc_id, kind, detail in found.refused]
+    for i, (kind, detail) in why.items():
         payload = modality.shown(found.payloads[i].as_py())
-        letters.append(letter(int(found.rows[i]), found.doc_ids[i].as_py(), reason, payload))
-    columns = {
-        "doc_id": found.doc_ids,
-        "source": pa.repeat(slice.source, len(found.rows)),
-        "position": pa.array(raw.positions[found.rows]),
-        "index": pa.array(found.rows + index),
-        "payload": found.payloads,
-        "fingerprint": modality.fingerprint(found.payloads, key),
-    }
-    names = [*columns, *(name for name, _ in options.kept)]
-    batch = pa.RecordBatch.from_arrays([*columns.values(), *kept], names)
+        refusals.append((int(found.rows[i]), found.doc_ids[i].as_py(), kind, detail, payload))
+    letters = [
+        DeadLetter(doc_id, slice.source, int(raw.positions[row]), "read", kind, detail, payload, index + row)
+        for row, doc_id, kind, detail, payload in sorted(refusals)
+    ]
     if why:
-        batch = batch.take(pa.array(np.setdiff1d(np.arange(batch.num_rows), np.fromiter(why, np.int64))))
-    return batch, sorted(letters, key=lambda letter: letter.index)
+        batch = batch.take(pa.array(_without(batch.num_rows, why)))
+    return batch, letters
 
 
-def in_elements(shard_id: str, letters: Sequence[DeadLetter]) -> Iterator[DeadLetters]:
-    """Dead letters in elements of at most LETTERS letters and about LETTER_BYTES."""
-    some: list[DeadLetter] = []
-    size = 0
-    for letter in letters:
-        weight = len(letter.payload or "")
-        if some and (len(some) == LETTERS or size + weight > LETTER_BYTES):
-            yield DeadLetters(shard_id, tuple(some))
-            some, size = [], 0
-        some.append(letter)
-        size += weight
-    if some:
-        yield DeadLetters(shard_id, tuple(some))
+def undecoded(name: str, values: list[Any]) -> Bad:
+    """Which values of a field are not UTF-8."""
+    found = {i: not_utf8(value) for i, value in enumerate(values) if isinstance(value, UnicodeDecodeError)}
+    return {i: (kind, f"{detail} of field {name!r}") for i, (kind, detail) in found.items()}
+
+
+def text_checked(name: str, values: Values) -> tuple[Values, Bad]:
+    """A kept field's values, text as plain strings, and which are not UTF-8."""
+    if isinstance(values, pa.Array):
+        if types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if not is_text(values.type):
+            return values, {}
+        texts = as_strings(values)
+        if texts is not None:
+            return texts, {}
+    values = plain_values(values)
+    return values, undecoded(name, values)
+
+
+def kept_column(name: str, kind: str, values: Values) -> tuple[pa.Array, Bad]:
+    """A kept field's values as a column of its type, and the refusals by row."""
+    type_ = arrow_type(kind)
+    if isinstance(values, pa.Array) and (values.type == type_ or types.is_null(values.type)):
+        return values.cast(type_), {}
+    values = [None if value is ABSENT else value for value in plain_values(values)]
+    if all(kind in _TAKEN.get(found, ()) for found in {*map(type, values)} - {type(None)}):
+        try:
+            return pa.array(values, type_), {}
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass  # one of them is out of range: each alone tells
+    made: list[Any] = []
+    why: Bad = {}
+    for row, value in enumerate(values):
+        try:
+            made.append(check_kept(name, kind, value))
+        except KeptError as e:
+            made.append(None)
+            why[row] = e.kind, e.detail
+    return pa.array(made, type_), why
 
 
 class Gathered:

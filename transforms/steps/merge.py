@@ -12,28 +12,14 @@ import pyarrow as pa
 
 from transforms import modality
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
-from transforms.elements import Element, EndOfShard, ShardFailed
+from transforms.elements import EndOfShard, ShardFailed
 from transforms.errors import LedgerError
-from transforms.steps.chunk import dead_letter
+from transforms.steps.chunk import dead_letters
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
 # A sum of vectors that is shorter has no direction to scale: opposite ones cancel out.
 _NO_DIRECTION = 1e-3
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MergeConfig:
-    """How rows are made of chunks.
-
-    Attributes:
-      mode: mean, truncate or chunks (a row each).
-      keep_payload: whether the rows carry what was embedded.
-      modality: what the payloads are.
-    """
-
-    mode: str = "mean"
-    keep_payload: bool = False
-    modality: str = "text"
 
 
 def merge_vectors(
@@ -85,64 +71,67 @@ class _OpenWindow:
         self.left[chunks] = False
         self.failures |= {int(chunks[row]): failure for row, failure in failures.items()}
 
-    def rows(self, config: MergeConfig, *, unit_length: bool) -> tuple[RowBlock | None, DeadLetters | None]:
+    def rows(self, config: EmbedConfig, *, unit_length: bool) -> Iterator[RowBlock | DeadLetters]:
         """The rows of the documents that are whole, and a dead letter for each that is not."""
         window, block = self.window, self.window.documents
-        of = modality.get(config.modality)
         dead: dict[int, tuple[str, str]] = {}  # a document dies once, however many of its chunks do
         for chunk in sorted(self.failures):
             dead.setdefault(int(window.owners[chunk]), self.failures[chunk])
-        letters = tuple(
-            dead_letter(block, row, stage="embed", kind=kind, detail=detail, of=of)
-            for row, (kind, detail) in dead.items()
-        )
-        found = DeadLetters(block.shard_id, letters) if letters else None
         alive = np.ones(block.columns.num_rows, bool)
         alive[list(dead)] = False
-        if not alive.any():
-            return None, found
+        if alive.any():
+            yield self._rows(alive, config, unit_length)
+        if dead:
+            yield dead_letters(block, dead, stage="embed", of=modality.get(config.modality))
+
+    def _rows(self, alive: np.ndarray, config: EmbedConfig, unit_length: bool) -> RowBlock:
+        window, block = self.window, self.window.documents
         chunks = np.flatnonzero(alive[window.owners])
-        owners = window.owners[chunks]
-        in_chunks = config.mode == "chunks"
-        rows = owners if in_chunks else np.flatnonzero(alive)
+        owners, vectors = window.owners[chunks], self.vectors
+        if len(chunks) < len(vectors):
+            vectors = vectors[chunks]
 
         def pick(values: np.ndarray | None, which: np.ndarray) -> np.ndarray | None:
             return None if values is None else values[which]
 
-        vectors = self.vectors if len(chunks) == len(self.vectors) else self.vectors[chunks]
-        if not in_chunks:
-            weights = window.tokens if window.tokens is not None else window.ends - window.starts
+        spans: dict[str, np.ndarray] = {}
+        if config.mode == "chunks":
+            rows, payloads, which = owners, window.payloads, chunks
+            tokens = pick(window.tokens, chunks)
+            firsts = np.flatnonzero(np.diff(window.owners, prepend=-1))
+            number = chunks - firsts[owners]
+            spans = {"chunk": number, "start": window.starts[chunks], "end": window.ends[chunks]}
+        else:
+            rows = which = np.flatnonzero(alive)
+            payloads, tokens = block.payloads, pick(window.document_tokens, rows)
+            weights = window.ends - window.starts if window.tokens is None else window.tokens
             vectors = merge_vectors(vectors, weights[chunks], owners, unit_length=unit_length)
-        payloads = window.payloads if in_chunks else block.payloads
-        kept = payloads.take(pa.array(chunks if in_chunks else rows)) if config.keep_payload else None
-        firsts = np.flatnonzero(np.diff(window.owners, prepend=-1))
         return RowBlock(
             shard_id=block.shard_id,
             documents=int(alive.sum()),
             columns=block.columns.remove_column(PAYLOAD).take(pa.array(rows)),
             vectors=vectors,
-            tokens=pick(window.tokens, chunks) if in_chunks else pick(window.document_tokens, rows),
+            tokens=tokens,
             dropped=pick(window.dropped, rows),
-            payloads=kept,
-            chunk=chunks - firsts[owners] if in_chunks else None,
-            start=window.starts[chunks] if in_chunks else None,
-            end=window.ends[chunks] if in_chunks else None,
+            payloads=payloads.take(pa.array(which)) if config.keep_payload else None,
             origins=tuple(block.origins[i] for i in rows.tolist()) if block.origins else None,
-        ), found
+            **spans,
+        )
 
 
-class _MergeFn(beam.DoFn):
-    """Collects the vectors of a window, and passes its documents on in input order once it is whole.
+@dataclasses.dataclass(eq=False)
+class MergeChunks(beam.DoFn):
+    """EmbeddedBatch -> RowBlock, a row a document (or a chunk, in mode `chunks`), in input order.
 
-    Mini-batches come in the order of their windows, so at most two of them are open.
+    Collects the vectors of a window, and passes its documents on once it is whole. Mini-batches come in the
+    order of their windows, so at most two of them are open.
     """
 
-    def __init__(self, encoder: SharedEncoder, config: MergeConfig):
-        self._shared = encoder
-        self._config = config
+    encoder: SharedEncoder
+    config: EmbedConfig
 
     def setup(self) -> None:
-        self._encoder = self._shared.acquire()
+        self._robust = self.encoder.acquire()
 
     def start_bundle(self) -> None:
         self._open: dict[int, _OpenWindow] = {}
@@ -177,17 +166,5 @@ class _MergeFn(beam.DoFn):
             first = last
         for number in sorted(self._open):
             if not self._open[number].left.any():
-                unit_length = self._encoder.encoder.unit_length
-                rows, letters = self._open.pop(number).rows(self._config, unit_length=unit_length)
-                yield from (element for element in (rows, letters) if element is not None)
-
-
-@dataclasses.dataclass(eq=False)
-class MergeChunks(beam.PTransform):
-    """EmbeddedBatch -> RowBlock, a row a document (or a chunk, in mode `chunks`), in input order."""
-
-    encoder: SharedEncoder
-    config: MergeConfig
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        return batches | beam.ParDo(_MergeFn(self.encoder, self.config)).with_output_types(Element)
+                unit_length = self._robust.encoder.unit_length
+                yield from self._open.pop(number).rows(self.config, unit_length=unit_length)

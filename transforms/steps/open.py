@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -15,26 +16,23 @@ from transforms.output.folder import Folder
 from transforms.steps.read import ReadConfig
 
 
-class _OpenShardsFn(beam.DoFn):
-    """The plan file into its shards that have no receipt yet."""
+def open_shards(output: str, job: str) -> Iterator[Shard]:
+    """The shards of the plan that have no receipt yet.
 
-    def __init__(self, job: str):
-        self._job = job
-
-    def process(self, output: str) -> Iterator[Shard]:
-        folder = Folder(output)
-        done = folder.shards(layout.RECEIPTS)  # the launcher has dropped those of other jobs
-        plan = folder.read(layout.PLAN)
-        if plan is None or plan_file.job_in(plan) != self._job:
-            raise EmbedbeamError(
-                f"{folder.join(layout.PLAN)}: is gone or another job's by now; run the command again"
-            )
-        lines = io.BytesIO(plan)
-        lines.readline()  # the job
-        for line in lines:
-            shard = Shard.from_line(line.decode())
-            if shard.shard_id not in done:
-                yield shard
+    Raises:
+      EmbedbeamError: the folder has no plan any more, or that of another job.
+    """
+    folder = Folder(output)
+    done = folder.shards(layout.RECEIPTS)  # the launcher has dropped those of other jobs
+    plan = folder.read(layout.PLAN)
+    if plan is None or plan_file.job_in(plan) != job:
+        raise EmbedbeamError(
+            f"{folder.join(layout.PLAN)}: is gone or another job's by now; run the command again"
+        )
+    for line in itertools.islice(io.BytesIO(plan), 1, None):  # behind the job
+        shard = Shard.from_line(line.decode())
+        if shard.shard_id not in done:
+            yield shard
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,6 +48,6 @@ class OpenShards(beam.PTransform):
         return (
             root
             | beam.Create([self.config.output], reshuffle=False)
-            | "Open shards" >> beam.ParDo(_OpenShardsFn(self.config.job))
+            | "Open shards" >> beam.FlatMap(open_shards, self.config.job)
             | beam.Reshuffle()
         )

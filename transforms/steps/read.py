@@ -16,7 +16,7 @@ from transforms.formats.slices import check_slice, read_slice
 from transforms.observer import Read, tell
 from transforms.output import attempts
 from transforms.output.folder import Folder
-from transforms.steps.documents import Gathered, document_columns, in_elements
+from transforms.steps.documents import Gathered, document_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ReadConfig:
     modality: str = "text"
 
 
-def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
+def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
     Files that are never cut are checked to their end before their shard gives a document; where bad files are
@@ -51,7 +51,13 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
     """
-    kind = modality.get(config.modality)
+    try:
+        yield from _read(shard, config, attempt)
+    except BadFileError as e:
+        yield ShardFailed(shard.shard_id, e.source, e.position, e.reason, e.kind)
+
+
+def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
     options = dataclasses.replace(config.options, kept=config.kept)
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
@@ -59,72 +65,49 @@ def read_shard(shard: Shard, config: ReadConfig) -> Iterator[Element]:
             check_slice(piece, options, to_its_end=config.skip_bad_files)
         except BadFileError as e:
             if not config.skip_bad_files:
-                yield _failed(shard, e)
-                return
+                raise
             bad[number] = e
-    index = 0
-    gathered = Gathered(shard.shard_id)
+    of, index, gathered = modality.get(config.modality), 0, Gathered(shard.shard_id)
     for number, piece in enumerate(shard.slices):
-        if number in bad:
-            yield DeadLetters(shard.shard_id, (_letter_of_file(bad[number], index),))
+        if error := bad.get(number):
+            name, at = error.source, error.position or 0
+            letter = DeadLetter(name, name, at, "read", "bad file", error.reason, None, index)
+            yield DeadLetters(shard.shard_id, (letter,))
             tell(Read(1, piece.bytes))
             index += 1
             continue
         left = piece.bytes  # of the plan's bytes, not yet told
         raw: RawBlock | None = None
-        try:
-            for raw in read_slice(piece, options):
-                batch, letters = document_columns(
-                    raw, piece, options, kind, index=index, key=config.fingerprint_key
-                )
-                yield from in_elements(shard.shard_id, letters)
-                yield from gathered.add(batch, raw.size)
-                taken = min(left, raw.bytes)
-                tell(Read(len(raw.positions), taken))
-                index += len(raw.positions)
-                left -= taken
-        except BadFileError as e:  # changed while it was read
-            yield _failed(shard, e)
-            return
+        for raw in read_slice(piece, options):  # a file that is changed while it is read fails its shard
+            batch, letters = document_columns(
+                raw, piece, options, of, index=index, key=config.fingerprint_key
+            )
+            if letters:
+                yield DeadLetters(shard.shard_id, tuple(letters))
+            yield from gathered.add(batch, raw.size)
+            taken = min(left, raw.bytes)
+            tell(Read(len(raw.positions), taken))
+            index += len(raw.positions)
+            left -= taken
         raw = None  # its records may be huge, and nobody needs them while the documents are embedded
         if left:
             tell(Read(0, left))
     yield from gathered.rest()
-    yield EndOfShard(shard.shard_id, index)
-
-
-def _failed(shard: Shard, error: BadFileError) -> ShardFailed:
-    return ShardFailed(shard.shard_id, error.source, error.position, error.reason, error.kind)
-
-
-def _letter_of_file(error: BadFileError, index: int) -> DeadLetter:
-    source = error.source
-    return DeadLetter(source, source, error.position or 0, "read", "bad file", error.reason, None, index)
-
-
-class _ReadFn(beam.DoFn):
-    def __init__(self, config: ReadConfig):
-        self._config = config
-
-    def process(self, shard: Shard) -> Iterator[Element]:
-        attempt = 1
-        if self._config.output:
-            # A runner that repeats a bundle, or all of the job, repeats no committed shard.
-            begun = attempts.begin(Folder(self._config.output), shard.shard_id, self._config.job)
-            if begun is None:
-                return
-            attempt = begun
-        for element in read_shard(shard, self._config):
-            if isinstance(element, EndOfShard):
-                element = dataclasses.replace(element, attempt=attempt)
-            yield element
+    yield EndOfShard(shard.shard_id, index, attempt)
 
 
 @dataclasses.dataclass(eq=False)
-class ReadShards(beam.PTransform):
-    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed."""
+class ReadShards(beam.DoFn):
+    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed.
+
+    A runner that repeats a bundle, or all of the job, repeats no committed shard.
+    """
 
     config: ReadConfig
 
-    def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return shards | beam.ParDo(_ReadFn(self.config)).with_output_types(Element)
+    def process(self, shard: Shard) -> Iterator[Element]:
+        attempt: int | None = 1
+        if self.config.output:
+            attempt = attempts.begin(Folder(self.config.output), shard.shard_id, self.config.job)
+        if attempt is not None:
+            yield from read_shard(shard, self.config, attempt)

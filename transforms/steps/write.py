@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -19,67 +18,28 @@ from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
 from transforms.output.folder import Folder
 from transforms.output.shard import ShardWriter, WriteConfig, check_owner
-
-__all__ = ["ShardWriter", "WriteConfig", "WriteShards"]
+from transforms.steps.behind import Behind
 
 # Bytes of rows that may wait for the writing thread. A commit counts as half of it.
 _MOST_WAITING = 16 << 20
+_Committed = list[ShardReceipt | ShardFailed]
 
 
-class _Behind:
-    """A thread that encodes and commits while the chain goes on: in order, and never far behind."""
+@dataclasses.dataclass(eq=False)
+class WriteShards(beam.DoFn):
+    """Row blocks and dead letters into part files; ShardReceipt (or ShardFailed) out.
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "write")
-        self._todo: collections.deque[tuple[Future[Any], int]] = collections.deque()
-        self._waiting = 0
+    Writes shard after shard, each committed at its end-of-shard marker. A thread encodes and commits while
+    the chain goes on.
+    """
 
-    def do(self, work: Callable[[], Any], weight: int) -> list[Any]:
-        """Takes work on; waits while more than the limit is to be done.
-
-        Returns:
-          What earlier work gave, in order, without None.
-
-        Raises:
-          Exception: what earlier work raised.
-        """
-        done = []
-        while self._todo and (self._todo[0][0].done() or self._waiting + weight > _MOST_WAITING):
-            done.append(self._next())
-        self._todo.append((self._thread.submit(work), weight))
-        self._waiting += weight
-        return [result for result in done if result is not None]
-
-    def finish(self) -> list[Any]:
-        """Waits for all work; returns and raises as `do`."""
-        done = [self._next() for _ in range(len(self._todo))]
-        return [result for result in done if result is not None]
-
-    def drop(self) -> None:
-        """Waits until the thread is idle, and forgets what the work gave."""
-        wait([future for future, _ in self._todo])
-        self._todo.clear()
-        self._waiting = 0
-
-    def end(self) -> None:
-        self._thread.shutdown()
-
-    def _next(self) -> Any:
-        future, weight = self._todo.popleft()
-        self._waiting -= weight
-        return future.result()
-
-
-class _WriteFn(beam.DoFn):
-    """Writes shard after shard; commits each at its end-of-shard marker."""
-
-    def __init__(self, config: WriteConfig):
-        self._config = config
+    config: WriteConfig
 
     def setup(self) -> None:
-        self._folder = Folder(self._config.output)
+        self._folder = Folder(self.config.output)
         self._writer: ShardWriter | None = None
-        self._behind = _Behind()
+        self._thread = ThreadPoolExecutor(1, "write")
+        self._behind = Behind(self._thread, _MOST_WAITING)
 
     def start_bundle(self) -> None:
         self._give_up()  # what a bundle that failed has left
@@ -87,8 +47,8 @@ class _WriteFn(beam.DoFn):
     def process(self, element: Any) -> Iterator[ShardReceipt | ShardFailed]:
         writer = self._of(element.shard_id)
         if isinstance(element, RowBlock):
-            columns = [element.columns, *([] if element.payloads is None else [element.payloads])]
-            weight = element.vectors.nbytes + sum(column.nbytes for column in columns)
+            payloads = 0 if element.payloads is None else element.payloads.nbytes
+            weight = element.vectors.nbytes + element.columns.nbytes + payloads
             yield from self._do(writer, lambda: writer.add_rows(element), weight)
             observer.tell(observer.Written(element.documents, 0))
         elif isinstance(element, DeadLetters):
@@ -109,35 +69,37 @@ class _WriteFn(beam.DoFn):
 
     def teardown(self) -> None:
         self._give_up()
-        self._behind.end()
+        self._thread.shutdown()
 
-    def _do(self, writer: ShardWriter, work: Callable[[], Any], weight: int) -> list[Any]:
-        def unless_discarded() -> Any:
+    def _do(self, writer: ShardWriter, work: Callable[[], Any], weight: int) -> Iterator[Any]:
+        def unless_discarded() -> _Committed:
             if writer.discarded:  # what failed before was raised
-                return None
+                return []
             try:
-                return work()
+                return work() or []
             except BaseException:
                 writer.discard()
                 raise
 
         return self._behind.do(unless_discarded, weight)
 
-    def _commit(self, writer: ShardWriter, marker: EndOfShard) -> ShardReceipt:
+    def _commit(self, writer: ShardWriter, marker: EndOfShard) -> _Committed:
         receipt = writer.commit(marker)
         observer.tell(observer.ShardDone())
-        return receipt
+        return [receipt]
 
-    def _fail(self, writer: ShardWriter, failed: ShardFailed) -> ShardFailed:
+    def _fail(self, writer: ShardWriter, failed: ShardFailed) -> _Committed:
         writer.discard()
-        job = self._config.job
+        job = self.config.job
         check_owner(self._folder, job, failed.shard_id)
         ledger.write_failure(self._folder, failed, job)
         attempts.end(self._folder, failed.shard_id, job)
         observer.tell(observer.ShardDone(failed=True))
-        return failed
+        return [failed]
 
     def _give_up(self) -> None:
+        """Waits until the thread is idle, and forgets what it gave."""
+        self._thread.submit(int).result()
         self._behind.drop()
         if self._writer is not None:
             self._writer.discard()
@@ -145,19 +107,9 @@ class _WriteFn(beam.DoFn):
 
     def _of(self, shard_id: str) -> ShardWriter:
         if self._writer is None:
-            self._writer = ShardWriter(shard_id, self._folder, self._config)
+            self._writer = ShardWriter(shard_id, self._folder, self.config)
         elif self._writer.shard_id != shard_id:
             raise LedgerError(
                 f"shard {shard_id} began before the end-of-shard marker of {self._writer.shard_id}"
             )
         return self._writer
-
-
-@dataclasses.dataclass(eq=False)
-class WriteShards(beam.PTransform):
-    """Row blocks and dead letters into part files; ShardReceipt (or ShardFailed) out."""
-
-    config: WriteConfig
-
-    def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        return rows | beam.ParDo(_WriteFn(self.config))

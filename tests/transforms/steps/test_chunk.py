@@ -29,7 +29,8 @@ from transforms.encoder.config import ModelConfig
 from transforms.errors import ModelError
 from transforms.modality.spans import window_spans
 from transforms.modality.text import Text
-from transforms.steps.chunk import ChunkConfig, _ChunkFn
+from transforms.steps.chunk import ChunkDocuments
+from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
 TEN = " ".join(f"w{i}" for i in range(10))
@@ -136,8 +137,8 @@ def plain(elements: Sequence[Any]) -> list[Any]:
     return [p for e in letters_of(elements) for p in (pieces(e) if isinstance(e, ChunkBlock) else [e])]
 
 
-def chunks_of(encoder: FakeEncoder, config: ChunkConfig, *documents: Doc) -> list[Any]:
-    return plain(run(_ChunkFn(shared(encoder), config), [block(*documents)]))
+def chunks_of(encoder: FakeEncoder, config: EmbedConfig, *documents: Doc) -> list[Any]:
+    return plain(run(ChunkDocuments(shared(encoder), config), [block(*documents)]))
 
 
 SHORT, LONG = document(0, "a b"), document(1, TEN)
@@ -157,12 +158,12 @@ def test_mean_and_chunks_keep_every_word() -> None:
         part(LONG, 2, "w6 w7 w8 w9", 6),
     ]
     for mode in ("mean", "chunks"):
-        assert chunks_of(FakeEncoder(window=6), ChunkConfig(mode, overlap=1), SHORT, LONG) == expected
+        assert chunks_of(FakeEncoder(window=6), EmbedConfig(mode, overlap=1), SHORT, LONG) == expected
 
 
 def test_truncate_gives_a_model_that_cuts_by_itself_more_than_it_can_take() -> None:
     first = part(LONG, 0, "w0 w1 w2 w3 w4 w5 w6 w7", 6, dropped=6)
-    got = chunks_of(FakeEncoder(window=6), ChunkConfig("truncate", overlap=0), SHORT, LONG)
+    got = chunks_of(FakeEncoder(window=6), EmbedConfig("truncate", overlap=0), SHORT, LONG)
     assert got == [part(SHORT, 0, "a b", 4), first]
 
 
@@ -171,29 +172,29 @@ def test_truncate_where_tokens_do_not_add_up_tells_the_true_number() -> None:
         return np.array([2 + len(set(text.split())) for text in texts])
 
     doc = document(0, "a a a a a a a a b c d e f g")  # 9 tokens, and its first two windows have 3
-    (got,) = chunks_of(FakeEncoder(window=6, count=count_distinct), ChunkConfig("truncate", overlap=0), doc)
+    (got,) = chunks_of(FakeEncoder(window=6, count=count_distinct), EmbedConfig("truncate", overlap=0), doc)
     assert (got.text, got.tokens, got.document_tokens, got.dropped) == ("a a a a a a a a", 3, 9, 6)
 
 
 def test_truncate_to_a_window_that_the_model_does_not_know() -> None:
     first = part(LONG, 0, "w0 w1 w2 w3", 6, dropped=6)
-    assert chunks_of(FakeEncoder(), ChunkConfig("truncate", max_tokens=6), LONG) == [first]
+    assert chunks_of(FakeEncoder(), EmbedConfig("truncate", max_tokens=6), LONG) == [first]
 
 
 @pytest.mark.parametrize(("own", "given"), [(6, 12), (12, 6), (6, None), (None, 6)])
 def test_the_smaller_of_the_models_window_and_max_tokens_holds(own: int | None, given: int | None) -> None:
-    got = chunks_of(FakeEncoder(window=own), ChunkConfig(max_tokens=given, overlap=0), LONG)
+    got = chunks_of(FakeEncoder(window=own), EmbedConfig(max_tokens=given, overlap=0), LONG)
     assert [c.text for c in got] == ["w0 w1 w2 w3", "w4 w5 w6 w7", "w8 w9"]
 
 
 def test_without_any_window_nothing_is_cut() -> None:
-    assert chunks_of(FakeEncoder(), ChunkConfig(), LONG) == [part(LONG, 0, TEN, 12)]
+    assert chunks_of(FakeEncoder(), EmbedConfig(), LONG) == [part(LONG, 0, TEN, 12)]
 
 
 @pytest.mark.parametrize("mode", ["mean", "truncate", "chunks"])
 def test_a_model_that_cannot_count_gives_no_numbers(mode: str) -> None:
     encoder = FakeEncoder(count=None)
-    (short, *long) = chunks_of(encoder, ChunkConfig(mode, overlap=0, max_tokens=6), SHORT, LONG)
+    (short, *long) = chunks_of(encoder, EmbedConfig(mode, overlap=0, max_tokens=6), SHORT, LONG)
     assert short == part(SHORT, 0, "a b", None, cost=3)
     assert {(c.tokens, c.document_tokens, c.dropped) for c in long} == {(None, None, None)}
     # Estimated: 4 bytes a token, so a word of 2 is one, and 4 of them fill the window of 6.
@@ -203,7 +204,7 @@ def test_a_model_that_cannot_count_gives_no_numbers(mode: str) -> None:
 
 
 def test_no_chunk_costs_more_than_the_budget() -> None:
-    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=7), LONG)
+    (got,) = chunks_of(FakeEncoder(), EmbedConfig(batch_tokens=7), LONG)
     assert (got.tokens, got.cost) == (12, 7)
 
 
@@ -211,9 +212,9 @@ def test_chunks_of_large_documents_weigh_what_waits_with_them() -> None:
     """A mini-batch of first windows holds megabytes of documents, not as many as it has tokens for."""
     large = document(1, "word " * (1 << 18))  # 1.25 of 8 MiB
     encoder = FakeEncoder(window=6)
-    truncated = chunks_of(encoder, ChunkConfig("truncate", batch_tokens=800), SHORT, large)
+    truncated = chunks_of(encoder, EmbedConfig("truncate", batch_tokens=800), SHORT, large)
     assert [(c.tokens, c.cost) for c in truncated] == [(4, 4), (6, 125)]
-    merged = chunks_of(encoder, ChunkConfig(overlap=0, batch_tokens=800), SHORT, large)
+    merged = chunks_of(encoder, EmbedConfig(overlap=0, batch_tokens=800), SHORT, large)
     assert {(c.tokens, c.cost) for c in merged} == {(4, 4), (6, 6)}
 
 
@@ -227,7 +228,7 @@ def test_only_the_text_that_the_tokenizer_refuses_is_lost() -> None:
     encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts), window=6)
     bad = document(1, "BAD text", source="a.jsonl", position=17)
     ok, last = document(0, "fine"), document(2, "good too")
-    assert chunks_of(encoder, ChunkConfig(), ok, bad, last) == [
+    assert chunks_of(encoder, EmbedConfig(), ok, bad, last) == [
         DeadLetter(
             *("doc1", "a.jsonl", 17, "chunk"),
             *("the model cannot count its tokens", "cannot tokenize BAD", "BAD text", 1),
@@ -239,7 +240,7 @@ def test_only_the_text_that_the_tokenizer_refuses_is_lost() -> None:
 
 def test_a_block_of_which_all_are_refused() -> None:
     encoder = FakeEncoder(count=lambda texts: refuse("BAD", texts))
-    (letter,) = chunks_of(encoder, ChunkConfig(), document(0, "BAD"))
+    (letter,) = chunks_of(encoder, EmbedConfig(), document(0, "BAD"))
     assert (letter.doc_id, letter.kind) == ("doc0", "the model cannot count its tokens")
 
 
@@ -248,7 +249,7 @@ def test_a_tokenizer_that_broke_stops_the_job() -> None:
         raise RuntimeError("device lost")
 
     with pytest.raises(ModelError, match=r"^the model no longer counts tokens: device lost$"):
-        chunks_of(FakeEncoder(count=broken), ChunkConfig(), document(0), document(1))
+        chunks_of(FakeEncoder(count=broken), EmbedConfig(), document(0), document(1))
 
 
 def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,13 +258,15 @@ def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("transforms.modality.text.window_spans", bug)
     with pytest.raises(AssertionError, match="a bug"):
-        chunks_of(FakeEncoder(window=3), ChunkConfig(), LONG)
+        chunks_of(FakeEncoder(window=3), EmbedConfig(), LONG)
 
 
 @pytest.mark.parametrize("marker", [EndOfShard("s", 2), ShardFailed("s", "f", None, "why")])
 def test_markers_and_letters_pass(marker) -> None:
     letters = DeadLetters("s", (DeadLetter("x", "", 0, "read", "blank text"),))
-    got = run(_ChunkFn(shared(FakeEncoder()), ChunkConfig()), [block(SHORT), letters, marker, block(LONG)])
+    got = run(
+        ChunkDocuments(shared(FakeEncoder()), EmbedConfig()), [block(SHORT), letters, marker, block(LONG)]
+    )
     assert plain(got) == [part(SHORT, 0, "a b", 4), *letters.letters, marker, part(LONG, 0, TEN, 12)]
 
 
@@ -271,7 +274,7 @@ def test_tokens_of_a_block_are_counted_in_one_call() -> None:
     calls = []
     encoder = FakeEncoder(count=lambda texts: calls.append(list(texts)) or count_words(texts))
     documents = [document(i) for i in range(600)]
-    got = chunks_of(encoder, ChunkConfig(), *documents)
+    got = chunks_of(encoder, EmbedConfig(), *documents)
     assert [p.doc_id for p in got] == [d.doc_id for d in documents]
     assert calls == [[d.text for d in documents]]
 
@@ -282,7 +285,7 @@ def test_a_huge_document_is_counted_in_pieces() -> None:
         count=lambda texts: longest.append(max(map(len, texts))) or count_words(texts), window=100
     )
     huge, small = document(0, "word " * 400_000), document(1, "a b")
-    got = chunks_of(encoder, ChunkConfig(overlap=0), huge, small)
+    got = chunks_of(encoder, EmbedConfig(overlap=0), huge, small)
     assert max(longest) <= 1 << 18
     assert {p.document_tokens for p in got if p.doc_id == "doc0"} == {400_002}
     assert sum(p.tokens - 2 for p in got if p.doc_id == "doc0") == 400_000
@@ -291,16 +294,16 @@ def test_a_huge_document_is_counted_in_pieces() -> None:
 
 def test_bytes_without_tokens_cost_their_share_of_the_budget() -> None:
     word = document(0, "x" * 6400)  # one word is three tokens
-    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=1000), word)
+    (got,) = chunks_of(FakeEncoder(), EmbedConfig(batch_tokens=1000), word)
     assert (got.tokens, got.cost) == (3, 100)
-    (got,) = chunks_of(FakeEncoder(), ChunkConfig(batch_tokens=50), word)
+    (got,) = chunks_of(FakeEncoder(), EmbedConfig(batch_tokens=50), word)
     assert got.cost == 50
 
 
 def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last() -> None:
     loads = []
     encoder = SharedEncoder(ModelConfig("fake"), lambda config: loads.append(config) or load_fake(config))
-    fn = _ChunkFn(encoder, ChunkConfig())
+    fn = ChunkDocuments(encoder, EmbedConfig())
     fn.setup()
     other = Shared().acquire(FakeEncoder)
     gc.collect()

@@ -23,8 +23,8 @@ from transforms.observer import Read, observe
 from transforms.output import layout, plan_file
 from transforms.output.column_types import check_kept
 from transforms.output.folder import Folder
-from transforms.steps.columns import kept_column
-from transforms.steps.open import OpenShards, _OpenShardsFn
+from transforms.steps.documents import kept_column
+from transforms.steps.open import OpenShards, open_shards
 from transforms.steps.read import ReadConfig, read_shard
 
 SHARD = "a1"
@@ -244,4 +244,4 @@ def test_open_shards_are_those_without_a_receipt(tmp_path: Path) -> None:
     assert sorted(_SEEN, key=lambda shard: shard.shard_id) == [shards[0], shards[2], shards[3]]
     folder.write(layout.PLAN, plan_file.to_bytes({"input": ["b"]}, shards))
     with pytest.raises(EmbedbeamError, match="is gone or another job's by now"):
-        list(_OpenShardsFn(job).process(folder.path))
+        list(open_shards(folder.path, job))

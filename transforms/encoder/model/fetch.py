@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def _download(url: str, target: Path) -> None:
     opener = urllib.request.build_opener(_SafeRedirects)
     with opener.open(_request(url), timeout=_SECONDS) as response, open(target, "wb") as f:
         expected = response.headers.get("Content-Length")
-        _check_size(int(expected or 0), target)
+        _check_size(int(expected or 0), target.parent)
         got = 0
         while block := response.read(_CHUNK):
             got += len(block)
@@ -95,8 +94,8 @@ def _with_format(url: SplitResult) -> str:
     return url._replace(query=f"{query}tf-hub-format=compressed").geturl()
 
 
-def _check_size(size: int, target: Path) -> None:
-    free = shutil.disk_usage(target.parent).free
+def _check_size(size: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
     if size > min(MAX_BYTES, free):
         raise ArchiveError(
             f"{size:,} bytes; expected at most {MAX_BYTES:,}, and {free:,} are free on the disk"
@@ -129,7 +128,7 @@ def copy_stored(files: list[FoundFile], base: str, folder: Path) -> None:
     """
     if len(files) > MAX_MEMBERS:
         raise ArchiveError(f"more than {MAX_MEMBERS:,} files")
-    _check_size(sum(file.size for file in files), folder / "x")
+    _check_size(sum(file.size for file in files), folder)
     for file in files:
         name = file.path.removeprefix(base.rstrip("/") + "/")
         local = folder / name
@@ -139,7 +138,11 @@ def copy_stored(files: list[FoundFile], base: str, folder: Path) -> None:
         copy_here(file.path, str(local))
 
 
-def scratch(cache: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for an archive on its way, on the disk where the model will lie."""
-    cache.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-")
+def copy_archive(file: FoundFile, target: Path) -> None:
+    """Copies a model's one file.
+
+    Raises:
+      ArchiveError: it is too large.
+    """
+    _check_size(file.size, target.parent)
+    copy_here(file.path, str(target))

@@ -6,15 +6,14 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from transforms.encoder.messages import model_error
 from transforms.encoder.model import archive, fetch
-from transforms.errors import UsageError
 from transforms.storage.retries import reason_of
 from transforms.storage.urls import local_path, redact, redact_in
 
@@ -24,7 +23,6 @@ MINILM = "minilm"
 _STORES = ("gs", "s3", "az", "hdfs")
 _REMOTE = ("https", *_STORES)
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|tar)$")
-_CHUNK = 1 << 20
 
 
 def cache_dir() -> Path:
@@ -46,35 +44,27 @@ def resolve(handle: str) -> Path:
         from transforms.encoder.export import ensure_minilm
 
         return ensure_minilm(cache_dir())
-    scheme = handle.split("://", 1)[0] if "://" in handle else ""
+    scheme = handle.partition("://")[0] if "://" in handle else "file"
     if scheme == "http" and not fetch.is_safe_url(handle):
-        raise UsageError(
-            f"model {redact(handle)}: http can be changed on its way; expected https (http is taken from "
-            "this machine's own loopback address only)",
-            argument="model",
-        )
-    if scheme and scheme not in (*_REMOTE, "http", "file"):
-        raise UsageError(
-            f"model {redact(handle)}: scheme {scheme!r} is not one of {', '.join(_REMOTE)}; "
-            "give a local folder, a .tar.gz, a URL or 'minilm'",
-            argument="model",
+        raise model_error(
+            handle,
+            "http can be changed on its way; expected https (http is taken from this machine's own loopback "
+            "address only)",
         )
     if scheme in (*_REMOTE, "http"):
         return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
-    path = Path(local_path(handle)).expanduser()
+    if scheme != "file":
+        known = ", ".join(_REMOTE)
+        advice = "give a local folder, a .tar.gz, a URL or 'minilm'"
+        raise model_error(handle, f"scheme {scheme!r} is not one of {known}; {advice}")
+    path, wanted = Path(local_path(handle)).expanduser(), "expected a SavedModel folder"
     if not path.exists():
-        raise UsageError(
-            f"model {handle}: no such file or folder; expected a SavedModel folder, a .tar.gz of one, "
-            "a URL or 'minilm'",
-            argument="model",
-        )
+        raise model_error(handle, f"no such file or folder; {wanted}, a .tar.gz of one, a URL or 'minilm'")
     if path.is_dir():
         return _check_saved_model(path, handle)
-    if _ARCHIVE.search(path.name):
-        return _check_saved_model(_below_top_folder(_unpack(path)), handle)
-    raise UsageError(
-        f"model {handle}: is a file; expected a SavedModel folder or a .tar.gz of one", argument="model"
-    )
+    if not _ARCHIVE.search(path.name):
+        raise model_error(handle, f"is a file; {wanted} or a .tar.gz of one")
+    return _check_saved_model(_below_top_folder(_unpack(path)), handle)
 
 
 def digest(folder: Path) -> str:
@@ -84,29 +74,24 @@ def digest(folder: Path) -> str:
     order of name. fingerprint.pb is left out, since it is drawn anew at every save.
     """
     sha = hashlib.sha256()
-    for file in _model_files(folder):
-        sha.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+    inner = [path for sub in ("variables", "assets") for path in (folder / sub).rglob("*") if path.is_file()]
+    named = {file.relative_to(folder).as_posix(): file for file in [*_graphs(folder), *inner]}
+    for name, file in sorted(named.items()):
+        sha.update(f"{name}\0{file.stat().st_size}\0".encode())
         with open(file, "rb") as f:
-            while block := f.read(_CHUNK):
-                sha.update(block)
+            hashlib.file_digest(f, lambda: sha)  # goes on with it
     return sha.hexdigest()
 
 
-def _model_files(folder: Path) -> list[Path]:
-    files = [folder / name for name in ("saved_model.pb", "saved_model.pbtxt") if (folder / name).is_file()]
-    for sub in ("variables", "assets"):
-        files += [path for path in (folder / sub).rglob("*") if path.is_file()]
-    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+def _graphs(folder: Path) -> list[Path]:
+    return [path for name in ("saved_model.pb", "saved_model.pbtxt") if (path := folder / name).is_file()]
 
 
 def _check_saved_model(folder: Path, handle: str) -> Path:
-    if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+    if not _graphs(folder):
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-        raise UsageError(
-            f"model {redact(handle)}: not a SavedModel: no saved_model.pb in it (found: {found}); "
-            "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`",
-            argument="model",
-        )
+        advice = "a BERT checkpoint becomes one by `embedbeam export CHECKPOINT_DIR MODEL_DIR`"
+        raise model_error(handle, f"not a SavedModel: no saved_model.pb in it (found: {found}); {advice}")
     return folder
 
 
@@ -115,21 +100,12 @@ def _fetch(handle: str, scheme: str) -> Path:
     try:
         if scheme in _STORES:
             return _from_store(handle)
-        target = fetch.url_folder(handle, cache_dir())
-        if not target.exists():
-            with fetch.scratch(cache_dir()) as folder:
-                packed = Path(folder, "archive")
-                fetch.download(handle, packed)
-                _unpack_to(packed, target)
-        return target
+        return _unpacked(fetch.url_folder(handle, cache_dir()), lambda file: fetch.download(handle, file))
     # What urllib, tarfile, Beam's file systems and the stores' clients raise has no common class.
     except Exception as e:
+        advice = "check the address, the network and your credentials"
         reason = redact_in(_reason(e), handle)
-        raise UsageError(
-            f"model {redact(handle)}: cannot be fetched ({reason}); check the address, the network and "
-            "your credentials",
-            argument="model",
-        ) from None
+        raise model_error(handle, f"cannot be fetched ({reason}); {advice}") from None
 
 
 def _from_store(handle: str) -> Path:
@@ -137,37 +113,43 @@ def _from_store(handle: str) -> Path:
     if not files:
         raise FileNotFoundError("nothing is there")
     target = fetch.state_folder(files, cache_dir())
-    if target.exists():
-        return target
     if files[0].path != handle.rstrip("/"):
-        with _building(target) as temporary:
-            fetch.copy_stored(files, handle, temporary)
-        return target
+        return _built(target, lambda folder: fetch.copy_stored(files, handle, folder))
     if not _ARCHIVE.search(handle):
         raise archive.ArchiveError("it is a file; expected a SavedModel folder or a .tar.gz of one")
-    with fetch.scratch(cache_dir()) as folder:
-        fetch.copy_stored(files, handle.rpartition("/")[0], Path(folder))
-        _unpack_to(next(Path(folder).iterdir()), target)
-    return target
+    return _unpacked(target, lambda file: fetch.copy_archive(files[0], file))
 
 
 def _reason(error: Exception) -> str:
     return "no tar archive" if type(error) is tarfile.ReadError else reason_of(error)
 
 
-@contextlib.contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` once it is whole; another process may have been first."""
+def _built(target: Path, fill: Callable[[Path], None]) -> Path:
+    """A folder that `fill` fills, once: it gets its name when it is whole, if no other process was first."""
+    if target.exists():
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-    try:
-        yield temporary
+    parent, prefix = target.parent, ".building-"
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True) as scratch:
+        temporary = Path(scratch, "whole")
+        temporary.mkdir(mode=0o700)
+        fill(temporary)
         with contextlib.suppress(OSError):
-            os.rename(temporary, target)
-        if not target.exists():
-            raise OSError(f"cannot be moved to {target}")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary.rename(target)
+    if not target.exists():
+        raise OSError(f"cannot be moved to {target}")
+    return target
+
+
+def _unpacked(target: Path, bring: Callable[[Path], None]) -> Path:
+    """The folder of an archive that `bring` brings to a place on this machine."""
+
+    def fill(folder: Path) -> None:
+        packed = folder.with_name("archive")
+        bring(packed)
+        archive.unpack(packed, folder)
+
+    return _built(target, fill)
 
 
 def _below_top_folder(folder: Path) -> Path:
@@ -179,22 +161,10 @@ def _below_top_folder(folder: Path) -> Path:
 def _unpack(packed: Path) -> Path:
     """Unpacks a local archive once into the cache."""
     try:
-        target = cache_dir() / "models" / _sha256(packed)[:32]
-        if not target.exists():
-            _unpack_to(packed, target)
-        return target
+        with open(packed, "rb") as f:
+            name = hashlib.file_digest(f, "sha256").hexdigest()[:32]
+        return _built(cache_dir() / "models" / name, lambda folder: archive.unpack(packed, folder))
     except (archive.ArchiveError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
         # A ReadError tells of every compression tried.
-        raise UsageError(
-            f"model {packed}: cannot be unpacked ({_reason(e)}); fetch or pack it again", argument="model"
-        ) from e
-
-
-def _unpack_to(packed: Path, target: Path) -> None:
-    with _building(target) as temporary:
-        archive.unpack(packed, temporary)
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        advice = "fetch or pack it again"
+        raise model_error(str(packed), f"cannot be unpacked ({_reason(e)}); {advice}") from e
