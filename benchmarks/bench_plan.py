@@ -74,7 +74,7 @@ def write_receipt(folder: Any, job: str, shard_id: str) -> None:
     """What a commit leaves of a shard of one document, without its syncs and renames."""
     from transforms.elements import ShardReceipt
     from transforms.output import layout
-    from transforms.output.ledger import to_json
+    from transforms.output.folder import to_json
 
     part, digest = layout.part(shard_id, ".parquet"), "0" * 64
     receipt = ShardReceipt(
@@ -98,7 +98,8 @@ def resume(shards: int) -> None:
 def pieces(shards: int) -> None:
     """Child: what a resume and `status` consist of, one by one."""
     from pipeline.job import parse_plan
-    from pipeline.run import finish
+    from pipeline.options.options import Options
+    from pipeline.run.finish import Books
     from transforms.output import layout, ledger
     from transforms.output.folder import Folder
 
@@ -107,7 +108,8 @@ def pieces(shards: int) -> None:
     found["list receipts"], _ = timed(folder.names, layout.RECEIPTS)
     found["read the plan"], (job, planned) = timed(parse_plan, folder.read(layout.PLAN), "plan")
     found["read receipts"], receipts = timed(ledger.read_receipts, folder, job.identity)
-    found["balance"], _ = timed(finish.balance, folder, job.identity, planned, receipts)
+    books = Books(folder, job, planned, Options(**arguments(shards)))
+    found["balance"], _ = timed(books.balance, receipts)
     receipt_bytes = sum(folder.names(layout.RECEIPTS).values()) / shards
     print(json.dumps({"seconds": found, "peak": peak_kib() / 1024, "receipt_bytes": receipt_bytes}))
 

@@ -48,9 +48,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Loads what is asked for, and nothing else: Beam takes seconds to import."""
     if name == "__version__":
-        from pipeline.version import embedbeam_version
+        from pipeline.version import installed
 
-        return embedbeam_version()
+        return installed("embedbeam")
     if name not in _HOMES:
         raise AttributeError(f"module 'embedbeam' has no attribute {name!r}")
     import importlib

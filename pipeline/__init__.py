@@ -19,7 +19,7 @@ from pipeline.embed import embed  # noqa: E402
 if TYPE_CHECKING:
     from pipeline.build import build_pipeline
     from pipeline.options.options import Options
-    from pipeline.run.finish import Manifest
+    from transforms.output.manifest import Manifest
 
 __all__ = ["Manifest", "Options", "build_pipeline", "embed", "feature_spec"]
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
 import logging
 import os
 import sys
@@ -10,12 +14,12 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from pipeline.commands import NAMES
+from pipeline.commands import NAMES, Result
 from pipeline.run.screen import Screen
-from pipeline.run.signals import die_quietly
-from transforms.errors import EmbedbeamError, UsageError
+from pipeline.run.signals import on_signals
+from transforms.errors import GO_ON, EmbedbeamError, UsageError
 
 _EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
 any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
@@ -38,9 +42,8 @@ def make_parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name in names:
         module = import_module(f"pipeline.commands.{name}")
-        below = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, allow_abbrev=False, epilog=_EPILOG
-        )
+        text = (module.run.__doc__ or name).partition("\n")[0]
+        below = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_EPILOG)
         module.add(below)
         below.set_defaults(run=module.run, parser=below)
     return parser
@@ -52,48 +55,95 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `python -m pipeline` may be all there is: the console script need not be on the path.
     module = os.path.basename(sys.argv[0]) == "__main__.py"
     program = [sys.executable, "-m", "pipeline"] if module else ["embedbeam"]
-    return _end(_main(given, [*program, *given]), alone=arguments is None)
+    return _main(given, [*program, *given], alone=arguments is None)
 
 
 def embed_file(arguments: Sequence[str]) -> int:
     """`python pipeline/embed.py`: `embed` that hands what it does not know to Beam."""
-    command = [sys.executable, sys.argv[0], *arguments]
-    return _end(_main(["embed", *arguments], command, lenient=True), alone=True)
+    return _main(["embed", *arguments], [sys.executable, sys.argv[0], *arguments], lenient=True)
 
 
-def _main(given: list[str], command: list[str], *, lenient: bool = False) -> int:
-    screen = Screen()
-    die_quietly(screen.fd)
+def _main(given: list[str], command: list[str], *, alone: bool = True, lenient: bool = False) -> int:
+    """Does what is given.
+
+    Args:
+      command: as it was typed.
+      alone: whether this process has nothing else to do afterwards.
+      lenient: whether options that nobody knows are told of, and no mistake.
+    """
     if given == ["--version"]:
-        from pipeline.version import embedbeam_version
+        from pipeline.version import installed
 
-        print(f"embedbeam {embedbeam_version()}")
+        print(f"embedbeam {installed('embedbeam')}")
         return 0
-
-    def call() -> int:
-        names = given[:1] if given and given[0] in NAMES else NAMES  # others take time to import
-        args, unknown = make_parser(names).parse_known_args(given)
-        args.beam_args, args.screen, args.typed, args.lenient = unknown, screen, command, lenient
-        args.make_parser = make_parser  # of all commands
-        code: int = args.run(args)
-        return code
-
-    try:
-        return _guarded(call, given, screen)
-    finally:
-        screen.close()
-
-
-def _end(code: int, *, alone: bool) -> int:
-    """Ends a process that has nothing else to do at once, without waiting for a model that nobody needs."""
+    with contextlib.closing(Screen()) as screen:
+        on_signals(screen.fd)
+        code = _guarded(lambda: _run(given, command, screen, lenient), given, screen)
     loading = sys.modules.get("pipeline.run.loading")
-    if alone and loading is not None and loading.is_loading():
+    if alone and loading is not None and loading.is_loading():  # nobody needs that model any more
         sys.stdout.flush()
         os._exit(code)
     return code
 
 
-def _guarded(call: Callable[[], int], given: list[str], screen: Screen | None = None) -> int:
+def _run(given: list[str], command: list[str], screen: Screen, lenient: bool) -> int:
+    names = given[:1] if given and given[0] in NAMES else NAMES  # others take time to import
+    args, unknown = make_parser(names).parse_known_args(given)
+    args.beam_args, args.screen, args.typed = unknown, screen, command
+    args.make_parser = make_parser  # of all commands
+    as_json = getattr(args, "json", False)
+    screen.quiet = getattr(args, "quiet", False) or (as_json and getattr(args, "dry_run", False))
+    with screen:
+        try:
+            _check_unknown(unknown, args.parser)
+        except UsageError as e:
+            if not lenient:
+                raise
+            screen.tell(f"{e} (ignored)")  # schedulers add options of their own
+        result: Result = args.run(args)
+    if as_json:
+        print_json(result.record)
+    else:
+        for line in result.words:
+            print(line)
+    return result.code
+
+
+def _check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuses what neither this command nor Beam (or a job server that is named) knows.
+
+    Args:
+      unknown: arguments that the parser did not take.
+      parser: the command's; its default `takes_beams` says whether Beam's options make sense here.
+
+    Raises:
+      UsageError: suggests the nearest name.
+    """
+    if not unknown:
+        return
+    names = [argument.split("=", 1)[0] for argument in unknown if argument.startswith("-")]
+    help_text = f"see `{parser.prog} --help`"
+    if not unknown[0].startswith("-"):
+        raise UsageError(f"unexpected argument {unknown[0]!r}; {help_text}")
+    beam_names: set[str] = set()
+    if parser.get_default("takes_beams") is not False:
+        from pipeline.cluster.beam_options import known_beam_options
+
+        beam_names |= set(known_beam_options())
+        endpoints = [a.partition("=")[2] for a in unknown if a.startswith("--job_endpoint=")]
+        if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
+            from pipeline.cluster.probe import probe_job_server
+
+            beam_names |= probe_job_server(endpoints[-1])
+    own = [option for action in parser._actions for option in action.option_strings]
+    for name in names:
+        if name not in beam_names:
+            near = difflib.get_close_matches(name, beam_names, 1, 0.9)
+            near = near or difflib.get_close_matches(name, [*own, *beam_names], 1, 0.6)
+            raise UsageError(f"unknown option {name}; {f'did you mean {near[0]}?' if near else help_text}")
+
+
+def _guarded(call: Callable[[], int], given: list[str], screen: Screen) -> int:
     """Turns errors into one line and an exit code."""
     verbose = "--verbose" in given
     if verbose:
@@ -104,47 +154,37 @@ def _guarded(call: Callable[[], int], given: list[str], screen: Screen | None = 
         return call()
     except KeyboardInterrupt:
         return 130
-    except EmbedbeamError as e:
-        if verbose:
-            logging.getLogger("embedbeam").error("traceback", exc_info=True)
-        from pipeline.options.arguments import in_flags
-
-        code, text = 2 if isinstance(e, UsageError) else 1, in_flags(e)
-        argument = e.argument if isinstance(e, UsageError) else None
     except BrokenPipeError:
         return 1
-    except OSError as e:
-        if verbose:
+    except Exception as e:
+        if verbose and not isinstance(e, EmbedbeamError):
             raise
-        code, text, argument = 1, os_error_text(e), None
-    except Exception as e:  # a bug of ours: still one line, and where to see more
-        if verbose:
-            raise
-        text = f"{type(e).__name__}: {e} (unexpected; --verbose shows the traceback)"
-        code, argument = 1, None
-    _tell(text, argument, code, screen, as_json="--json" in given)
-    return code
+        logging.getLogger("embedbeam").info("traceback", exc_info=True)
+        text = error_text(e)
+        code, argument = (2, e.argument) if isinstance(e, UsageError) else (1, None)
+        if "--json" in given:
+            print_json({"error": text, "argument": argument, "exit_code": code})
+        screen.tell(f"error: {text}")
+        return code
 
 
-def _tell(text: str, argument: str | None, code: int, screen: Screen | None, *, as_json: bool) -> None:
+def error_text(error: Exception) -> str:
+    """What a user reads of an error, without secrets."""
+    from pipeline.options.arguments import in_flags
     from pipeline.options.secrets import redact_text
 
-    text = redact_text(text)
-    if as_json:
-        from pipeline.commands.results import print_json
-
-        print_json({"error": text, "argument": argument, "exit_code": code})
-    if screen is not None:
-        screen.tell(f"error: {text}")
-    else:
-        print(f"embedbeam: error: {text}", file=sys.stderr)
+    if isinstance(error, EmbedbeamError):
+        return redact_text(in_flags(error))
+    if isinstance(error, OSError):  # a full disk, a lost mount
+        where = f"{error.filename}: " if error.filename else ""
+        return redact_text(f"{where}{error.strerror or error}; {GO_ON}")
+    return redact_text(f"{type(error).__name__}: {error} (unexpected; --verbose shows the traceback)")
 
 
-def os_error_text(error: OSError) -> str:
-    """A full disk, a lost mount: what happened, where, and that nothing committed is lost."""
-    where = f"{error.filename}: " if error.filename else ""
-    advice = "what is committed is kept: mend this, then run the same command again"
-    return f"{where}{error.strerror or error}; {advice}"
+def print_json(result: Any) -> None:
+    """One JSON object on one line; of a dataclass its fields."""
+    text = json.dumps(result, ensure_ascii=False, default=dataclasses.asdict)
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 def quiet_libraries() -> None:

@@ -7,6 +7,7 @@ Options that embedbeam does not know are handed to Beam.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -21,19 +22,17 @@ if __name__ == "__main__":
 from pipeline.options.options import Options
 
 if TYPE_CHECKING:
-    from pipeline.run.finish import Manifest
+    from transforms.output.manifest import Manifest
 
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def _takes(
-    options: Callable[_Parameters, Options],
-) -> Callable[[Callable[..., _Result]], Callable[_Parameters, _Result]]:
+def _takes(options: Callable[_P, Options]) -> Callable[[Callable[..., _R]], Callable[_P, _R]]:
     """Gives a function the parameters of Options, for type checkers and for help()."""
 
-    def give(function: Callable[..., _Result]) -> Callable[_Parameters, _Result]:
+    def give(function: Callable[..., _R]) -> Callable[_P, _R]:
         function.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
         return function
 
@@ -56,8 +55,11 @@ def embed(**options: Any) -> Manifest | None:
     """
     made = Options(**options)
     from pipeline.run.launch import run
+    from pipeline.run.progress import Progress
+    from pipeline.run.screen import Screen
 
-    return run(made)
+    with contextlib.closing(Screen(quiet=made.quiet)) as screen, screen:
+        return run(made, screen, Progress())
 
 
 if __name__ == "__main__":

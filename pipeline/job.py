@@ -17,15 +17,13 @@ from pipeline.options.options import (
     OutputOptions,
 )
 from pipeline.plan.plan import Plan
-from pipeline.version import embedbeam_version
+from pipeline.version import installed
 from transforms.elements import Shard
 from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.output import plan_file as plans
 from transforms.output.pending import process_token
-from transforms.output.reader import row_schema as schema_of
-from transforms.output.schema import RowSchema
 from transforms.storage.files import full_path
 
 
@@ -57,12 +55,6 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
         convert(self, stated(*RECORDED))
 
 
-def plain(job: Job) -> dict[str, Any]:
-    """A job's record as JSON holds it."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(job)))
-    return plain
-
-
 def recorded(options: Options) -> dict[str, Any]:
     """The options that the plan records, by name: absolute paths, no secrets."""
     values = {one.name: getattr(options, one.name) for one in stated(*RECORDED)}
@@ -76,14 +68,12 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
     """The record of a new job, with everything that was left open chosen."""
     from transforms.steps.batch import WINDOW_CHUNKS
 
-    if options.worker_gpus:  # the workers', of a memory that is not known here
-        budget = policy.default_batch_tokens("GPU")
-    else:
-        budget = policy.default_batch_tokens(encoder.device, encoder.device_memory)
+    # Workers' GPUs are of a memory that is not known here.
+    device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
+    budget = options.batch_tokens or policy.default_batch_tokens(*device)
     return Job(
-        **recorded(options)
-        | {"batch_tokens": options.batch_tokens or budget, "shard_bytes": plan.shard_bytes},
-        embedbeam=embedbeam_version(),
+        **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes},
+        embedbeam=installed("embedbeam"),
         root=redact(plan.root),
         files=plan.files,
         input_bytes=plan.input_bytes,
@@ -98,21 +88,21 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
 
 def fingerprint_key(job: Job) -> bytes:
     """What changes a document's vectors besides its payload; 32 bytes."""
-    names = ("model_digest", "signature", "model_output", "max_tokens", "long_documents", "chunk_overlap")
-    what = {name: getattr(job, name) for name in (*names, "vector_dtype")}
+    model = ("model_digest", "signature", "model_output", "max_tokens")
+    what = {name: getattr(job, name) for name in (*model, "long_documents", "chunk_overlap", "vector_dtype")}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 
-def row_schema(job: Job) -> RowSchema:
-    return schema_of(dataclasses.asdict(job))
+def check_same_job(job: Job, options: Options, model_digest: str) -> None:
+    """Refuses a command that asks for otherwise than the plan: 'name: value there, value here'."""
 
+    def show(value: Any) -> str:
+        return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-def differences(job: Job, options: Options, digest: str) -> list[str]:
-    """What a command asks for otherwise than the plan: 'name: value there, value here'."""
     found = []
-    if job.model_digest != digest:
+    if job.model_digest != model_digest:
         found.append(
-            f"model digest: {job.model_digest[:16]}… ({job.model}) there, {digest[:16]}… "
+            f"model digest: {job.model_digest[:16]}… ({job.model}) there, {model_digest[:16]}… "
             f"({redact(options.model)}) here"
         )
     values = recorded(options)
@@ -120,16 +110,7 @@ def differences(job: Job, options: Options, digest: str) -> list[str]:
         here, there = values[one.name], getattr(job, one.name)
         left_open = here is None and one.chosen
         if one.compared and here != there and not left_open:
-            found.append(f"`{one.name}`: {_show(there)} there, {_show(here)} here")
-    return found
-
-
-def _show(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def check_same_job(job: Job, options: Options, model_digest: str) -> None:
-    found = differences(job, options, model_digest)
+            found.append(f"`{one.name}`: {show(there)} there, {show(here)} here")
     if found:
         raise UsageError(
             f"output {options.output}: belongs to another job: {'; '.join(found)}. Use another folder, or "

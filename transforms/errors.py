@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+GO_ON = "what is committed is kept: mend this, then run the same command again"
 _MARK = "embedbeam-error:"
 
 

@@ -25,17 +25,14 @@ def parse(arguments: Sequence[str]) -> Any:
             parsed = PipelineOptions(list(arguments))
             parsed.get_all_options()
     except SystemExit as e:
-        shown = redact_arguments(arguments)
-        # What argparse said quotes the value: it may be a secret one.
-        why = str(e.__context__ or "") if shown == list(arguments) else _without_value(e.__context__)
+        shown, cause = redact_arguments(arguments), e.__context__
+        why = str(cause or "")
+        if shown != list(arguments):  # what argparse said quotes the value: it may be a secret one
+            name = getattr(cause, "argument_name", None)
+            why = f"look at {name}" if name else ""
         reason = f" ({why})" if why else ""
         raise UsageError(f"Beam does not take these options: {' '.join(shown)}{reason}") from None
     return parsed
-
-
-def _without_value(error: BaseException | None) -> str:
-    name = getattr(error, "argument_name", None)
-    return f"look at {name}" if name else ""
 
 
 def known_beam_options() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,28 +43,20 @@ def _provision(worker_id: str, endpoint: str) -> Any:
     import grpc
     from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
 
+    request, metadata = beam_provision_api_pb2.GetProvisionInfoRequest(), [("worker_id", worker_id)]
     with grpc.insecure_channel(endpoint) as channel:
-        return (
-            beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
-            .GetProvisionInfo(
-                beam_provision_api_pb2.GetProvisionInfoRequest(),
-                timeout=_SECONDS,
-                wait_for_ready=True,
-                metadata=[("worker_id", worker_id)],
-            )
-            .info
-        )
+        service = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        answer = service.GetProvisionInfo(request, timeout=_SECONDS, wait_for_ready=True, metadata=metadata)
+    return answer.info
 
 
 def staged_packages(info: Any) -> list[str]:
     """Names of what the launcher sent to be installed; Beam always sends a list of its own packages, too."""
     from apache_beam.portability.api import beam_runner_api_pb2
 
-    names = [
-        beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
-        for artifact in info.dependencies
-    ]
-    return [name for name in names if name and name != "submission_environment_dependencies.txt"]
+    read = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString
+    names = [read(artifact.role_payload).staged_name for artifact in info.dependencies]
+    return [name for name in names if name not in ("", "submission_environment_dependencies.txt")]
 
 
 def environment(parsed: argparse.Namespace, info: Any, before: Mapping[str, str]) -> dict[str, str]:
@@ -100,8 +93,8 @@ def gpu_of(worker_id: str, gpus: int) -> int:
     >>> [gpu_of(f"1-{n}", 2) for n in (1, 2, 3)]
     [0, 1, 0]
     """
-    digits = "".join(c if c.isdigit() else " " for c in worker_id).split()
-    return (int(digits[-1]) - 1) % gpus if digits else 0
+    number = re.findall(r"\d+", worker_id)[-1:]
+    return (int(number[0]) - 1) % gpus if number else 0
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Cluster:
     @property
     def waits(self) -> bool:
         """Whether the launcher stays until the job ends."""
-        return self.policy.waits
+        return self.runner != "DataflowRunner"
 
     @property
     def in_process(self) -> bool:
@@ -53,7 +53,7 @@ class Cluster:
     def endpoint(self) -> str | None:
         """HOST:PORT of a job server that runs already; None where Beam starts one."""
         given = self.values.get("job_endpoint")
-        return given if given and given != "embed" else None
+        return None if given == "embed" else given
 
     @property
     def master(self) -> str | None:
@@ -78,9 +78,11 @@ class Cluster:
         return self.options.get("environment_type")
 
     @functools.cached_property
-    def policy(self) -> runners.Policy:
-        """What the runner is told unless the user says otherwise."""
-        return runners.policy(
+    def chosen(self) -> dict[str, Any]:
+        """Options that the user left open. Of lists and dicts the user's values stay beside ours."""
+        if self.is_local:
+            return {}
+        wanted = {"job_name": self.job_name} | runners.policy(
             self.runner,
             near=self.near,
             gpus=self.gpus,
@@ -88,13 +90,6 @@ class Cluster:
             image=bool(self.values.get("sdk_container_image") or self.values.get("environment_config")),
             setup_file=self.values.get("setup_file") or runners.setup_file(),
         )
-
-    @functools.cached_property
-    def chosen(self) -> dict[str, Any]:
-        """Options that the user left open. Of lists and dicts the user's values stay beside ours."""
-        if self.is_local:
-            return {}
-        wanted = {"job_name": self.job_name, **self.policy.options}
         environment = self.values.get("environment_type") or wanted.get("environment_type", "")
         if self.runner in runners.PORTABLE and environment != "DOCKER":
             wanted.pop("setup_file", None)  # the workers' machines have the package

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
+from typing import Any
 
 from pipeline.cluster.cluster import Cluster
-from transforms.errors import EmbedbeamError, JobFailed, ModelError, read_note
+from pipeline.version import installed
+from transforms.errors import GO_ON, EmbedbeamError, JobFailed, ModelError, read_note
 
 _STEP = re.compile(r" \[while running '.*", re.DOTALL)
 _JAVA = re.compile(r"^Pipeline \S+ failed in state \w+: |\b(?:[a-z0-9_]+\.)+[A-Z]\w*(?:Exception|Error): ")
-_GO_ON = "what is committed is kept: mend this, then run the same command again"
 
 # What runners say when workers cannot start or die, and what it means, by what starts the workers (None: by
 # anything). Checked on Flink 1.19 and Spark 3.5.
@@ -52,41 +52,34 @@ _CLUSTER = (
 def plain_error(error: Exception, cluster: Cluster) -> EmbedbeamError:
     """The error behind one that Beam raises: our own if a worker raised it, else its last line."""
     text = str(error)
-    code = getattr(error, "code", None)
-    details = getattr(error, "details", None)
-    if callable(code) and callable(details):  # grpc's, of the job server
-        return _of_job_server(str(code()), details() or "")
+    code: Any = getattr(error, "code", None)
+    details: Any = getattr(error, "details", None)
+    of_job_server = callable(code) and callable(details)  # grpc's
+    if of_job_server:
+        text = details() or str(code())
     note = read_note(text)
     if note:
         return (ModelError if note["kind"] == "ModelError" else JobFailed)(note["text"])
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = without_step(lines[-1] if lines else type(error).__name__)
-    if text.startswith("Pipeline ") and "failed in state" in text:
-        reason = _JAVA.sub("", lines[0])[:300]
-        for environment, pattern, meaning in _CLUSTER:
-            if environment in (None, cluster.environment_type) and re.search(pattern, text):
-                return JobFailed(f"{meaning} ({reason})")
-        last = _JAVA.sub("", last)
-    advice = "run with --verbose for the traceback"
-    if re.match(r"(OSError|\w*Error): \[Errno ", last):  # a full disk, a lost mount
-        advice = _GO_ON
-    return JobFailed(f"{last} ({advice})")
-
-
-def _of_job_server(code: str, details: str) -> EmbedbeamError:
-    note = read_note(details)
-    if note:
-        return JobFailed(note["text"])
-    reason = _JAVA.sub("", details.strip().splitlines()[0] if details.strip() else code)[:300]
-    if "UNAVAILABLE" in code:
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    reason = _JAVA.sub("", lines[0])[:300]
+    if of_job_server and "UNAVAILABLE" in str(code()):
         return JobFailed(
             f"the connection to the job server was lost ({reason}); the job may go on without it: "
             "`embedbeam status` tells, and the same command goes on when it has ended"
         )
-    return JobFailed(
-        f"the job server refused the job: {reason}; it should be of this Beam version, "
-        f"{version('apache-beam')}"
-    )
+    if of_job_server:
+        return JobFailed(
+            f"the job server refused the job: {reason}; it should be of this Beam version, "
+            f"{installed('apache-beam')}"
+        )
+    last = without_step(lines[-1])
+    if text.startswith("Pipeline ") and "failed in state" in text:
+        for environment, pattern, meaning in _CLUSTER:
+            if environment in (None, cluster.environment_type) and re.search(pattern, text):
+                return JobFailed(f"{meaning} ({reason})")
+        last = _JAVA.sub("", last)
+    no_bug = re.match(r"(OSError|\w*Error): \[Errno ", last)  # a full disk, a lost mount
+    return JobFailed(f"{last} ({GO_ON if no_bug else 'run with --verbose for the traceback'})")
 
 
 def without_step(message: str) -> str:

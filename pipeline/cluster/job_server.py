@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -29,49 +28,27 @@ def job_service(endpoint: str) -> Iterator[tuple[Any, Any]]:
 
 
 def adopt(runner: Any, servers: list[Any]) -> None:
-    """Makes the job server that a runner starts end with this process, and adds it to a list."""
+    """Makes the job server that a runner starts end with this process, and adds it to a list.
+
+    Beam's own wrapper around it is left out: its handler of Ctrl-C would end the job server first, and then
+    nobody is there to cancel the job.
+    """
     make = getattr(runner, "default_job_server", None)
     if make is None:
         return
 
     def adopted(options: Any) -> Any:
         server = make(options)
+        server = getattr(server, "_job_server", server)
         servers.append(server)
-        _end_with_us(_inner(server))
-        start = server.start
-
-        def started() -> Any:
-            handler = signal.getsignal(signal.SIGINT)
-            stub = start()
-            # Beam's handler ends the job server first, and then nobody is there to cancel the job.
-            signal.signal(signal.SIGINT, handler)
-            return stub
-
-        server.start = started
+        if sys.platform == "linux" and hasattr(server, "subprocess_cmd_and_endpoint"):
+            # A launcher that is killed would leave its job server behind, and Spark's driver in it.
+            started = server.subprocess_cmd_and_endpoint
+            server.subprocess_cmd_and_endpoint = lambda: _guarded(*started())
         return server
 
     runner.default_job_server = adopted
 
 
-def stop(server: Any) -> None:
-    """Ends a job server that was adopted."""
-    with contextlib.suppress(Exception):
-        _inner(server).stop()
-
-
-def _inner(server: Any) -> Any:
-    """The server inside Beam's wrapper, whose lock is held while the server starts."""
-    return getattr(server, "_job_server", server)
-
-
-def _end_with_us(server: Any) -> None:
-    """A launcher that is killed would leave its job server behind, and Spark's driver in it."""
-    command_and_endpoint = getattr(server, "subprocess_cmd_and_endpoint", None)
-    if command_and_endpoint is None or sys.platform != "linux":
-        return
-
-    def guarded() -> tuple[list[str], str]:
-        command, endpoint = command_and_endpoint()
-        return [sys.executable, "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command], endpoint
-
-    server.subprocess_cmd_and_endpoint = guarded
+def _guarded(command: list[str], endpoint: str) -> tuple[list[str], str]:
+    return [sys.executable, "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command], endpoint

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.cluster import runners
@@ -42,13 +44,16 @@ def prepare(options: Options) -> Cluster:
     check(cluster, options)
     use_options(cluster.parsed)
     buckets: dict[str, tuple[str, str]] = {}  # each is asked once, by the first option that names it
-    paths = [("--output", options.output), ("--model", options.model)]
-    for flag, path in [*paths, *(("--input", pattern) for pattern in options.input)]:
+    for flag, path in [*_paths(options), ("--model", options.model)]:
         if not is_local(path):
             buckets.setdefault("/".join(path.split("/", 3)[:3]), (flag, path))
     for flag, path in buckets.values():
         check_store(flag, path, cluster.parsed)
     return cluster
+
+
+def _paths(options: Options) -> list[tuple[str, str]]:
+    return [("--output", options.output), *(("--input", pattern) for pattern in options.input)]
 
 
 def check(cluster: Cluster, options: Options) -> None:
@@ -79,8 +84,13 @@ def check(cluster: Cluster, options: Options) -> None:
             "--runner PortableRunner needs --job_endpoint HOST:PORT, the address of a job server"
         )
     _check_shared(cluster, options)
-    _check_secrets(cluster)
-    _check_environment_config(given)
+    for name, variable in _SECRETS.items():  # clusters show options on web pages and write them to logs
+        if given.get(name):
+            raise UsageError(
+                f"--{name} with --runner {runner}: everybody who sees the cluster could read it; "
+                f"give workers and this command {variable} in their environments, or a role of the machines"
+            )
+    environment(given)
     if runner == "DataflowRunner" and cluster.gpus > 1:
         raise UsageError(
             "--dataflow_service_options: several GPUs for a worker; one SDK process works on one GPU, so ask "
@@ -100,8 +110,7 @@ def _check_shared(cluster: Cluster, options: Options) -> None:
     """Workers on other machines see no local path, unless it is mounted there too."""
     if cluster.in_process or options.shared_filesystem:
         return
-    names = [("--output", options.output), *(("--input", pattern) for pattern in options.input)]
-    for flag, path in names:
+    for flag, path in _paths(options):
         if is_local(path):
             raise UsageError(
                 f"{flag} {path}: a local path, which workers of {cluster.runner} would look for on their own "
@@ -110,28 +119,19 @@ def _check_shared(cluster: Cluster, options: Options) -> None:
             )
 
 
-def _check_environment_config(given: dict[str, Any]) -> None:
-    """Beam's own parser raises far from the command line."""
+def environment(given: Mapping[str, Any]) -> tuple[str | None, str]:
+    """What starts the SDK workers, and where: PROCESS by a command, EXTERNAL at an address; "" if not told.
+
+    Raises:
+      UsageError: --environment_config does not say it; Beam's own parser raises far from the command line.
+    """
     kind, config = given.get("environment_type"), given.get("environment_config") or ""
     key = {"PROCESS": "command", "EXTERNAL": "url"}.get(kind or "")
-    if key is None or (kind == "EXTERNAL" and not config.startswith("{")) or not config:
-        return
-    try:
-        found = json.loads(config)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found.get(key):
-        raise UsageError(
-            f"--environment_config {config}: expected JSON for --environment_type {kind}, like "
-            f'{{"{key}": ...}}'
-        )
-
-
-def _check_secrets(cluster: Cluster) -> None:
-    """Options travel with a job: clusters show them on web pages and write them to logs."""
-    for name, variable in _SECRETS.items():
-        if cluster.options.get(name):
-            raise UsageError(
-                f"--{name} with --runner {cluster.runner}: everybody who sees the cluster could read it; "
-                f"give workers and this command {variable} in their environments, or a role of the machines"
-            )
+    if key is None or not config or (kind == "EXTERNAL" and not config.startswith("{")):
+        return kind, config
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        if found := json.loads(config)[key]:
+            return kind, found
+    raise UsageError(
+        f'--environment_config {config}: expected JSON for --environment_type {kind}, like {{"{key}": ...}}'
+    )

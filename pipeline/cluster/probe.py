@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -9,25 +10,28 @@ import os
 import re
 import shutil
 import socket
-import sys
-import urllib.error
 import urllib.request
 import zipfile
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.cluster import runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.job_server import job_service
+from pipeline.cluster.preflight import environment
+from pipeline.version import installed
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
 from transforms.storage.files import is_local
 
+if TYPE_CHECKING:
+    from pipeline.run.screen import Screen
+
 _SECONDS = 10.0
 
 
-def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
+def probe(cluster: Cluster, screen: Screen) -> Cluster:
     """Asks what the job is about to be sent to whether it is there.
 
     Returns:
@@ -38,18 +42,16 @@ def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
     """
     if cluster.is_local or cluster.runner == "DataflowRunner":
         return cluster
-    given = cluster.options
-    slots = None
-    if given["job_endpoint"]:
-        if cluster.endpoint:
-            probe_job_server(cluster.endpoint)
-    elif cluster.runner in ("FlinkRunner", "SparkRunner"):
+    given, slots = cluster.options, None
+    if cluster.endpoint:
+        probe_job_server(cluster.endpoint)
+    elif cluster.runner in ("FlinkRunner", "SparkRunner") and not given["job_endpoint"]:
         if cluster.runner == "FlinkRunner":
             slots = _probe_flink(cluster)
         else:
             _probe_spark(given["spark_master_url"])
-        _check_java(cluster, quiet)
-    elif cluster.runner == "PrismRunner":
+        _check_java(cluster, screen)
+    elif cluster.runner == "PrismRunner" and not given["job_endpoint"]:
         location = given["prism_location"]
         if location and is_local(location) and not os.access(location, os.X_OK):
             raise UsageError(
@@ -62,7 +64,7 @@ def probe(cluster: Cluster, *, quiet: bool = False) -> Cluster:
             if not given["job_endpoint"]:
                 raise
             # Its workers may be elsewhere: the job server's address may be the near end of a tunnel.
-            print(f"embedbeam: note: {e}", file=sys.stderr)
+            screen.tell(f"note: {e}")
     return dataclasses.replace(cluster, slots=slots)
 
 
@@ -90,19 +92,17 @@ def probe_job_server(endpoint: str) -> set[str]:
 
     _connect("--job_endpoint", endpoint, "job server")
     with job_service(endpoint) as (service, api):
+        request = api.DescribePipelineOptionsRequest()
         try:
-            answer = service.DescribePipelineOptions(
-                api.DescribePipelineOptionsRequest(), timeout=_SECONDS, wait_for_ready=True
-            )
-            return {f"--{option.name}" for option in answer.options}
+            answer = service.DescribePipelineOptions(request, timeout=_SECONDS, wait_for_ready=True)
         except grpc.RpcError as e:
+            reason = f"no answer of a job server within {_SECONDS:.0f} s ({e.code().name})"
             if e.code() == grpc.StatusCode.UNIMPLEMENTED:
                 reason = "another service, perhaps the job server's artifact or expansion port"
-            else:
-                reason = f"no answer of a job server within {_SECONDS:.0f} s ({e.code().name})"
             raise UsageError(
                 f"--job_endpoint {endpoint}: {reason}; expected Beam's job service, by default on port 8099"
             ) from e
+    return {f"--{option.name}" for option in answer.options}
 
 
 def _probe_flink(cluster: Cluster) -> int | None:
@@ -134,7 +134,7 @@ def flink_get(url: str, path: str) -> Any:
     try:
         with urllib.request.urlopen(url + path, timeout=_SECONDS) as answer:
             return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 
@@ -146,7 +146,7 @@ def _probe_spark(master: str) -> None:
     _connect("--spark_master_url", master.removeprefix("spark://").split(",")[0], "Spark master")
 
 
-def _check_java(cluster: Cluster, quiet: bool) -> None:
+def _check_java(cluster: Cluster, screen: Screen) -> None:
     """Beam starts the job server itself: it needs Java, and a jar that it finds or fetches."""
     given = cluster.options
     java = given["job_server_java_launcher"]
@@ -156,45 +156,38 @@ def _check_java(cluster: Cluster, quiet: bool) -> None:
             "17, or give --job_endpoint of a job server that runs elsewhere"
         )
     flag = "flink_job_server_jar" if cluster.runner == "FlinkRunner" else "spark_job_server_jar"
-    jar = given[flag]
-    if jar and is_local(jar) and not zipfile.is_zipfile(jar.removeprefix("file://")):
+    if not given[flag] or not is_local(given[flag]):
+        return
+    jar, own = given[flag].removeprefix("file://"), installed("apache-beam")
+    if not zipfile.is_zipfile(jar):
         found = "is no jar" if os.path.exists(jar) else "no such file"
-        raise UsageError(f"--{flag} {jar}: {found}; expected Beam's job server for this runner")
-    theirs = _beam_version(jar) if jar and is_local(jar) else None
-    own = version("apache-beam")
-    if theirs and theirs != own and not quiet:
-        print(
-            f"embedbeam: --{flag} is of Beam {theirs}, and this is {own}: if "
-            "the job does not start, take the jar of the same version",
-            file=sys.stderr,
+        raise UsageError(f"--{flag} {given[flag]}: {found}; expected Beam's job server for this runner")
+    theirs = _beam_version(jar)
+    if theirs not in (None, own):
+        screen.say(
+            f"--{flag} is of Beam {theirs}, and this is {own}: if the job does not start, take the jar of "
+            "the same version"
         )
 
 
 def _beam_version(jar: str) -> str | None:
     """Version of Beam's Java SDK in a jar, if it says."""
-    with zipfile.ZipFile(jar.removeprefix("file://")) as opened:
-        try:
-            properties = opened.read("org/apache/beam/sdk/sdk.properties").decode("latin-1")
-        except KeyError:
-            return None
-    found = re.search(r"^version\s*=\s*(\S+)", properties, re.MULTILINE)
-    return found[1] if found else None
+    with contextlib.suppress(KeyError), zipfile.ZipFile(jar) as opened:
+        properties = opened.read("org/apache/beam/sdk/sdk.properties").decode("latin-1")
+        found = re.search(r"^version\s*=\s*(\S+)", properties, re.MULTILINE)
+        return found[1] if found else None
+    return None
 
 
-def _check_environment(given: dict[str, Any]) -> None:
+def _check_environment(given: Mapping[str, Any]) -> None:
     """What starts the SDK workers, as far as it is on this machine."""
-    kind, config = given["environment_type"], given["environment_config"] or ""
-    if kind == "EXTERNAL":
-        address = json.loads(config)["url"] if config.startswith("{") else config
-        if runners.is_near(address):
-            _connect("--environment_config", address, "worker pool")
-    elif kind == "PROCESS" and config.startswith("{"):
-        command = json.loads(config).get("command", "")
-        if not shutil.which(command):
-            raise UsageError(
-                f"--environment_config: no program {command}; expected the path of embedbeam-boot on every "
-                "worker"
-            )
+    kind, where = environment(given)
+    if kind == "EXTERNAL" and runners.is_near(where):
+        _connect("--environment_config", where, "worker pool")
+    elif kind == "PROCESS" and where and not shutil.which(where):
+        raise UsageError(
+            f"--environment_config: no program {where}; expected the path of embedbeam-boot on every worker"
+        )
     elif kind == "DOCKER" and not shutil.which("docker"):
         raise UsageError(
             "--environment_type DOCKER: no docker on this machine; give --environment_type=PROCESS, which "

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import logging
-import sys
 import threading
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.cluster import job_server
+from pipeline.cluster.beam_options import put
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.probe import flink_get
 from pipeline.cluster.runners import flink_url
@@ -31,13 +31,14 @@ class RemoteJob:
       name: the job's name there, made of its output folder.
       remote: whether there is a cluster at all.
       result: Beam's handle of the job, once it is submitted.
+      servers: job servers that Beam started for it, which end with it.
     """
 
     def __init__(self, cluster: Cluster):
         self.remote = not cluster.is_local
         self.name = cluster.job_name
         self.result: Any = None
-        self._servers: list[Any] = []
+        self.servers: list[Any] = []
         self._endpoint, self._rest = cluster.endpoint, cluster.rest_url
         self._seen: set[str] = set()  # jobs of this name that Flink has had
         self._earlier: set[str] = set()  # those of earlier runs
@@ -77,13 +78,12 @@ class RemoteJob:
     def _is_mine(self, name: str) -> bool:
         return name == self.name or name.startswith(f"{self.name}_")  # job servers add an id of their own
 
-    def wait_for_twin(self, output: str) -> None:
+    def wait_for_twin(self, output: str, tell: Callable[[str], None]) -> None:
         """Waits until no earlier run's job works on the same folder.
 
         A launcher that died leaves its job behind: a second one beside it would embed everything twice.
         """
-        told = False
-        while True:
+        for looks in itertools.count():
             try:
                 found = self.running()
             except OSError:  # where Flink's REST service is out of reach, its job server has answered
@@ -91,13 +91,10 @@ class RemoteJob:
                 return
             if not found:
                 return
-            if not told:
-                told = True
-                print(
-                    f"embedbeam: job {found[0]} of an earlier run is still at work on {output}; waiting for "
-                    "its end (cancel it at the cluster, if you don't want it)",
-                    file=sys.stderr,
-                    flush=True,
+            if looks == 0:
+                tell(
+                    f"job {found[0]} of an earlier run is still at work on {output}; waiting for its end "
+                    "(cancel it at the cluster, if you don't want it)"
                 )
             time.sleep(_TWIN_SECONDS)
 
@@ -107,58 +104,50 @@ class RemoteJob:
             self.running()
         self._earlier = set(self._seen)
 
-    def adopt_server(self, runner: Any) -> None:
-        """Remembers the job server that a runner starts, to end it with the job."""
-        job_server.adopt(runner, self._servers)
-
     def cancel(self) -> bool:
         """Cancels the job and waits until it is gone. Returns whether it is, as far as the cluster tells."""
-        deadline = time.monotonic() + _CANCEL_SECONDS
-        if self.result is not None:
-            # The job server may have died of the same Ctrl-C, or may not answer at all.
-            asking = threading.Thread(target=_quietly(self.result.cancel), daemon=True)
-            asking.start()
-            asking.join(10)
+        began = time.monotonic()
+        # The job server may have died of the same Ctrl-C, or may not answer at all.
+        asking = threading.Thread(target=self._cancel_result, daemon=True)
+        asking.start()
+        asking.join(10)
         self.stop_servers()
         # A job server that is just sending its jars makes a job of them a moment later, unless it is our own.
-        waited = time.monotonic() + (3 if self._servers else _ARRIVAL_SECONDS)
+        arrival = time.monotonic() + (3 if self.servers else _ARRIVAL_SECONDS)
         while True:
             try:
                 found = self.running()
-                arrived = self._seen > self._earlier or time.monotonic() > waited
-                on_its_way = self._rest and not arrived
-                if not found and not on_its_way:
+                arrived = self._seen > self._earlier or time.monotonic() > arrival
+                if not found and (arrived or not self._rest):
                     return True
                 for job_id in found:
-                    _quietly(functools.partial(self._cancel_id, job_id))()
+                    self._cancel_id(job_id)
             except OSError:
                 _LOG.info("the cluster does not tell whether job %s runs", self.name, exc_info=True)
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + _CANCEL_SECONDS:
                 return False
             time.sleep(0.5)
 
+    # What these try is looked at afterwards.
+
+    def _cancel_result(self) -> None:
+        with contextlib.suppress(Exception):
+            self.result.cancel()
+
     def _cancel_id(self, job_id: str) -> None:
-        if job_id.startswith(f"{self.name}_") and self._endpoint:
-            with job_server.job_service(self._endpoint) as (service, api):
-                service.Cancel(api.CancelJobRequest(job_id=job_id), timeout=10)
-        elif self._rest:
-            request = urllib.request.Request(f"{self._rest}/jobs/{job_id}?mode=cancel", method="PATCH")
-            urllib.request.urlopen(request, timeout=10).close()
+        with contextlib.suppress(Exception):
+            if job_id.startswith(f"{self.name}_") and self._endpoint:
+                with job_server.job_service(self._endpoint) as (service, api):
+                    service.Cancel(api.CancelJobRequest(job_id=job_id), timeout=10)
+            elif self._rest:
+                request = urllib.request.Request(f"{self._rest}/jobs/{job_id}?mode=cancel", method="PATCH")
+                urllib.request.urlopen(request, timeout=10).close()
 
     def stop_servers(self) -> None:
         """Ends the job servers that Beam started for this job."""
-        for server in self._servers:
-            job_server.stop(server)
-
-
-def _quietly(call: Callable[[], object]) -> Callable[[], None]:
-    """The call without its errors: what it does is tried, and then looked at."""
-
-    def tried() -> None:
-        with contextlib.suppress(Exception):
-            call()
-
-    return tried
+        for server in self.servers:
+            with contextlib.suppress(Exception):
+                server.stop()
 
 
 @contextlib.contextmanager
@@ -170,36 +159,27 @@ def loopback(cluster: Cluster, pipeline_options: Any) -> Iterator[None]:
     if cluster.is_local or not cluster.in_process:
         yield
         return
-    from apache_beam.options.pipeline_options import PortableOptions, WorkerOptions
-
     from pipeline.cluster.worker_pool import serve
 
-    portable = pipeline_options.view_as(PortableOptions)
-
-    cache = pipeline_options.view_as(WorkerOptions).max_cache_memory_usage_mb << 20
+    cache = cluster.options["max_cache_memory_usage_mb"] << 20
     server, _, address = serve("127.0.0.1:0", use_process=False, state_cache_size=cache)
-    portable.environment_type, portable.environment_config = "EXTERNAL", address
+    put(pipeline_options, {"environment_type": "EXTERNAL", "environment_config": address})
     try:
         yield
     finally:
         server.stop(1)
 
 
-_current: RemoteJob | None = None
-
-
-def current() -> RemoteJob | None:
-    """The job that this process has sent to a cluster; None if there is none, or it has ended."""
-    return _current
+current: RemoteJob | None = None  # the job that this process has sent to a cluster, until it has ended
 
 
 @contextlib.contextmanager
-def as_current(job: RemoteJob) -> Iterator[RemoteJob]:
-    """Makes a job the one that Ctrl-C cancels."""
-    global _current
-    _current = job
+def sending(cluster: Cluster) -> Iterator[RemoteJob]:
+    """The job that this process is about to send; Ctrl-C cancels it."""
+    global current
+    current = job = RemoteJob(cluster)
     try:
         yield job
     finally:
-        _current = None
+        current = None
         job.stop_servers()

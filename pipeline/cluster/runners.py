@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import ipaddress
 import json
@@ -10,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +27,6 @@ _EVERYWHERE = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """What a runner is told unless the user says otherwise.
-
-    Attributes:
-      options: Beam's options, by name.
-      waits: whether the launcher stays until the job ends.
-    """
-
-    options: Mapping[str, Any]
-    waits: bool = True
-
-
 def policy(
     runner: str,
     *,
@@ -50,8 +35,8 @@ def policy(
     slots: int | None = None,
     image: bool = True,
     setup_file: str | None = None,
-) -> Policy:
-    """The one table of what differs between runners.
+) -> dict[str, Any]:
+    """What a runner is told unless the user says otherwise: the one table of what differs between runners.
 
     Args:
       runner: Beam's name of it.
@@ -62,29 +47,25 @@ def policy(
       setup_file: travels to the workers where there is no image.
 
     >>> policy("DirectRunner")
-    Policy(options={}, waits=True)
+    {}
     """
     if runner in LOCAL:
-        return Policy({})
+        return {}
     package = {} if image or setup_file is None else {"setup_file": setup_file}
     if runner == "DataflowRunner":
         # One process a machine shares one loaded model; its second thread reads while the first one's
         # mini-batches are in the model.
-        return Policy(
-            {
-                **_EVERYWHERE,
-                "number_of_worker_harness_threads": 2,
-                "experiments": ["no_use_multiple_sdk_containers"],
-                **({"sdk_location": "container"} if image else package),
-            },
-            waits=False,
-        )
+        one_process = {
+            "number_of_worker_harness_threads": 2,
+            "experiments": ["no_use_multiple_sdk_containers"],
+        }
+        return {**_EVERYWHERE, **one_process, **({"sdk_location": "container"} if image else package)}
     if runner == "PrismRunner":
-        return Policy({**_EVERYWHERE, "environment_type": "LOOPBACK"})
+        return {**_EVERYWHERE, "environment_type": "LOOPBACK"}
     # One SDK process for each GPU, else one for each TaskManager or executor, with a thread for each slot.
     environment = {"environment_type": "LOOPBACK"} if near else {"environment_type": "DOCKER", **package}
     parallel = {"parallelism": slots} if runner == "FlinkRunner" and slots else {}
-    return Policy({**_EVERYWHERE, **environment, "sdk_worker_parallelism": max(1, gpus), **parallel})
+    return {**_EVERYWHERE, **environment, "sdk_worker_parallelism": max(1, gpus), **parallel}
 
 
 def environment_config(environment_type: str, *, boot: str, gpus: int = 0) -> str | None:

@@ -46,6 +46,8 @@ def serve(address: str, **servicer: Any) -> tuple[Any, Any, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script `embedbeam-worker-pool`; runs until it is stopped, and then stops its workers."""
+    from apache_beam.runners.worker.worker_pool_main import kill_process_gracefully
+
     from pipeline.cluster.runners import boot_command
 
     parser = argparse.ArgumentParser(prog="embedbeam-worker-pool", description=__doc__)
@@ -65,14 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"embedbeam-worker-pool: listening on {address}", file=sys.stderr, flush=True)
     stop.wait()
     server.stop(1)
-    for worker in list(pool._worker_processes.values()):
+    workers = list(pool._worker_processes.values())
+    for worker in workers:
         worker.terminate()
-    for worker in list(pool._worker_processes.values()):
-        try:
-            worker.wait(10)
-        except Exception:
-            worker.kill()
-            worker.wait()
+    for worker in workers:
+        kill_process_gracefully(worker)
     return 0
 
 

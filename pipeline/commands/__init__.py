@@ -1,7 +1,56 @@
-"""The sub-commands, a file each: HELP says what it does, `add` its arguments, and `run` does it.
+"""The sub-commands, a file each: `add` adds its arguments, and `run`, whose docstring is its help, does it.
 
-`run` gets what was typed, with `beam_args` (options that are not ours), `screen`, and `program` (the words
-before the arguments); it returns the exit code.
+`run` gets what was parsed, with `beam_args` (options that are not ours), `screen`, which shows what is being
+done, and `typed` (the whole command).
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
 NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "completion")
+
+
+class Result(NamedTuple):
+    """What a command found.
+
+    Attributes:
+      record: for --json: a dataclass or a dict.
+      words: the same in lines for people.
+      code: the exit code.
+    """
+
+    record: Any
+    words: Iterable[str]
+    code: int = 0
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The arguments of commands that look at an output folder."""
+    parser.add_argument("output", metavar="OUTPUT", help="output folder of a job")
+    parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    add_json(parser)
+
+
+def open_stores(output: str, beam_args: list[str]) -> None:
+    """Gives the file systems Beam's options, and looks whether the folder's store is there.
+
+    Raises:
+      UsageError: it is not, or cannot be used.
+    """
+    from transforms.storage.files import is_local, use_options
+
+    if not beam_args and is_local(output):
+        return
+    from pipeline.cluster.beam_options import parse
+    from transforms.storage.stores import check_store
+
+    beam_options = parse(beam_args)
+    use_options(beam_options)
+    check_store("OUTPUT", output, beam_options)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands.results import add_json, print_json
-from pipeline.commands.unknown import check_unknown
-
-HELP = "Write a BERT checkpoint folder as a TF Hub SavedModel."
+from pipeline.commands import Result, add_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +15,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of the weights"
     )
+    parser.set_defaults(takes_beams=False)
     add_json(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Writes the SavedModel. Returns the exit code."""
-    check_unknown(args.beam_args, args.parser, beams=False)
-    with args.screen, args.screen.doing("importing TensorFlow and writing the model"):
+def run(args: argparse.Namespace) -> Result:
+    """Write a BERT checkpoint folder as a TF Hub SavedModel."""
+    with args.screen.doing("importing TensorFlow and writing the model"):
         from transforms.encoder.export import export
 
-        written = export(args.checkpoint, args.model, precision=args.precision)
-    print_json({"model": str(written)}) if args.json else print(f"wrote {written}")
-    return 0
+        written = str(export(args.checkpoint, args.model, precision=args.precision))
+    return Result({"model": written}, [f"wrote {written}"])

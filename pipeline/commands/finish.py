@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
-from pipeline.commands.folders import add_output, open_stores
-from pipeline.commands.results import print_json
-from pipeline.commands.unknown import check_unknown
-
-HELP = "Balance a job that nobody waited for, and write its manifest and _SUCCESS."
+from pipeline.commands import Result, add_output, open_stores
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,19 +16,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(limit.flag, default=limit.default, metavar=limit.metavar, help=limit.help)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Writes the manifest and _SUCCESS. Returns the exit code."""
-    args.screen.quiet = args.quiet
-    check_unknown(args.beam_args, args.parser)
-    with args.screen, args.screen.doing("reading the receipts"):
+def run(args: argparse.Namespace) -> Result:
+    """Balance a job that nobody waited for, and write its manifest and _SUCCESS."""
+    with args.screen.doing("reading the receipts"):
         open_stores(args.output, args.beam_args)
-        from pipeline.run.launch import finish_job
+        from pipeline.run.finish import finish_job
         from pipeline.run.progress import Progress
-        from pipeline.run.summary import print_summary
+        from pipeline.run.summary import summary
 
         manifest = finish_job(args.output, args.max_dead_letters)
-    if args.json:
-        print_json(dataclasses.asdict(manifest))
-    else:
-        print_summary(manifest, Progress())
-    return 0
+    return Result(manifest, summary(manifest, Progress()))

@@ -1,81 +1,157 @@
-"""`embedbeam status`: how far a job is."""
+"""`embedbeam status`: how far a job is, from its folder alone: while it runs, and after it died."""
 
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
+import fcntl
 import time
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any
 
 from pipeline.cluster.runners import LOCAL
-from pipeline.commands.folders import add_output, open_stores
-from pipeline.commands.results import print_json
-from pipeline.commands.unknown import check_unknown
+from pipeline.commands import Result, add_output, open_stores
+from pipeline.run.finish import failure_text
+from pipeline.run.output import read_run
 from pipeline.run.screen import duration
-from pipeline.run.state import Status, read_status
+from transforms.output import attempts, layout, ledger
+from transforms.output.folder import Folder
+from transforms.output.plan_file import PlanFile
+from transforms.output.reader import Output, open_output
 
-HELP = "Tell how far a job is, from any machine, while it runs or after it died."
+add = add_output
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    add_output(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prints the state of a job. Returns the exit code: 0, whatever the state is."""
-    args.screen.quiet = args.quiet
-    check_unknown(args.beam_args, args.parser)
-    with args.screen, args.screen.doing("reading the receipts"):
+def run(args: argparse.Namespace) -> Result:
+    """Tell how far a job is, from any machine, while it runs or after it died."""
+    with args.screen.doing("reading the receipts"):
         open_stores(args.output, args.beam_args)
         status = read_status(args.output)
-    if args.json:
-        print_json(status)
-    else:
-        print("\n".join(status_lines(status)))
-    return 0
+    return Result(status, status_lines(status))
 
 
-def status_lines(status: Status) -> list[str]:
+def read_status(path: str) -> dict[str, Any]:
+    """The state of the job in a folder.
+
+    Returns:
+      state: starting (no plan yet), running, stopped, finished, or unknown (the folder is in a store, or
+        workers of a cluster may be at work).
+      runner, host, pid, since: of the last run; since in seconds since the epoch, None if there was none.
+      shards, committed, failed: how many there are.
+      begun: shards at work, or in whose midst a worker died, by host and process.
+      begun_again: how many of them were begun before.
+      most_attempts: number of attempts and id of the one that was begun most often; None if none is begun.
+      input_bytes, done_bytes: of the plan, and of its committed shards.
+      documents: committed, dead letters counted.
+      dead_letters: by reason.
+      rate, work_seconds: documents a second in the last run, and over which time; None if unknown.
+      seconds_left: None if unknown.
+      bad_files: what is wrong with each.
+
+    Raises:
+      UsageError: there is no job in the folder.
+    """
+    folder = Folder(path)
+    starting = folder.local and _is_locked(folder) and folder.read(layout.PLAN) is None
+    output = Output(folder, PlanFile("", {}, ())) if starting else open_output(path)
+    plan, receipts = output.plan, output.receipts
+    last = read_run(folder, plan.job)
+    runner, since = last.get("runner", LOCAL[0]), last.get("time")
+    state = "starting" if starting else _state(output, runner)
+    sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in plan.shards}
+    done, whole = sum(sizes[r.shard_id] for r in receipts), sum(sizes.values())
+    documents = sum(r.documents for r in receipts)
+    rate = seconds = None
+    recent = [r for r in receipts if r.finished >= (since or 0.0)]
+    if len(recent) > 1:  # one shard tells too little
+        seconds = max(r.finished for r in recent) - min(r.started for r in recent)
+        rate = sum(r.documents for r in recent) / seconds if seconds > 0 else None
+    failures = ledger.read_failures(folder, plan.job)
+    begun = sorted(folder.shards(layout.ATTEMPTS) - {r.shard_id for r in receipts})
+    notes = [(note, i) for i in begun if (note := attempts.read(folder, i, plan.job)) is not None]
+    hosts = collections.Counter(f"{note.host} (process {note.pid})" for note, _ in notes)
+    return {
+        "state": state,
+        "runner": runner,
+        "host": last.get("host"),
+        "pid": last.get("pid"),
+        "since": since,
+        "model": plan.head.get("model", ""),
+        "model_digest": plan.head.get("model_digest", ""),
+        "dim": plan.head.get("dim", 0),
+        "dtype": plan.head.get("vector_dtype", ""),
+        "shards": len(plan.shards),
+        "committed": len(receipts),
+        "failed": len(failures),
+        "begun": dict(hosts.most_common()),
+        "begun_again": sum(note.number > 1 for note, _ in notes),
+        "most_attempts": max(((note.number, i) for note, i in notes), key=itemgetter(0), default=None),
+        "input_bytes": whole,
+        "done_bytes": done,
+        "documents": documents,
+        "dead_letters": ledger.by_reason(receipts),
+        "rate": rate,
+        "work_seconds": None if rate is None else seconds,
+        "seconds_left": (whole - done) * documents / done / rate
+        if state == "running" and rate and done
+        else None,
+        "bad_files": [failure_text(failure) for failure in failures],
+    }
+
+
+def _state(output: Output, runner: str) -> str:
+    if output.folder.read(layout.SUCCESS) is not None:
+        return "finished"
+    if not output.folder.local:
+        return "unknown"
+    if _is_locked(output.folder):
+        return "running"
+    return "unknown" if runner not in LOCAL else "stopped"
+
+
+def _is_locked(folder: Folder) -> bool:
+    try:
+        with contextlib.suppress(FileNotFoundError), open(folder.join(layout.LOCK)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """The state of a job in words."""
-    lines = [f"job         {_state(status)}"]
-    if status.state == "starting":
-        return lines
-    lines += [
-        f"model       {status.model} ({status.dim} {status.dtype}, digest {status.model_digest[:16]})",
-        f"shards      {status.committed} of {status.shards} committed, {status.failed} failed",
-    ]
-    if status.begun:
-        hosts = list(status.begun.items())[:8]
-        where = ", ".join(f"{count} on {host}" for host, count in hosts)
-        lines.append(f"begun       {sum(status.begun.values())} shards: {where}")
-    if status.begun_again and status.most_attempts:
-        number, shard_id = status.most_attempts
-        lines.append(
-            f"again       {status.begun_again} of them were begun before; {shard_id} is in attempt {number}"
-        )
-    done, whole = status.done_bytes, status.input_bytes
-    dead = ", ".join(f"{reason} ({count})" for reason, count in status.dead_letters.items())
-    lines += [
-        f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})",
-        f"documents   {status.documents:,} committed",
-        f"dead letters {sum(status.dead_letters.values()):,}{': ' + dead if dead else ''}",
-    ]
-    if status.rate is not None and status.work_seconds is not None:
-        over = duration(status.work_seconds)
-        lines.append(f"rate        {status.rate:,.1f} documents/s over the last {over} of work")
-    if status.seconds_left is not None:
-        lines.append(f"time left   {duration(status.seconds_left)}")
-    return lines + [f"bad file    {what}" for what in status.bad_files[:20]]
-
-
-def _state(status: Status) -> str:
-    since = f", started {duration(time.time() - status.since)} ago" if status.since else ""
-    away = status.runner not in LOCAL
-    if status.state == "starting":
-        return "starting: it has no plan yet"
-    if status.state == "running":
-        return f"running: process {status.pid or '?'} on {status.host or '?'}{since}"
-    if status.state == "stopped":
-        return "stopped before its end; run the same command again to go on"
-    if status.state == "unknown":
-        workers = f"; workers of {status.runner} may be at work, whether its launcher runs or not"
-        return f"not finished{since}{workers if away else ''}"
-    return status.state
+    state, runner = status["state"], status["runner"]
+    since = f", started {duration(time.time() - status['since'])} ago" if status["since"] else ""
+    away = f"; workers of {runner} may be at work, whether its launcher runs or not"
+    words = {
+        "starting": "starting: it has no plan yet",
+        "running": f"running: process {status['pid'] or '?'} on {status['host'] or '?'}{since}",
+        "stopped": "stopped before its end; run the same command again to go on",
+        "unknown": f"not finished{since}{'' if runner in LOCAL else away}",
+    }
+    yield f"job         {words.get(state, state)}"
+    if state == "starting":
+        return
+    model = f"{status['dim']} {status['dtype']}, digest {status['model_digest'][:16]}"
+    yield f"model       {status['model']} ({model})"
+    yield f"shards      {status['committed']} of {status['shards']} committed, {status['failed']} failed"
+    if begun := status["begun"]:
+        where = ", ".join(f"{count} on {host}" for host, count in list(begun.items())[:8])
+        yield f"begun       {sum(begun.values())} shards: {where}"
+    if again := status["begun_again"]:
+        number, shard_id = status["most_attempts"]
+        yield f"again       {again} of them were begun before; {shard_id} is in attempt {number}"
+    done, whole = status["done_bytes"], status["input_bytes"]
+    yield f"input       {done:,} of {whole:,} bytes ({done / whole if whole else 1:.0%})"
+    yield f"documents   {status['documents']:,} committed"
+    dead = ", ".join(f"{reason} ({count})" for reason, count in status["dead_letters"].items())
+    yield f"dead letters {sum(status['dead_letters'].values()):,}{': ' + dead if dead else ''}"
+    if status["rate"] is not None:
+        over = duration(status["work_seconds"])
+        yield f"rate        {status['rate']:,.1f} documents/s over the last {over} of work"
+    if status["seconds_left"] is not None:
+        yield f"time left   {duration(status['seconds_left'])}"
+    for what in status["bad_files"][:20]:
+        yield f"bad file    {what}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import find_files
@@ -13,31 +13,31 @@ from transforms.formats.slices import change_of
 from transforms.storage.files import is_local, local_path
 
 
-def notes(options: Options, shards: Sequence[Shard]) -> list[str]:
+def notes(options: Options, shards: Sequence[Shard]) -> Iterator[str]:
     """A line each about files that came, changed or went since the plan was made."""
     try:
-        _, files, _ = find_files(options)
+        found = {file.path: file for file in find_files(options)[1]}
     except UsageError:
-        return []  # the input is gone; shards that still need it will say so
+        return  # the input is gone; shards that still need it will say so
     planned = {piece.path: piece for shard in shards for piece in shard.slices}
-    found = {file.path: file for file in files}
-    said = []
     new = [path for path in found if path not in planned]
     if new and options.limit is None:
-        said.append(
+        yield (
             f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "
             "give them an output folder of their own"
         )
-    there = [(path, found[path]) for path in planned if path in found]
-    changed = [path for path, file in there if change_of(planned[path], file.size, file.mtime)]
+    changed = [
+        path
+        for path, piece in planned.items()
+        if path in found and change_of(piece, found[path].size, found[path].mtime)
+    ]
     gone = [path for path in planned if path not in found and not _is_there(path)]
     for paths, what in ((changed, "have changed"), (gone, "are gone")):
         if paths:
-            said.append(
+            yield (
                 f"{len(paths):,} input files {what} since the plan was made, e.g. {paths[0]}; rows that are "
                 "committed stay as they are, --overwrite embeds anew"
             )
-    return said
 
 
 def _is_there(path: str) -> bool:

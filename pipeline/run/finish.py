@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import platform
 import socket
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
-from pipeline.job import Job, plain, row_schema
-from pipeline.options.options import most_dead_letters
+from pipeline.job import Job, parse_plan
+from pipeline.options.options import Options, most_dead_letters
+from pipeline.run.output import delete_files, output_lock, read_run
+from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
-from transforms.errors import BadFileError, JobFailed, LedgerError
-from transforms.output import layout, ledger
+from transforms.errors import BadFileError, JobFailed, LedgerError, UsageError
+from transforms.output import layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
+from transforms.output.reader import row_schema
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
 _ELSEWHERE = ("model", "model_digest", "dim", "identity")
+_PACKAGES = ("embedbeam", "apache-beam", "tensorflow", "tensorflow-text", "tensorflow-hub", "pyarrow")
 
 
 def failure_text(failure: ShardFailed) -> str:
@@ -25,114 +30,174 @@ def failure_text(failure: ShardFailed) -> str:
     return str(BadFileError(failure.source, failure.position, failure.reason))
 
 
-def balance(folder: Folder, job: str, shards: Sequence[Shard], receipts: Sequence[ShardReceipt]) -> None:
-    """Checks that every shard is committed once, and that its documents are rows or dead letters.
+@dataclasses.dataclass(frozen=True)
+class Books:
+    """What is committed of a job, to be held against its plan.
 
-    Args:
-      folder: the output.
-      job: the identity of the job.
-      shards: of its plan.
-      receipts: those of the job in the folder.
+    Attributes:
+      folder: the output, which `options` name as the user does.
+      job, shards: as in its plan.
+    """
+
+    folder: Folder
+    job: Job
+    shards: Sequence[Shard]
+    options: Options
+
+    @classmethod
+    def open(cls, folder: Folder, options: Options) -> Books | None:
+        """Those of the job in a folder; None where there is none."""
+        plan = folder.read(layout.PLAN)
+        return None if plan is None else cls(folder, *parse_plan(plan, folder.join(layout.PLAN)), options)
+
+    def left(self) -> int:
+        """How many shards are not committed."""
+        return len(self.shards) - len(self.folder.shards(layout.RECEIPTS))
+
+    def finished(self) -> Manifest | None:
+        """The manifest of a job that is done already; None if there is something to do."""
+        if self.folder.read(layout.SUCCESS) is None:
+            return None
+        made = manifest.read(self.folder, self.job.identity)
+        there = sum(size for name, size in self.folder.names().items() if layout.shard_of_part(name))
+        if made is None or self.left() or there != made.output_bytes:
+            return None
+        if sum(made.dead_letters.values()):
+            self.check_dead_letters(self.receipts())
+        return dataclasses.replace(made, output=self.options.output)  # the folder may have been moved
+
+    def receipts(self) -> list[ShardReceipt]:
+        return ledger.read_receipts(self.folder, self.job.identity)
+
+    def complete(self, receipts: Sequence[ShardReceipt], started: float | None = None) -> Manifest:
+        """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
+
+        `started` is when this process began the run; None where it was another's.
+        """
+        last_run = read_run(self.folder, self.job.identity)
+        ended = time.time()
+        if started is None:
+            started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
+            ended = max((r.finished for r in receipts), default=ended)
+        self.balance(receipts)
+        made = self.make_manifest(receipts, max(0.0, ended - started), last_run.get("device", "unknown"))
+        self.check_dead_letters(receipts)
+        self.folder.sweep()  # what attempts left that were killed
+        delete_files(self.folder, layout.ATTEMPTS)
+        self.folder.write(layout.MANIFEST, made.to_json())
+        self.folder.write(layout.SUCCESS, b"")
+        return made
+
+    def balance(self, receipts: Sequence[ShardReceipt]) -> None:
+        """Checks that every shard is committed once, and that its documents are rows or dead letters.
+
+        Raises:
+          JobFailed: files could not be read; names them.
+          LedgerError: anything else is missing.
+        """
+        folder = self.folder
+        failures = ledger.read_failures(folder, self.job.identity)
+        if failures:
+            listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
+            left = len(failures) - 20
+            more = f"\n  and {left} more" if left > 0 else ""
+            raise JobFailed(
+                f"{len(failures)} of {len(self.shards)} shards failed on bad files; {len(receipts)} are "
+                "committed. Mend the files and use a new output folder (or --overwrite), or pass "
+                f"--skip-bad-files:\n{listed}{more}"
+            )
+        planned, committed = {s.shard_id for s in self.shards}, {r.shard_id for r in receipts}
+        others = folder.shards(layout.RECEIPTS) - committed
+        if others:
+            raise LedgerError(
+                f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the "
+                "same command again: these shards are embedded anew"
+            )
+        if planned != committed:
+            raise LedgerError(
+                f"{len(planned - committed)} shards of the plan have no receipt, and "
+                f"{len(committed - planned)} receipts have no shard, e.g. {min(planned ^ committed)}; run "
+                "the same command again"
+            )
+        sizes = folder.names()
+        for receipt in receipts:
+            dead = sum(receipt.dead_letters.values())
+            if receipt.rows + dead < receipt.documents:  # more rows than documents where a row is a chunk
+                raise LedgerError(
+                    f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
+                    f"{dead} dead letters written"
+                )
+            if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
+                found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
+                raise LedgerError(
+                    f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; "
+                    f"{self._anew(receipt)}"
+                )
+        wrong = ledger.unpaired(folder, receipts)
+        if wrong is not None:
+            raise LedgerError(
+                f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
+                f"receipt's, since another attempt wrote over it; {self._anew(wrong)}"
+            )
+
+    def _anew(self, receipt: ShardReceipt) -> str:
+        return f"delete {self.folder.join(layout.receipt(receipt.shard_id))} and run the same command again"
+
+    def check_dead_letters(self, receipts: Sequence[ShardReceipt]) -> None:
+        """Raises JobFailed if there are more dead letters than the limit allows."""
+        output, limit = self.options.output, self.options.max_dead_letters
+        documents, reasons = sum(r.documents for r in receipts), ledger.by_reason(receipts)
+        dead, most = sum(reasons.values()), most_dead_letters(limit, documents)
+        if dead > most:
+            common = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:3])
+            raise JobFailed(
+                f"{dead} of {documents} documents are dead letters, more than --max-dead-letters {limit} "
+                f"allows ({most}). Most common: {common}. They lie in {output}/{layout.DEAD_LETTERS}/; all "
+                "shards are committed: the same command with a higher limit ends at once"
+            )
+
+    def make_manifest(self, receipts: Sequence[ShardReceipt], wall_seconds: float, device: str) -> Manifest:
+        job, spec = self.job, None
+        plain = json.loads(json.dumps(dataclasses.asdict(job)))  # as it is read back
+        if job.output_format == "tfrecord":
+            from transforms.output.sinks.tfrecord import feature_spec
+
+            spec = feature_spec(row_schema(plain))
+        return Manifest(
+            output=self.options.output,
+            job=job.identity,
+            options={name: value for name, value in plain.items() if name not in _ELSEWHERE},
+            model=job.model,
+            model_digest=job.model_digest,
+            dim=job.dim,
+            dtype=job.vector_dtype,
+            documents=sum(r.documents for r in receipts),
+            rows=sum(r.rows for r in receipts),
+            dead_letters=ledger.by_reason(receipts),
+            tokens=ledger.total([r.tokens for r in receipts]),
+            tokens_dropped=ledger.total([r.tokens_dropped for r in receipts]),
+            shards=len(receipts),
+            parts=sum(r.part is not None for r in receipts),
+            output_bytes=sum(r.part_bytes for r in receipts),
+            wall_seconds=round(wall_seconds, 3),
+            device=device,
+            host=socket.gethostname(),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
+            feature_spec=spec,
+        )
+
+
+def finish_job(output: str, max_dead_letters: str) -> Manifest:
+    """Balances a job whose shards are all done, as `run` does at its end.
 
     Raises:
-      JobFailed: files could not be read; names them.
-      LedgerError: anything else is missing.
+      UsageError: there is no job in the folder.
+      EmbedbeamError: shards are missing, or the books do not balance.
     """
-    failures = ledger.read_failures(folder, job)
-    if failures:
-        listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
-        left = len(failures) - 20
-        more = f"\n  and {left} more" if left > 0 else ""
-        raise JobFailed(
-            f"{len(failures)} of {len(shards)} shards failed on bad files; {len(receipts)} are committed. "
-            "Mend the files and use a new output folder (or --overwrite), or pass --skip-bad-files:\n"
-            f"{listed}{more}"
-        )
-    planned, committed = {s.shard_id for s in shards}, {r.shard_id for r in receipts}
-    others = folder.shards(layout.RECEIPTS) - committed
-    if others:
-        raise LedgerError(
-            f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the same "
-            "command again: these shards are embedded anew"
-        )
-    if planned != committed:
-        raise LedgerError(
-            f"{len(planned - committed)} shards of the plan have no receipt, and {len(committed - planned)} "
-            f"receipts have no shard, e.g. {sorted(planned ^ committed)[0]}; run the same command again"
-        )
-    sizes = folder.names()
-    for receipt in receipts:
-        dead = sum(receipt.dead_letters.values())
-        if receipt.rows + dead < receipt.documents:  # more rows than documents where a row is a chunk
-            raise LedgerError(
-                f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
-                f"{dead} dead letters written"
-            )
-        if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
-            found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
-            raise LedgerError(
-                f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; delete "
-                f"{folder.join(layout.receipt(receipt.shard_id))} and run the same command again"
-            )
-    wrong = ledger.unpaired(folder, receipts)
-    if wrong is not None:
-        raise LedgerError(
-            f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
-            "receipt's, since another attempt wrote over it; delete "
-            f"{folder.join(layout.receipt(wrong.shard_id))} and run the same command again"
-        )
-
-
-def check_dead_letters(receipts: Sequence[ShardReceipt], limit: str, output: str) -> None:
-    """Raises JobFailed if there are more dead letters than the limit allows."""
-    documents, reasons = sum(r.documents for r in receipts), ledger.by_reason(receipts)
-    dead, most = sum(reasons.values()), most_dead_letters(limit, documents)
-    if dead > most:
-        common = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:3])
-        raise JobFailed(
-            f"{dead} of {documents} documents are dead letters, more than --max-dead-letters {limit} allows "
-            f"({most}). Most common: {common}. They lie in {output}/{layout.DEAD_LETTERS}/; all shards are "
-            "committed: the same command with a higher limit ends at once"
-        )
-
-
-def make_manifest(
-    job: Job, receipts: Sequence[ShardReceipt], *, output: str, wall_seconds: float, device: str
-) -> Manifest:
-    spec = None
-    if job.output_format == "tfrecord":
-        from transforms.output.sinks.tfrecord import feature_spec
-
-        spec = feature_spec(row_schema(job))
-    names = ("embedbeam", "apache-beam", "tensorflow", "tensorflow-text", "tensorflow-hub", "pyarrow")
-    return Manifest(
-        output=output,
-        job=job.identity,
-        options={k: v for k, v in plain(job).items() if k not in _ELSEWHERE},
-        model=job.model,
-        model_digest=job.model_digest,
-        dim=job.dim,
-        dtype=job.vector_dtype,
-        documents=sum(r.documents for r in receipts),
-        rows=sum(r.rows for r in receipts),
-        dead_letters=ledger.by_reason(receipts),
-        tokens=ledger.total([r.tokens for r in receipts]),
-        tokens_dropped=ledger.total([r.tokens_dropped for r in receipts]),
-        shards=len(receipts),
-        parts=sum(r.part is not None for r in receipts),
-        output_bytes=sum(r.part_bytes for r in receipts),
-        wall_seconds=round(wall_seconds, 3),
-        device=device,
-        host=socket.gethostname(),
-        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        versions={"python": platform.python_version()} | {name: installed(name) for name in names},
-        feature_spec=spec,
-    )
-
-
-def installed(name: str) -> str:
-    """Version of an installed package."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
+    folder = Folder(output)
+    books = Books.open(folder, Options(input="-", output=output, max_dead_letters=max_dead_letters))
+    if books is None:
+        raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
+    with output_lock(folder):
+        return books.finished() or books.complete(books.receipts())

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import remote, runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job, parse_plan
+from pipeline.job import Job, check_same_job, new_job
 from pipeline.options.options import Options
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
-from pipeline.run import changes, finish
-from pipeline.run.loading import Background, importing, shared_encoder, start_loading
-from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
+from pipeline.run import changes
+from pipeline.run.finish import Books
+from pipeline.run.loading import importing, shared_encoder, start_loading
+from pipeline.run.output import check_empty, clear, delete_files, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from pipeline.run.summary import sent_text
-from transforms.elements import Shard, ShardReceipt
 from transforms.encoder.model.handle import digest, resolve
 from transforms.errors import UsageError
 from transforms.observer import observe
-from transforms.output import layout, ledger, manifest
+from transforms.output import layout, ledger
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
@@ -34,13 +33,11 @@ if TYPE_CHECKING:
     from transforms.encoder.hub import HubEncoder
 
 
-def run(
-    options: Options, *, screen: Screen | None = None, progress: Progress | None = None
-) -> Manifest | None:
+def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
     """Runs the job that the options describe, or goes on with it where it was.
 
     Args:
-      screen: where it is said what is done; standard error, if none is given.
+      screen: where it is said what is done.
       progress: counts what happens, for a summary.
 
     Returns:
@@ -54,198 +51,146 @@ def run(
         raise UsageError(
             "dry_run prints a plan and makes no manifest; use it on the command line", argument="dry_run"
         )
-    progress = progress or Progress()
-    with contextlib.ExitStack() as stack:
-        if screen is None:
-            screen = Screen(quiet=options.quiet)
-            stack.callback(screen.close)
-        stack.enter_context(screen)
-        stack.callback(observe(progress.hear))
-        return _run(options, screen, progress)
-
-
-def _run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
     started = time.time()
     with screen.doing("checking the options"):
         cluster = prepare(options)
+    launch = _Launch(options, screen, progress, cluster)
     if cluster.options.get("dry_run"):
-        build_only(options, cluster, screen)
+        launch.build_only()
         return None
     folder = Folder(options.output)
-    if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
-        raise UsageError(f"output {options.output}: is a file; expected a folder", argument="output")
     with output_lock(folder):
-        plan_data = None if options.overwrite else folder.read(layout.PLAN)
-        loading: Background[HubEncoder] | None = None
-        if plan_data is None:
-            check_empty(folder)
-            loading = start_loading(options, screen)
-            cluster = look_at_cluster(cluster, options, screen)
-            job, plan, loaded = plan_job(options, cluster, screen, loading)
-            shards = list(plan.shards)
-            progress.clearing = True
-            clear(folder)  # only now: a mistake in the command costs nobody an output
-            job = write_plan(folder, job, plan)
-        else:
-            with screen.doing("reading the plan"):
-                job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-            with screen.doing("checking the model"):
-                check_same_job(job, options, digest(resolve(options.model)))
-            if not options.quiet:
-                with screen.doing("listing the input"):
-                    said = changes.notes(options, shards)
-                for note in said:
+        books = launch.resume(folder) or launch.begin(folder)
+        progress.replaced = ""
+        return books.finished() or launch.work(books, started)
+
+
+@dataclasses.dataclass
+class _Launch:
+    """A run in this process.
+
+    Attributes:
+      cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
+      loading: the model, where it is needed.
+    """
+
+    options: Options
+    screen: Screen
+    progress: Progress
+    cluster: Cluster
+    loading: Future[HubEncoder] | None = None
+
+    def resume(self, folder: Folder) -> Books | None:
+        """A job that is there already; None where a new one begins."""
+        options, screen = self.options, self.screen
+        with screen.doing("reading the plan"):
+            books = None if options.overwrite else Books.open(folder, options)
+        if books is None:
+            return None
+        with screen.doing("checking the model"):
+            check_same_job(books.job, options, digest(resolve(options.model)))
+        if not options.quiet:
+            with screen.doing("listing the input"):
+                for note in changes.notes(options, books.shards):
                     screen.say(note)
-        progress.planned = True
-        done = finished(folder, job, shards, options)
-        if done is not None:
-            return done
-        last_runner = read_run(folder, job.identity).get("runner", options.runner)
-        if cluster.is_local and last_runner in runners.LOCAL:
+        return books
+
+    def begin(self, folder: Folder) -> Books:
+        """A new job, with its plan in the folder."""
+        check_empty(folder)
+        job, plan = self.plan_job()
+        if self.options.overwrite:
+            self.progress.replaced = "is partly deleted"
+        clear(folder)  # only now: a mistake in the command costs nobody an output
+        return Books(folder, write_plan(folder, job, plan), plan.shards, self.options)
+
+    def plan_job(self) -> tuple[Job, Plan]:
+        """The plan and the record of a new job; the model is loaded and all is checked here."""
+        loading = self.loading = start_loading(self.options, self.screen)
+        self.look_at_cluster()
+        options, screen = self.options, self.screen
+        if not self.cluster.is_local:
+            options = dataclasses.replace(options, worker_gpus=self.cluster.gpus)
+        with screen.doing("listing the input"):
+            plan = make_plan(options, parallelism=self.cluster.slots or 1)
+        with screen.doing("sampling the input"):
+            kept = take_sample(plan, options).kept
+        if plan.unknown:
+            screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
+        if loading.done():
+            loading.result()  # raises what is wrong with it, if anything is
+        self.import_submit()  # while the model is loaded
+        return new_job(options, plan, kept, loading.result()), plan
+
+    def look_at_cluster(self) -> None:
+        """Is it there, and has an earlier run's job ended?"""
+        if not self.cluster.is_local:
+            with self.screen.doing("asking the cluster"):
+                self.cluster = probe(self.cluster, self.screen)
+                remote.RemoteJob(self.cluster).wait_for_twin(self.options.output, self.screen.tell)
+
+    def import_submit(self) -> Any:
+        """`submit`, once Beam is imported."""
+        with self.screen.doing("importing Beam"), importing():
+            from pipeline.run.submit import submit
+
+        return submit
+
+    def work(self, books: Books, started: float) -> Manifest | None:
+        """Does what is left of a job, until the books balance."""
+        folder, job = books.folder, books.job
+        last_runner = read_run(folder, job.identity).get("runner", self.options.runner)
+        if self.cluster.is_local and last_runner in runners.LOCAL:
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
-        for name in folder.names(layout.FAILURES):
-            folder.delete(f"{layout.FAILURES}/{name}")
-        left = to_do(folder, shards, screen)
+        delete_files(folder, layout.FAILURES)
+        left = self.left(books)
         while True:
             if not left:
-                with screen.doing("balancing the books"):
+                with self.screen.doing("balancing the books"):
                     # Each is read once, after the work. What a late worker of another job left is found here.
-                    receipts = ledger.read_receipts(folder, job.identity)
+                    receipts = books.receipts()
                     left = ledger.drop_others(folder, receipts)
                 if not left:
-                    return complete(folder, job, shards, options, receipts, started)
-            if loading is None:
-                cluster = look_at_cluster(cluster, options, screen)
-                left = to_do(folder, shards, screen)  # an earlier run's job may have done it meanwhile
+                    return books.complete(receipts, started)
+            if self.loading is None:
+                self.look_at_cluster()
+                left = self.left(books)  # an earlier run's job may have done it meanwhile
                 if not left:
                     continue
-                loading = start_loading(options, screen, job.model_digest)
-            submit = import_submit(screen)
-            loaded = loading.result()
-            encoder = shared_encoder(options, loaded)
-            write_run(folder, job, loaded.device_name, options.runner)
-            progress.begin(folder, job.identity, shards, near=cluster.in_process)
-            with screen.showing(progress.line):
-                job_id = submit(options, job, encoder, cluster)
-            progress.end()
-            if job_id is not None:
-                screen.say(sent_text(options, job_id))
+                self.loading = start_loading(self.options, self.screen, job.model_digest)
+            sent = self.submit(books, self.loading)
+            if sent is not None:
+                output, runner = self.options.output, self.options.runner
+                self.screen.say(
+                    f"Created job with id: [{sent}] on {runner}; it goes on without this process. How far it "
+                    f"is: `embedbeam status {output}`; once it has ended, `embedbeam finish {output}` "
+                    "balances it and writes _SUCCESS"
+                )
                 return None
             left = 0  # or the books say why not
 
+    def left(self, books: Books) -> int:
+        with self.screen.doing("reading the receipts"):
+            return books.left()
 
-def to_do(folder: Folder, shards: list[Shard], screen: Screen) -> int:
-    """How many shards are not committed."""
-    with screen.doing("reading the receipts"):
-        return len(shards) - len(folder.shards(layout.RECEIPTS))
+    def submit(self, books: Books, loading: Future[HubEncoder]) -> str | None:
+        """Runs the pipeline; returns the id of a job that goes on without this process."""
+        submit, loaded, progress = self.import_submit(), loading.result(), self.progress
+        encoder = shared_encoder(self.options, loaded)
+        write_run(books.folder, books.job, loaded.device_name, self.options.runner)
+        progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
+        with contextlib.ExitStack() as stack:
+            stack.callback(observe(progress.hear))
+            stack.enter_context(self.screen.doing(progress.line))
+            sent: str | None = submit(self.options, books.job, encoder, self.cluster)
+        progress.end()
+        return sent
 
-
-def import_submit(screen: Screen) -> Any:
-    """`submit`, once Beam is imported."""
-    with screen.doing("importing Beam"), importing():
-        from pipeline.run.submit import submit
-
-    return submit
-
-
-def complete(
-    folder: Folder,
-    job: Job,
-    shards: list[Shard],
-    options: Options,
-    receipts: list[ShardReceipt],
-    started: float | None = None,
-) -> Manifest:
-    """Balances the books of a job whose shards are all done, and writes the manifest and _SUCCESS.
-
-    `started` is when this process began the run; None where it was another's.
-    """
-    last_run = read_run(folder, job.identity)
-    ended = time.time()
-    if started is None:
-        started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
-        ended = max((r.finished for r in receipts), default=ended)
-    finish.balance(folder, job.identity, shards, receipts)
-    made = finish.make_manifest(
-        job,
-        receipts,
-        output=options.output,
-        wall_seconds=max(0.0, ended - started),
-        device=last_run.get("device", "unknown"),
-    )
-    finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
-    folder.sweep()  # what attempts left that were killed
-    for name in folder.names(layout.ATTEMPTS):
-        folder.delete(f"{layout.ATTEMPTS}/{name}")
-    folder.write(layout.MANIFEST, made.to_json())
-    folder.write(layout.SUCCESS, b"")
-    return made
-
-
-def look_at_cluster(cluster: Cluster, options: Options, screen: Screen) -> Cluster:
-    """Is it there, and has an earlier run's job ended? Returns it with what it told."""
-    if cluster.is_local:
-        return cluster
-    with screen.doing("asking the cluster"):
-        cluster = probe(cluster, quiet=options.quiet)
-        remote.RemoteJob(cluster).wait_for_twin(options.output)
-    return cluster
-
-
-def plan_job(
-    options: Options, cluster: Cluster, screen: Screen, loading: Background[HubEncoder]
-) -> tuple[Job, Plan, HubEncoder]:
-    """A new job: its plan, its record and the model, all checked here."""
-    if not cluster.is_local:
-        options = dataclasses.replace(options, worker_gpus=cluster.gpus)
-    with screen.doing("listing the input"):
-        plan = make_plan(options, parallelism=cluster.slots or 1)
-    with screen.doing("sampling the input"):
-        sample = take_sample(plan, options)
-    if plan.unknown:
-        screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
-    loading.check()
-    import_submit(screen)  # while the model is loaded
-    encoder = loading.result()
-    return new_job(options, plan, sample.kept, encoder), plan, encoder
-
-
-def finish_job(output: str, max_dead_letters: str) -> Manifest:
-    """Balances a job whose shards are all done, as `run` does at its end.
-
-    Raises:
-      UsageError: there is no job in the folder.
-      EmbedbeamError: shards are missing, or the books do not balance.
-    """
-    folder = Folder(output)
-    plan_data = folder.read(layout.PLAN)
-    if plan_data is None:
-        raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
-    with output_lock(folder):
-        job, shards = parse_plan(plan_data, folder.join(layout.PLAN))
-        options = Options(input=tuple(job.input), output=output, max_dead_letters=max_dead_letters)
-        done = finished(folder, job, shards, options)
-        receipts = [] if done else ledger.read_receipts(folder, job.identity)
-        return done or complete(folder, job, shards, options, receipts)
-
-
-def build_only(options: Options, cluster: Cluster, screen: Screen) -> None:
-    """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent or written."""
-    job, _, encoder = plan_job(options, cluster, screen, start_loading(options, screen))
-    import_submit(screen)(options, job, shared_encoder(options, encoder), cluster)
-    screen.say(f"job {cluster.job_name} was built for {options.runner}; nothing was sent")
-
-
-def finished(folder: Folder, job: Job, shards: list[Shard], options: Options) -> Manifest | None:
-    """The manifest of a job that is done already; None if there is something to do."""
-    if folder.read(layout.SUCCESS) is None:
-        return None
-    made = manifest.read(folder, job.identity)
-    there = sum(size for name, size in folder.names().items() if layout.shard_of_part(name))
-    if made is None or len(folder.shards(layout.RECEIPTS)) != len(shards) or there != made.output_bytes:
-        return None
-    if sum(made.dead_letters.values()):
-        receipts = ledger.read_receipts(folder, job.identity)
-        finish.check_dead_letters(receipts, options.max_dead_letters, options.output)
-    return dataclasses.replace(made, output=options.output)  # the folder may have been moved
+    def build_only(self) -> None:
+        """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent."""
+        job, _ = self.plan_job()
+        assert self.loading is not None
+        encoder = shared_encoder(self.options, self.loading.result())
+        self.import_submit()(self.options, job, encoder, self.cluster)
+        self.screen.say(f"job {self.cluster.job_name} was built for {self.options.runner}; nothing was sent")

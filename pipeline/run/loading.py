@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import dataclasses
 import gc
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from pipeline.options.options import Options
 from pipeline.run.screen import Screen
@@ -17,45 +15,17 @@ from transforms.encoder.model.handle import MINILM, resolve
 from transforms.storage.files import full_path
 
 if TYPE_CHECKING:
+    from transforms.encoder.config import ModelConfig
     from transforms.encoder.hub import HubEncoder
     from transforms.steps.encoder import SharedEncoder
 
-_Result = TypeVar("_Result")
 _THREAD = "embedbeam loads the model"
 _imports = threading.Lock()
 
 
-class Background(Generic[_Result]):
-    """A call in a thread of its own, which a process need not wait for when it has failed otherwise."""
-
-    def __init__(self, call: Callable[[], _Result]):
-        self._future: Future[_Result] = Future()
-        self._call = call
-        self._thread = threading.Thread(target=self._run, daemon=True, name=_THREAD)
-        atexit.register(self._thread.join)  # TensorFlow must not be cut off in the middle of its import
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._future.set_result(self._call())
-        except BaseException as e:
-            self._future.set_exception(e)
-        finally:
-            with contextlib.suppress(Exception):
-                atexit.unregister(self._thread.join)
-
-    def check(self) -> None:
-        """Raises the call's error, if it has failed already."""
-        if self._future.done():
-            self._future.result()
-
-    def result(self) -> _Result:
-        return self._future.result()
-
-
 def is_loading() -> bool:
     """Whether a model is still being loaded, for a run that has ended without it."""
-    return any(thread.name == _THREAD for thread in threading.enumerate())
+    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 @contextlib.contextmanager
@@ -80,14 +50,19 @@ def importing() -> Iterator[None]:
         yield
 
 
-def start_loading(
-    options: Options, screen: Screen, model_digest: str | None = None
-) -> Background[HubEncoder]:
-    """Begins to load the model. The caller may do something else meanwhile."""
+def start_loading(options: Options, screen: Screen, model_digest: str | None = None) -> Future[HubEncoder]:
+    """Begins to load the model. The caller may do something else meanwhile.
+
+    A process that fails otherwise need not wait for it, but ends only after it: TensorFlow must not be cut
+    off in the middle of its import.
+    """
     # In this thread, and not first in one that ends: see the pin of pyarrow in pyproject.toml.
     import pyarrow.parquet  # noqa: F401
 
-    return Background(lambda: load_encoder(options, screen, model_digest))
+    thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+    loading = thread.submit(load_encoder, options, screen, model_digest)
+    thread.shutdown(wait=False)
+    return loading
 
 
 def load_encoder(options: Options, screen: Screen, model_digest: str | None = None) -> HubEncoder:
@@ -97,33 +72,31 @@ def load_encoder(options: Options, screen: Screen, model_digest: str | None = No
       UsageError: the model cannot be used.
       ModelError: it is another one than the digest says.
     """
-    handle = _handle(options)
+    config = _config(options, model_digest)
     with screen.doing("fetching the model"):
-        resolve(handle)
+        resolve(config.handle)
     with screen.doing("importing TensorFlow"), importing():
-        from transforms.encoder.config import ModelConfig
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
 
         import_tensorflow()
         import tensorflow_hub  # noqa: F401
     with screen.doing("loading the model"), uncollected():
-        return HubEncoder(ModelConfig(handle, options.signature, options.model_output, model_digest))
+        return HubEncoder(config)
 
 
 def shared_encoder(options: Options, loaded: HubEncoder) -> SharedEncoder:
     """What travels to the workers; those of this process share the model that is loaded here."""
-    from transforms.encoder.config import ModelConfig
     from transforms.steps.encoder import SharedEncoder
 
-    handle = _handle(options)
-    # Workers on other machines must have the very same model.
-    config = ModelConfig(handle, options.signature, options.model_output)
-    encoder = SharedEncoder(dataclasses.replace(config, digest=loaded.digest))
+    encoder = SharedEncoder(_config(options, loaded.digest))
     encoder.keep(loaded)
     return encoder
 
 
-def _handle(options: Options) -> str:
-    """The model's handle, the same for workers, which run in folders of their own."""
-    return options.model if options.model == MINILM else full_path(options.model)
+def _config(options: Options, model_digest: str | None) -> ModelConfig:
+    """The model's handle is the same for workers, which run in folders of their own."""
+    from transforms.encoder.config import ModelConfig
+
+    handle = options.model if options.model == MINILM else full_path(options.model)
+    return ModelConfig(handle, options.signature, options.model_output, model_digest)

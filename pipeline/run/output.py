@@ -10,13 +10,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from pipeline.job import Job, plan_file
 from pipeline.plan.plan import Plan
-from pipeline.run.finish import JobFailed
-from transforms.errors import UsageError
+from transforms.errors import JobFailed, UsageError
 from transforms.output import layout
 from transforms.output import plan_file as plans
 from transforms.output.folder import Folder
@@ -28,6 +27,8 @@ def output_lock(folder: Folder) -> Iterator[None]:
     if not folder.local:
         yield
         return
+    if os.path.exists(folder.path) and not os.path.isdir(folder.path):
+        raise UsageError(f"output {folder.path}: is a file; expected a folder", argument="output")
     made, created = not os.path.isdir(folder.path), not os.path.isdir(folder.join(layout.STATE))
     try:
         lock = _lock(folder)
@@ -37,7 +38,7 @@ def output_lock(folder: Folder) -> Iterator[None]:
         raise JobFailed(  # no mistake: a retry helps
             f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
         )
-    try:
+    with lock:
         try:
             yield
         except UsageError:
@@ -47,8 +48,6 @@ def output_lock(folder: Folder) -> Iterator[None]:
                     with contextlib.suppress(OSError):
                         os.rmdir(folder.path)
             raise
-    finally:
-        lock.close()
 
 
 def _lock(folder: Folder) -> IO[str] | None:
@@ -97,12 +96,18 @@ def clear(folder: Folder) -> None:
         return
     for name in (layout.SUCCESS, layout.MANIFEST):
         folder.delete(name)
-    for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY, layout.DEAD_LETTERS, ""):
-        for name in folder.names(sub):
-            if sub.startswith(layout.STATE) or layout.shard_of_part(name):
-                folder.delete(f"{sub}/{name}".lstrip("/"))
+    for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY):
+        delete_files(folder, sub)
+    for sub in (layout.DEAD_LETTERS, ""):
+        delete_files(folder, sub, which=layout.shard_of_part)
     for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
+
+
+def delete_files(folder: Folder, sub: str, which: Callable[[str], object] = bool) -> None:
+    """Deletes the files of a sub-folder, or those whose names are such."""
+    for name in filter(which, folder.names(sub)):
+        folder.delete(f"{sub}/{name}".lstrip("/"))
 
 
 def check_empty(folder: Folder) -> None:
@@ -121,8 +126,8 @@ def check_empty(folder: Folder) -> None:
 
 def write_run(folder: Folder, job: Job, device: str, runner: str) -> None:
     """Notes who is at work, for `status` and the manifest."""
-    record = {"job": job.identity, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
-    record |= {"device": device, "runner": runner}
+    who = {"job": job.identity, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    record = who | {"device": device, "runner": runner}
     folder.write(layout.RUN, json.dumps(record).encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from pipeline.run.screen import duration
 from transforms.elements import Shard
+from transforms.errors import EmbedbeamError
 from transforms.observer import Chunked, Event, MiniBatchBegun, MiniBatchDone, Read, ShardDone, Written
 from transforms.output import attempts, layout, ledger
 from transforms.output.folder import Folder
@@ -23,26 +25,25 @@ class Progress:
     Attributes:
       documents: that came to the writer, as rows or as dead letters (dead_letters).
       tokens: as the model counts them, of what it has embedded.
-      mini_batches, calls: mini-batches done, and calls of the model for them.
+      mini_batches, retries: mini-batches done, and calls of the model beyond one for each of them.
       model_seconds: in which at least one thread was inside the model.
-      waited_seconds: of mini-batches, between being handed over and entering the model.
       run_seconds: from `begin` to `end`.
       shards, failed_shards: committed, and failed on a bad file.
       first_mini_batch: when the model was entered first (monotonic clock).
-      clearing, planned: whether an earlier job's output is being deleted, and the plan of this job written.
+      replaced: what has become of an earlier job's output that this job is to replace; empty where none is.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.documents = self.dead_letters = self.shards = self.failed_shards = 0
-        self.tokens = self.mini_batches = self.calls = 0
-        self.model_seconds = self.waited_seconds = self.run_seconds = 0.0
+        self.tokens = self.mini_batches = self.retries = 0
+        self.model_seconds = self.run_seconds = 0.0
         self.first_mini_batch: float | None = None
-        self.clearing = self.planned = False
+        self.replaced = ""
         self._read = self._bytes = self._chunked = self._embedded = self._padded = 0
         self._inside, self._entered = 0, 0.0
         self._shown = 0
-        self._begun: float | None = None
+        self._begun = self._since = 0.0
         self._open: dict[str, int] = {}
         self._folder: Folder | None = None
         self._job = ""
@@ -50,7 +51,7 @@ class Progress:
         self._idle: str | None = None
 
     def hear(self, event: Event) -> None:
-        """Takes an event of this process, in whichever thread it happens."""
+        """Takes an event, in whichever thread it happens."""
         with self._lock:
             match event:
                 case Read():
@@ -69,11 +70,10 @@ class Progress:
                     if not self._inside:
                         self.model_seconds += time.monotonic() - self._entered
                     self.mini_batches += 1
-                    self.calls += event.calls
+                    self.retries += max(0, event.calls - 1)
                     self.tokens += event.tokens
                     self._embedded += event.cost
                     self._padded += event.padded
-                    self.waited_seconds += event.waited
                 case Written():
                     self.documents += event.documents
                     self.dead_letters += event.dead_letters
@@ -81,11 +81,6 @@ class Progress:
                     self.failed_shards += 1
                 case ShardDone():
                     self.shards += 1
-
-    @property
-    def retries(self) -> int:
-        """Calls of the model beyond one for each mini-batch."""
-        return max(0, self.calls - self.mini_batches)
 
     @property
     def padding(self) -> float:
@@ -101,38 +96,34 @@ class Progress:
           shards: of the plan.
           near: whether the work is done in this process; elsewhere only receipts tell of it.
         """
-        done = folder.shards(layout.RECEIPTS)
+        self._seen = folder.shards(layout.RECEIPTS)
         sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in shards}
-        self._open = {i: size for i, size in sizes.items() if i not in done}
-        self._of = len(shards)
-        self._seen, self._folder, self._job = done, None if near else folder, job
+        self._open = {i: size for i, size in sizes.items() if i not in self._seen}
+        self._of, self._folder, self._job = len(shards), None if near else folder, job
         self._begun, self._since = time.monotonic(), time.time()
 
     def end(self) -> None:
-        if self._begun is not None:
-            self.run_seconds = time.monotonic() - self._begun
-            if self._folder is not None:
-                self._look_seconds = self._looked = 0.0
-                self._look()
+        self.run_seconds = time.monotonic() - self._begun
+        if self._folder is not None:
+            self._look(self._folder)
 
     def embedded_documents(self) -> int:
         """How many documents are through the model: of those that wait for a row of their file, too."""
+        self._shown = max(self._shown, self.documents, int(self._read * self._share()))
+        return self._shown
+
+    def _share(self) -> float:
+        """How much of what was read is through the model."""
         with self._lock:
-            share = self._embedded / self._chunked if self._chunked else 0.0
-            self._shown = max(self._shown, self.documents, int(self._read * min(1.0, share)))
-            return self._shown
+            if self._chunked:
+                return min(1.0, self._embedded / self._chunked)
+            # Nothing but dead letters so far, or workers elsewhere.
+            return min(1.0, self.documents / self._read) if self._read else 0.0
 
     def fraction(self) -> float | None:
         """The share of this run's input that is done; None before anything is."""
         planned = sum(self._open.values())
-        if not planned:
-            return None
-        with self._lock:
-            if self._chunked:
-                share = self._embedded / self._chunked
-            else:  # nothing but dead letters so far, or workers elsewhere
-                share = self.documents / self._read if self._read else 0.0
-            done = self._bytes * min(1.0, share) / planned
+        done = self._bytes * self._share() / planned if planned else 0.0
         return min(1.0, done) if done > 0 else None
 
     def seconds_left(self) -> float | None:
@@ -143,11 +134,14 @@ class Progress:
 
     def line(self) -> str:
         """Documents, rates, share of the input, shards, dead letters and time left, in words."""
-        if self._folder is not None:
-            self._look()
-            if self._idle is not None:
-                return self._idle
-        elapsed = max(1e-9, time.monotonic() - (self.first_mini_batch or time.monotonic()))
+        now = time.monotonic()
+        # Looks at a large job's receipts take a while: a tenth of the time at most goes into them.
+        if self._folder is not None and now - self._looked >= max(_FAR_SECONDS, 10 * self._look_seconds):
+            with contextlib.suppress(EmbedbeamError, OSError):  # a store stumbles: no reason to stop
+                self._look(self._folder)
+        if self._idle is not None:
+            return self._idle
+        elapsed = max(1e-9, now - (self.first_mini_batch or now))
         documents = self.embedded_documents()
         parts = [f"{documents:,} documents"]
         if documents:
@@ -165,55 +159,34 @@ class Progress:
 
     def numbers(self) -> dict[str, Any]:
         """The run in numbers, for `--json`."""
-        return {
-            "documents": self.documents,
-            "dead_letters": self.dead_letters,
-            "tokens": self.tokens,
-            "shards": self.shards,
-            "failed_shards": self.failed_shards,
-            "mini_batches": self.mini_batches,
-            "retries": self.retries,
-            "padding": round(self.padding, 4),
-            "model_seconds": round(self.model_seconds, 3),
-            "run_seconds": round(self.run_seconds, 3),
+        counts = ("documents", "dead_letters", "tokens", "shards", "failed_shards", "mini_batches", "retries")
+        rounded = {"padding": 4, "model_seconds": 3, "run_seconds": 3}
+        return {name: getattr(self, name) for name in counts} | {
+            name: round(getattr(self, name), digits) for name, digits in rounded.items()
         }
 
-    def _look(self) -> None:
-        """Counts what workers elsewhere have committed since the last look.
-
-        Looks at a large job's receipts take a while: a tenth of the time at most goes into them.
-        """
-        assert self._folder is not None
+    def _look(self, folder: Folder) -> None:
+        """Hears what workers elsewhere have committed since the last look."""
         began = time.monotonic()
-        if began - self._looked < max(_FAR_SECONDS, 10 * self._look_seconds) and self._looked:
-            return
-        new = self._folder.shards(layout.RECEIPTS) - self._seen
-        receipts = ledger.read_receipts(self._folder, self._job, new)
+        new = folder.shards(layout.RECEIPTS) - self._seen
+        receipts = ledger.read_receipts(folder, self._job, new)
         self._seen |= new
-        with self._lock:
-            self.first_mini_batch = self.first_mini_batch or (self._begun if new else None)
-            for receipt in receipts:
-                self.documents += receipt.documents
-                self._read += receipt.documents
-                self.dead_letters += sum(receipt.dead_letters.values())
-                self.tokens += receipt.tokens or 0
-                self._bytes += self._open.get(receipt.shard_id, 0)
-                self.shards += 1
-        self._idle = self._waits(self._folder)
+        self.first_mini_batch = self.first_mini_batch or (self._begun if new else None)
+        for receipt in receipts:
+            self.hear(Read(receipt.documents, self._open.get(receipt.shard_id, 0)))
+            self.hear(Written(receipt.documents, sum(receipt.dead_letters.values())))
+            self.hear(ShardDone())
+            self.tokens += receipt.tokens or 0
+        self._idle, waited = None, began - self._begun
+        if not self.shards and waited > _IDLE_SECONDS and not self._at_work(folder):
+            self._idle = (
+                f"no worker has begun a shard for {duration(waited)}: look at the cluster for free slots, "
+                "and at the logs of its workers"
+            )
         self._looked = time.monotonic()
         self._look_seconds = self._looked - began
 
-    def _waits(self, folder: Folder) -> str | None:
-        """What to look at when a cluster has not begun with any shard after a minute."""
-        waited = time.monotonic() - (self._begun or time.monotonic())
-        if self.shards or waited <= _IDLE_SECONDS or self._at_work(folder):
-            return None
-        return (
-            f"no worker has begun a shard for {duration(waited)}: look at the cluster for free slots, and at "
-            "the logs of its workers"
-        )
-
     def _at_work(self, folder: Folder) -> bool:
         """Whether a worker has begun a shard in this run; dead ones of earlier runs leave their notes."""
-        notes = [attempts.read(folder, shard_id, self._job) for shard_id in folder.shards(layout.ATTEMPTS)]
+        notes = (attempts.read(folder, shard_id, self._job) for shard_id in folder.shards(layout.ATTEMPTS))
         return any(note is not None and note.started >= self._since for note in notes)

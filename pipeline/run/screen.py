@@ -8,10 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
-
-from transforms.errors import EmbedbeamError
 
 # Where a live line is cut off in the middle.
 SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
@@ -19,6 +16,7 @@ SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 30.0
 _LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal
+Step = str | Callable[[], str]
 
 
 def duration(seconds: float) -> str:
@@ -28,13 +26,10 @@ def duration(seconds: float) -> str:
     ('5s', '1m15s', '2h03m', '2d07h')
     """
     s = round(seconds)
-    if s < 60:
-        return f"{s}s"
-    if s < 3600:
-        return f"{s // 60}m{s % 60:02d}s"
-    if s < 86400:
-        return f"{s // 3600}h{s % 3600 // 60:02d}m"
-    return f"{s // 86400}d{s % 86400 // 3600:02d}h"
+    for size, unit, below, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if s >= size:
+            return f"{s // size}{unit}{s % size // below:02d}{name}"
+    return f"{s}s"
 
 
 class Screen:
@@ -47,31 +42,21 @@ class Screen:
     def __init__(self, *, quiet: bool = False):
         self.fd = os.dup(2)
         self.quiet = quiet
-        self._file = os.fdopen(self.fd, "w", errors="backslashreplace", closefd=False)
-        self._steps: dict[object, tuple[str, float]] = {}
-        self._words: Callable[[], str] | None = None
+        self._file = os.fdopen(self.fd, "w", errors="backslashreplace")
+        self._steps: list[tuple[Step, float]] = []  # what is being done, and since when
         self._stop = threading.Event()
-        self._entered = 0
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Screen:
-        """From here on what it does is shown, unless it shall be quiet; a second time changes nothing."""
-        self._entered += 1
-        if self._entered > 1:
-            return self
+        """From here on what it does is shown, unless it shall be quiet."""
         self._stderr, sys.stderr = sys.stderr, self._file
         if not self.quiet:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._show, daemon=True, name="screen")
+            show = self._show_live if self._file.isatty() else self._show_plain
+            self._thread = threading.Thread(target=show, daemon=True, name="screen")
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self._entered -= 1
-        if self._entered:
-            return
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
@@ -80,8 +65,7 @@ class Screen:
         sys.stderr = self._stderr
 
     def close(self) -> None:
-        self._file.flush()
-        os.close(self.fd)
+        self._file.close()
 
     def say(self, text: str) -> None:
         """A line that stays, unless it shall be quiet."""
@@ -95,55 +79,37 @@ class Screen:
         print(f"embedbeam: {text}", file=stream, flush=True)
 
     @contextlib.contextmanager
-    def doing(self, step: str) -> Iterator[None]:
-        """Says what is being done; several threads may do something at once."""
-        key = object()
-        self._steps[key] = (step, time.monotonic())
+    def doing(self, step: Step) -> Iterator[None]:
+        """Says what is being done, or in the step's own words how far it is; several may be at once."""
+        one = (step, time.monotonic())
+        self._steps.append(one)
         try:
             yield
         finally:
-            del self._steps[key]
-
-    @contextlib.contextmanager
-    def showing(self, words: Callable[[], str]) -> Iterator[None]:
-        """From here on it says how far the job is, in these words."""
-        self._words = words
-        try:
-            yield
-        finally:
-            self._words = None
+            self._steps.remove(one)
 
     def line(self) -> str:
         """What the live line says now."""
-        if self._words is not None:
-            return self._words()
-        steps = list(self._steps.values())
+        steps = self._steps.copy()
+        for step, _ in steps:
+            if callable(step):
+                return step()
         if not steps:
             return "starting"
         waited = time.monotonic() - min(since for _, since in steps)
-        return f"{', '.join(dict.fromkeys(step for step, _ in steps))} ({duration(waited)})"
-
-    def _show(self) -> None:
-        if self._file.isatty():
-            self._show_live()
-        else:
-            self._show_plain()
+        return f"{', '.join(str(step) for step in dict(steps))} ({duration(waited)})"
 
     def _show_plain(self) -> None:
-        spoken: set[object] = set()
-        since: float | None = None
+        told: dict[tuple[Step, float], float] = {}  # when each was
         while not self._stop.wait(min(1.0, _PLAIN_SECONDS)):
             now = time.monotonic()
-            if self._words is not None:
-                since = since or now
-                if now - since >= _PLAIN_SECONDS:
-                    since = now
-                    with contextlib.suppress(EmbedbeamError, OSError):  # a store stumbles: no reason to stop
-                        self.tell(self._words())
-                continue
-            for key, (step, began) in list(self._steps.items()):
-                if now - began >= _LONG_SECONDS and key not in spoken:
-                    spoken.add(key)
+            for step, since in self._steps.copy():
+                one = (step, since)
+                if callable(step) and now - told.get(one, since) >= _PLAIN_SECONDS:
+                    told[one] = now
+                    self.tell(step())
+                elif not callable(step) and now - since >= _LONG_SECONDS and one not in told:
+                    told[one] = now
                     self.tell(f"still {step}")
 
     def _show_live(self) -> None:
@@ -157,13 +123,11 @@ class Screen:
         def words() -> Any:
             return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
-        spinner = Spinner("dots", text=words())
-        console: Any = Console(file=self._file)
+        spinner, console = Spinner("dots", text=words()), Console(file=self._file)
         # Drawn by this thread alone: two would draw over each other, the older line last.
         with Live(
             spinner, console=console, transient=True, redirect_stdout=False, auto_refresh=False
         ) as live:
             while not self._stop.wait(_LIVE_SECONDS):
-                with contextlib.suppress(EmbedbeamError, OSError):
-                    spinner.update(text=words())
+                spinner.update(text=words())
                 live.refresh()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import apache_beam as beam
 
 from pipeline.build import PipelineConfig, build_pipeline
-from pipeline.cluster import remote
+from pipeline.cluster import job_server, remote
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.failures import plain_error
-from pipeline.job import Job, fingerprint_key, row_schema
+from pipeline.job import Job, fingerprint_key
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
 from transforms.errors import EmbedbeamError, JobFailed
+from transforms.output.reader import row_schema
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import ChunkConfig
 from transforms.steps.encoder import SharedEncoder
@@ -26,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
     """What each step of the pipeline is told."""
-    schema = row_schema(job)
+    schema = row_schema(dataclasses.asdict(job))
     # Workers run in folders of their own.
     output = full_path(options.output)
     return PipelineConfig(
@@ -72,8 +74,8 @@ def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster)
       EmbedbeamError: with the first error's own words, however deep in Beam it happened.
     """
     beam_options, runner = cluster.pipeline_options(), cluster.make_runner()
-    with remote.loopback(cluster, beam_options), remote.as_current(remote.RemoteJob(cluster)) as current:
-        current.adopt_server(runner)
+    with remote.loopback(cluster, beam_options), remote.sending(cluster) as current:
+        job_server.adopt(runner, current.servers)
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
             build_pipeline(pipeline, pipeline_config(options, job, encoder))

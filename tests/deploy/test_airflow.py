@@ -232,9 +232,9 @@ def test_a_job_that_writes_much_to_both_streams_does_not_hang(airflow, tmp_path)
 def test_beams_line_with_the_id_of_a_dataflow_job_reaches_the_operator():
     """The deferrable DAG learns the id from it; it passes with --verbose alone."""
     code = (
-        "import logging, sys; from pipeline.cli import _guarded\n"
+        "import logging, sys; from pipeline.cli import _guarded; from pipeline.run.screen import Screen\n"
         "name = 'apache_beam.runners.dataflow.internal.apiclient'\n"
         "say = logging.getLogger(name).info\n"
-        "_guarded(lambda: say('Created job with id: [%s]', 'j-1') or 0, ['--verbose'])"
+        "_guarded(lambda: say('Created job with id: [%s]', 'j-1') or 0, ['--verbose'], Screen())"
     )
     assert "Created job with id: [j-1]" in jobs.run(jobs.PYTHON, "-c", code).stderr

@@ -18,8 +18,7 @@ from transforms.formats.arrow import lengths_of, plain_values, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
-from transforms.storage.files import unreadable
-from transforms.storage.passing import is_passing
+from transforms.storage.files import is_passing, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa

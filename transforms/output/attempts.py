@@ -6,13 +6,12 @@ A worker that dies leaves its notes behind, so that the next attempt knows that 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 import time
 
 from transforms.output import layout, ledger
-from transforms.output.folder import Folder
+from transforms.output.folder import Folder, to_json
 from transforms.output.pending import process_token
 
 
@@ -43,28 +42,20 @@ def begin(folder: Folder, shard_id: str, job: str) -> int | None:
     if ledger.committed(folder, shard_id, job) is not None:
         return None
     name = layout.attempt(shard_id)
-    first = _note(job, 1)
-    if folder.create_new(name, first):
-        return 1
-    before = read(folder, shard_id, job)
-    number = before.number + 1 if before else 1
-    folder.write(name, _note(job, number))
-    return number
-
-
-def _note(job: str, number: int) -> bytes:
-    attempt = Attempt(job, number, socket.gethostname(), os.getpid(), time.time(), process_token())
-    return json.dumps(dataclasses.asdict(attempt)).encode()
+    note = Attempt(job, 1, socket.gethostname(), os.getpid(), time.time(), process_token())
+    if not folder.create_new(name, to_json(note)):
+        if before := read(folder, shard_id, job):
+            note = dataclasses.replace(note, number=before.number + 1)
+        folder.write(name, to_json(note))
+    return note.number
 
 
 def read(folder: Folder, shard_id: str, job: str) -> Attempt | None:
-    """The job's last attempt at a shard that is not committed; None before the first."""
-    data = folder.read(layout.attempt(shard_id))
-    try:
-        attempt = Attempt(**json.loads(data)) if data else None
-    except (ValueError, TypeError):  # somebody else's file: it is no more than a note
-        return None
-    return attempt if attempt and attempt.job == job else None
+    """The job's last attempt at a shard that is not committed; None before the first.
+
+    It is no more than a note: somebody else's file, or half of one, is none.
+    """
+    return folder.record(layout.attempt(shard_id), Attempt, job)
 
 
 def end(folder: Folder, shard_id: str, job: str, number: int | None = None) -> None:

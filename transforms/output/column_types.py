@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,26 +10,19 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Kinds of kept types that the sinks treat alike.
+# Kinds of kept types that are treated alike.
 TEXT_TYPES = ("string", "json", "large_string")
 BYTES_TYPES = ("binary", "large_binary")
 FLOAT_TYPES = ("halffloat", "float", "double")
+_INT_TYPES = tuple(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u"))
 
-_INT_RANGES = {
-    f"{sign}int{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    for bits in (8, 16, 32, 64)
-    for sign in ("", "u")
-}
-# pyarrow's factory function by type name: some types are called otherwise in str().
-PLAIN_TYPES = {name: name for name in ("null", "string", "large_string", *BYTES_TYPES, *_INT_RANGES)}
-PLAIN_TYPES |= {
-    "bool": "bool_",
-    "json": "string",
-    "halffloat": "float16",
-    "float": "float32",
-    "double": "float64",
-}
-PLAIN_TYPES |= {"date32[day]": "date32", "date64[ms]": "date64"}
+# What a column of a type takes of Python's types; of all others it takes what Arrow can make of it.
+_TAKEN: dict[str, tuple[type, ...]] = {"null": (), "bool": (bool,), **dict.fromkeys(_INT_TYPES, (int,))}
+_TAKEN |= dict.fromkeys(TEXT_TYPES, (str,)) | dict.fromkeys(BYTES_TYPES, (bytes,))
+_TAKEN |= dict.fromkeys(FLOAT_TYPES, (int, float))
+_TIMES = re.compile(
+    r"date32\[day\]|date64\[ms\]|(?:timestamp|duration)\[(?:s|ms|us|ns)\]|time32\[m?s\]|time64\[[un]s\]"
+)
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -44,20 +36,14 @@ def arrow_type(name: str) -> pa.DataType:
     """
     import pyarrow as pa
 
-    if name in PLAIN_TYPES:
-        return getattr(pa, PLAIN_TYPES[name])()
-    rules: tuple[tuple[str, Callable[..., pa.DataType]], ...] = (
-        (r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]", pa.timestamp),
-        (r"time32\[(s|ms)\]", pa.time32),
-        (r"time64\[(us|ns)\]", pa.time64),
-        (r"duration\[(s|ms|us|ns)\]", pa.duration),
-        (r"decimal128\((\d+), (-?\d+)\)", lambda precision, scale: pa.decimal128(int(precision), int(scale))),
-        (r"decimal256\((\d+), (-?\d+)\)", lambda precision, scale: pa.decimal256(int(precision), int(scale))),
-        (r"fixed_size_binary\[(\d+)\]", lambda width: pa.binary(int(width))),
-    )
-    for pattern, make in rules:
-        if found := re.fullmatch(pattern, name):
-            return make(*found.groups())
+    if name in _TAKEN or _TIMES.fullmatch(name):
+        return pa.type_for_alias("string" if name == "json" else name)
+    if found := re.fullmatch(r"timestamp\[(s|ms|us|ns), tz=(.+)\]", name):
+        return pa.timestamp(*found.groups())
+    if found := re.fullmatch(r"(decimal128|decimal256)\((\d+), (-?\d+)\)", name):
+        return getattr(pa, found[1])(int(found[2]), int(found[3]))
+    if found := re.fullmatch(r"fixed_size_binary\[(\d+)\]", name):
+        return pa.binary(int(found[1]))
     raise ValueError(f"expected a flat type such as int64 or timestamp[us], got {name!r}; keep it as json")
 
 
@@ -79,24 +65,6 @@ class KeptError(ValueError):
         self.detail = detail
 
 
-def _refusal(name: str, kind: str, value: Any, why: str = "") -> KeptError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    got = "integer" if type(value) is int and not -(2**63) <= value < 2**63 else _NAMES.get(type(value))
-    return KeptError(name, kind, got or type(value).__name__, f"{shown}{why}")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold the text: no lone surrogate, which JSON's \\ud800 can bring in."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def check_kept(name: str, kind: str, value: Any) -> Any:
     """The value as a column of type `kind` takes it; None stays None.
 
@@ -106,44 +74,38 @@ def check_kept(name: str, kind: str, value: Any) -> Any:
     Traceback (most recent call last):
     ValueError: keep field 'year': expected int64, got string '1999a'
     """
+    import pyarrow as pa
+
     if value is None:
         return None
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, str) and kind in TEXT_TYPES:
-        if _is_unicode(value):
-            return value
-        raise _refusal(name, kind, value, " (not valid Unicode: a lone surrogate)")
-    if kind in _INT_RANGES and type(value) is int:
-        low, high = _INT_RANGES[kind]
-        if low <= value <= high:
-            return value
-        raise _refusal(name, kind, value, f" (out of its range, {low} to {high})")
-    if kind in FLOAT_TYPES and isinstance(value, int | float) and type(value) is not bool:
+    why, cause = "", None
+    if _may_take(kind, value):
         try:
-            return float(value)
-        except OverflowError as e:
-            raise _refusal(name, kind, value, " (out of its range)") from e
-    if kind == "bool" and type(value) is bool:
-        return value
-    if kind in BYTES_TYPES and isinstance(value, bytes):
-        return value
-    if kind not in PLAIN_TYPES or kind.startswith("date"):
-        return _check_by_arrow(name, kind, value)
-    raise _refusal(name, kind, value)
+            if kind in FLOAT_TYPES:
+                return float(value)
+            pa.scalar(value, type=arrow_type(kind))
+            return value
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as e:
+            why, cause = _why_not(kind), e
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    got = "integer" if type(value) is int and not -(2**63) <= value < 2**63 else _NAMES.get(type(value))
+    raise KeptError(name, kind, got or type(value).__name__, shown + why) from cause
 
 
-def _check_by_arrow(name: str, kind: str, value: Any) -> Any:
-    """Dates, times, decimals: the value if Arrow takes it, save strings, bools and floats."""
-    import pyarrow as pa
-
-    if isinstance(value, str | bool | float):
-        raise _refusal(name, kind, value)
+def _may_take(kind: str, value: Any) -> bool:
+    if kind in _TAKEN:
+        return type(value) in _TAKEN[kind]
     # A count of nanoseconds is how such a time comes where pandas is not there to hold it.
-    if isinstance(value, int) and "[ns" not in kind:
-        raise _refusal(name, kind, value)
-    try:
-        pa.scalar(value, type=arrow_type(kind))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as e:
-        raise _refusal(name, kind, value) from e
-    return value
+    return type(value) not in (str, bool, float, int) or (type(value) is int and "[ns" in kind)
+
+
+def _why_not(kind: str) -> str:
+    """Why a column does not take a value of the right type."""
+    if kind in _INT_TYPES:
+        return f" (out of its range, {np.iinfo(kind).min} to {np.iinfo(kind).max})"
+    if kind in TEXT_TYPES:
+        return " (not valid Unicode: a lone surrogate)"  # which JSON's \ud800 can bring in
+    return " (out of its range)" if kind in FLOAT_TYPES else ""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,47 +29,36 @@ def find_defects(output: Output) -> Iterator[str]:
     for shard_id in sorted(output.folder.shards(layout.RECEIPTS)):
         try:
             receipt = ledger.read_receipt(output.folder, shard_id)
+            if receipt is not None and receipt.job != output.plan.job:
+                name = layout.receipt(shard_id)
+                raise LedgerError(f"{name}: is of another job ({receipt.job}); run the job again")
         except LedgerError as e:
             broken.add(shard_id)
             yield str(e)
             continue
-        if receipt is not None and receipt.job == output.plan.job:
+        if receipt is not None:
             receipts[shard_id] = receipt
-        elif receipt is not None:
-            broken.add(shard_id)
-            yield f"{layout.receipt(shard_id)}: is of another job ({receipt.job}); run the job again"
     planned = {shard.shard_id for shard in output.plan.shards}
-    yield from _unfinished(output, planned, receipts, broken)
-    yield from _strays(output, receipts.values(), (planned | broken) - receipts.keys())
-    keys: list[np.ndarray] = []
-    sound: list[ShardReceipt] = []
-    for receipt in receipts.values():
-        yield from _check_letters(output, receipt)
-        if receipt.part is None:
-            if receipt.rows:
-                yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
-            continue
-        try:
-            if (yield from _check_part(output, receipt, keys)):
-                sound.append(receipt)
-        except LedgerError as e:
-            yield str(e)
-        except Exception as e:  # a part that no reader can open is a defect, whatever it raises
-            yield f"{receipt.part}: cannot be read: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-    yield from _duplicates(output, sound, keys)
-
-
-def _unfinished(
-    output: Output, planned: set[str], receipts: dict[str, ShardReceipt], broken: set[str]
-) -> Iterator[str]:
-    missing = sorted(planned - receipts.keys() - broken)
-    if missing:
+    if missing := sorted(planned - receipts.keys() - broken):
         count = f"{len(missing)} of {len(planned)} shards"
         yield f"{count} are not committed, e.g. no {layout.receipt(missing[0])}; run the job again"
     for shard_id in sorted(receipts.keys() - planned):
         yield f"receipt {shard_id}: its shard is not in the plan"
-    if missing or broken:
-        return  # neither _SUCCESS nor the manifest can be right
+    if not missing and not broken:
+        yield from _unfinished(output, sum(receipt.rows for receipt in receipts.values()))
+    yield from _strays(output, receipts.values(), (planned | broken) - receipts.keys())
+    keys: dict[str, np.ndarray] = {}
+    for receipt in receipts.values():
+        yield from _check_letters(output, receipt)
+        if receipt.part is not None:
+            yield from _check_part(output, receipt, keys)
+        elif receipt.rows:
+            yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
+    yield from _duplicates(output, keys)
+
+
+def _unfinished(output: Output, rows: int) -> Iterator[str]:
+    """What is wrong with the end of a job whose shards are all committed."""
     manifest = read_manifest(output.folder)
     if output.folder.read(layout.SUCCESS) is None:
         yield "no _SUCCESS: the job has not finished"
@@ -77,13 +66,12 @@ def _unfinished(
         yield f"{layout.MANIFEST}: missing or unreadable, though there is _SUCCESS"
     elif manifest.job != output.plan.job:
         yield f"{layout.MANIFEST}: is of another job ({manifest.job}); run the job again"
-    elif manifest.rows != sum(r.rows for r in receipts.values()):
-        yield f"manifest: {manifest.rows} rows, receipts: {sum(r.rows for r in receipts.values())}"
+    elif manifest.rows != rows:
+        yield f"manifest: {manifest.rows} rows, receipts: {rows}"
 
 
-def _strays(output: Output, receipts: Iterable[ShardReceipt], uncommitted: set[str]) -> Iterator[str]:
+def _strays(output: Output, receipts: Collection[ShardReceipt], uncommitted: set[str]) -> Iterator[str]:
     """Files that no receipt knows; those of a shard without a receipt go with that one defect."""
-    receipts = list(receipts)
     known = {r.part for r in receipts} | {layout.dead_letters(r.shard_id) for r in receipts if r.dead_letters}
     folder = output.folder
     letters = (f"{layout.DEAD_LETTERS}/{name}" for name in folder.names(layout.DEAD_LETTERS))
@@ -93,17 +81,22 @@ def _strays(output: Output, receipts: Iterable[ShardReceipt], uncommitted: set[s
 
 
 def _check_letters(output: Output, receipt: ShardReceipt) -> Iterator[str]:
-    count = sum(receipt.dead_letters.values())
-    if not count:
-        return
-    name = layout.dead_letters(receipt.shard_id)
+    if count := sum(receipt.dead_letters.values()):
+        name = layout.dead_letters(receipt.shard_id)
+        if defect := _defect(output, name, receipt.dead_letters_sha256, f"{count} dead letters"):
+            yield defect
+        elif (lines := _lines(output.folder.join(name))) != count:
+            yield f"{name}: {lines} lines, the receipt says {count}"
+
+
+def _defect(output: Output, name: str, sha256: str | None, holds: str, size: int | None = None) -> str | None:
+    """How a file's bytes differ from what its receipt says."""
     found = output.folder.sha256(name)
     if found is None:
-        yield f"{name}: missing; the receipt says {count} dead letters"
-    elif found[0] != receipt.dead_letters_sha256:
-        yield f"{name}: checksum differs from the receipt's"
-    elif (lines := _lines(output.folder.join(name))) != count:
-        yield f"{name}: {lines} lines, the receipt says {count}"
+        return f"{name}: missing; the receipt says {holds}"
+    if size not in (None, found[1]):
+        return f"{name}: {found[1]} bytes, the receipt says {size}"
+    return None if found[0] == sha256 else f"{name}: checksum differs from the receipt's"
 
 
 def _lines(path: str) -> int:
@@ -111,74 +104,60 @@ def _lines(path: str) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
 
 
-def _check_part(output: Output, receipt: ShardReceipt, keys: list[np.ndarray]) -> Generator[str, None, bool]:
-    """Yields a part's defects and returns whether its rows can be read; collects the keys of its rows."""
+def _check_part(output: Output, receipt: ShardReceipt, keys: dict[str, np.ndarray]) -> Iterator[str]:
+    """Yields a part's defects; collects the keys of its rows if they can be read."""
     name = receipt.part or ""
-    found = output.folder.sha256(name)
-    if found is None:
-        yield f"{name}: missing; the receipt says {receipt.rows} rows"
-        return False
-    if found[1] != receipt.part_bytes:
-        yield f"{name}: {found[1]} bytes, the receipt says {receipt.part_bytes}"
-        return False
-    if found[0] != receipt.part_sha256:
-        yield f"{name}: checksum differs from the receipt's"
-        return False
-    rows = 0
-    for block in output.part(name, [*_id_columns(output), "embedding"]):
-        rows += block.num_rows
-        keys.append(_keys(block))
-        vectors = as_matrix(block.column("embedding"))
-        if vectors.shape[1] != output.dim:
-            yield f"{name}: vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
-            return False
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            doc_id = block.column("doc_id")[int(bad[0])].as_py()
-            yield f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {doc_id!r}"
-    if rows != receipt.rows:
-        yield f"{name}: {rows} rows, the receipt says {receipt.rows}"
-    return True
+    if defect := _defect(output, name, receipt.part_sha256, f"{receipt.rows} rows", receipt.part_bytes):
+        yield defect
+        return
+    found = [np.empty(0, np.uint64)]
+    try:
+        for block in output.part(name, [*_id_columns(output), "embedding"]):
+            found.append(_keys(_ids(output, block)))
+            vectors = as_matrix(block.column("embedding"))
+            if vectors.shape[1] != output.dim:
+                yield f"{name}: vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
+                return
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(bad):
+                doc_id = block.column("doc_id")[int(bad[0])].as_py()
+                yield f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {doc_id!r}"
+    except LedgerError as e:
+        yield str(e)
+    except Exception as e:  # a part that no reader can open is a defect, whatever it raises
+        yield f"{name}: cannot be read: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
+    else:
+        keys[name] = np.concatenate(found)
+        if len(keys[name]) != receipt.rows:
+            yield f"{name}: {len(keys[name])} rows, the receipt says {receipt.rows}"
 
 
 def _id_columns(output: Output) -> list[str]:
     return ["doc_id", "chunk"] if output.schema.chunks else ["doc_id"]
 
 
-def _ids(block: pa.RecordBatch) -> list[tuple[str, int]]:
-    """(doc_id, chunk) of each row."""
-    ids = block.column("doc_id").to_pylist()
-    chunks = block.column("chunk").to_pylist() if "chunk" in block.schema.names else [0] * len(ids)
-    return list(zip(ids, chunks, strict=True))
+def _ids(output: Output, block: pa.RecordBatch) -> list[tuple[Any, ...]]:
+    """What each row is called: (doc_id,) or (doc_id, chunk)."""
+    return list(zip(*(block.column(name).to_pylist() for name in _id_columns(output)), strict=True))
 
 
-def _keys(block: pa.RecordBatch) -> np.ndarray:
-    """Eight bytes for the id of each row."""
-    keys = [_key(row) for row in _ids(block)]
-    return np.frombuffer(b"".join(keys), np.uint64)
+def _keys(ids: list[tuple[Any, ...]]) -> np.ndarray:
+    """Eight bytes for each."""
+    texts = ("\0".join(map(str, row)).encode("utf-8", "surrogatepass") for row in ids)
+    return np.frombuffer(b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts), np.uint64)
 
 
-def _key(row: tuple[str, int]) -> bytes:
-    return hashlib.blake2b(f"{row[0]}\0{row[1]}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _duplicates(
-    output: Output, receipts: Sequence[ShardReceipt], keys: Sequence[np.ndarray]
-) -> Iterator[str]:
+def _duplicates(output: Output, keys: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Rows whose id is there twice: first by hash, eight bytes a row, then by the ids themselves."""
-    if not keys:
-        return
-    values, counts = np.unique(np.concatenate(keys), return_counts=True)
+    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *keys.values()]), return_counts=True)
     suspects = values[counts > 1]
-    if not len(suspects):
-        return
-    seen: dict[tuple[str, int], str] = {}
-    for receipt in receipts:
-        for block in output.part(receipt.part or "", _id_columns(output)):
-            ids = _ids(block)
-            for at in np.flatnonzero(np.isin(_keys(block), suspects)).tolist():
+    seen: dict[tuple[Any, ...], str] = {}
+    for part in keys if len(suspects) else ():
+        for block in output.part(part, _id_columns(output)):
+            ids = _ids(output, block)
+            for at in np.flatnonzero(np.isin(_keys(ids), suspects)).tolist():
                 row = ids[at]
                 if row in seen:
-                    chunk = f" chunk {row[1]}" if output.schema.chunks else ""
-                    yield f"{receipt.part}: id {row[0]!r}{chunk} is in {seen[row]} already"
-                seen.setdefault(row, receipt.part or "")
+                    chunk = "".join(f" chunk {number}" for number in row[1:])
+                    yield f"{part}: id {row[0]!r}{chunk} is in {seen[row]} already"
+                seen.setdefault(row, part)

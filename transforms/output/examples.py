@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from transforms.formats.example_message import example_class
 from transforms.formats.tfrecord import records
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
@@ -27,8 +25,6 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
     Raises:
       BadFileError: the file is damaged.
     """
-    import pyarrow as pa
-
     parse = example_class().FromString
     found = records(path, name)
     while block := [parse(record).features.feature for record in itertools.islice(found, block_rows)]:
@@ -39,8 +35,6 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
 
 
 def _vectors(field: pa.Field, block: list[Any]) -> pa.Array:
-    import pyarrow as pa
-
     if str(field.type.value_type) == "halffloat":
         packed = b"".join(features[field.name].bytes_list.value[0] for features in block)
         flat = np.frombuffer(packed, "<f2")
@@ -50,18 +44,13 @@ def _vectors(field: pa.Field, block: list[Any]) -> pa.Array:
 
 
 def _column(field: pa.Field, block: list[Any]) -> pa.Array:
-    import pyarrow as pa
-
     # `in` first: reading an absent key of a protobuf map adds it.
     values = [_value(features[field.name]) if field.name in features else None for features in block]
-    is_bytes = any(isinstance(value, bytes) for value in values)
-    array = pa.array(values, pa.binary() if is_bytes else None)
-    kind = str(field.type)
-    if not is_bytes or "binary" in kind:
-        return array.cast(field.type)
-    return array.cast(pa.string()).cast(field.type)  # dates and decimals are text in an Example
+    array = pa.array(values)
+    if pa.types.is_binary(array.type) and "binary" not in str(field.type):
+        array = array.cast(pa.string())  # dates and decimals are text in an Example
+    return array.cast(field.type)
 
 
 def _value(feature: Any) -> Any:
-    kind = feature.WhichOneof("kind")
-    return getattr(feature, kind).value[0]
+    return getattr(feature, feature.WhichOneof("kind")).value[0]

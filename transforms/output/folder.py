@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
-import tempfile
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 from transforms.output import layout
 from transforms.output.pending import PendingFile, process_token
 from transforms.storage import objects
-from transforms.storage.files import is_local, list_remote_folder, local_path, open_read
-from transforms.storage.retries import retried
+from transforms.storage.files import is_local, local_path, open_read
+
+_T = TypeVar("_T")
+
+
+def to_json(record: Any, **more: str) -> bytes:
+    """A record (a dataclass) as it lies in the folder."""
+    text = json.dumps(more | dataclasses.asdict(record), indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 class Folder:
@@ -33,19 +41,17 @@ class Folder:
 
     def create(self, name: str) -> PendingFile:
         """Begins a file that appears under its name only at `commit`."""
-        if self.local:
-            unique = f"{name.replace('/', '-')}.{process_token()}.{uuid.uuid4().hex}"
-            temporary = self.join(f"{layout.TEMPORARY}/{unique}")
-            os.makedirs(os.path.dirname(temporary), exist_ok=True)
-            return PendingFile(open(temporary, "w+b"), self.join(name), temporary)
-        # Without a name: whatever kills this process, nothing is left on the disk.
-        return PendingFile(tempfile.TemporaryFile(), self.join(name))
+        if not self.local:
+            return PendingFile(self.join(name))
+        unique = f"{name.replace('/', '-')}.{process_token()}.{uuid.uuid4().hex}"
+        os.makedirs(self.join(layout.TEMPORARY), exist_ok=True)
+        return PendingFile(self.join(name), self.join(f"{layout.TEMPORARY}/{unique}"))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Writes a small file, atomically."""
+    def write(self, name: str, data: bytes, *, new: bool = False) -> bool:
+        """Writes a small file, atomically; a `new` one as create_new."""
         pending = self.create(name)
-        pending.file.write(data)
-        pending.commit()
+        pending.write(data)
+        return pending.commit(new=new)
 
     def create_new(self, name: str, data: bytes) -> bool:
         """Writes a small file unless there is one of this name: of several writers one wins.
@@ -53,49 +59,38 @@ class Folder:
         Returns:
           Whether this call made the file.
         """
-        if self.local:
-            pending = self.create(name)
-            pending.file.write(data)
-            return pending.commit_new()
-        if objects.is_object(self.path):
-            return objects.put_if_absent(self.join(name), data)
-        if self.read(name) is not None:  # Beam's file systems have no conditional writes
-            return False
-        self.write(name, data)
-        return True
+        return self.write(name, data, new=True)
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """A file's bytes, or its first ones (of one that is not empty); None where there is no file."""
-        path = self.join(name)
-        try:
-            if self.local:
-                with open(path, "rb") as f:
-                    return f.read(most)
-            if objects.is_object(path):
-                return objects.read_object(path) if most is None else objects.read_range(path, 0, most)
-        except FileNotFoundError:
-            return None
-        return retried(lambda: self._read_remote(path, most))
+        with contextlib.suppress(FileNotFoundError):
+            if not self.local:
+                return objects.read_object(self.join(name), 0, most)
+            with open(self.join(name), "rb") as f:
+                return f.read(most)
+        return None
 
-    def _read_remote(self, path: str, most: int | None) -> bytes | None:
-        if not _filesystems().exists(path):
+    def record(self, name: str, kind: type[_T], job: str | None = None) -> _T | None:
+        """A record of this job (of any, if None); None where there is none that can be read."""
+        try:
+            record = kind(**json.loads(self.read(name) or b""))
+        except (ValueError, TypeError):
             return None
-        with open_read(path) as f:
-            return f.read(-1 if most is None else most)
+        return record if job in (None, getattr(record, "job", None)) else None
 
     def names(self, folder: str = "") -> dict[str, int]:
         """Names and sizes of the files directly in a sub-folder; empty where it does not exist."""
         base = self.join(folder).rstrip("/")
-        if self.local:
-            found: dict[str, int] = {}
-            with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                        if entry.is_file():
-                            found[entry.name] = entry.stat().st_size
-            return found
-        found = {file.path[len(base) + 1 :]: file.size for file in list_remote_folder(base)}
-        return {name: size for name, size in found.items() if name and "/" not in name}
+        if not self.local:
+            listed = objects.list_objects(f"{base}/", deep=False)
+            return {file.path[len(base) + 1 :]: file.size for file in listed}
+        found = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_size
+        return found
 
     def shards(self, folder: str) -> set[str]:
         """Ids of the shards with a receipt, failure or attempt in its folder; other names are ignored."""
@@ -113,17 +108,11 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Deletes a file; one that is not there is no error."""
-        if self.local:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.join(name))
-        elif objects.is_object(self.path):
+        if not self.local:
             objects.delete_object(self.join(name))
-        else:
-            retried(lambda: self._delete_remote(self.join(name)))
-
-    def _delete_remote(self, path: str) -> None:
-        if _filesystems().exists(path):
-            _filesystems().delete([path])
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.join(name))
 
     def sweep(self, *, own: bool = False) -> int:
         """Deletes temporary files that a killed run left, or this process's own; returns how many."""
@@ -134,9 +123,3 @@ class Folder:
         for name in names:
             self.delete(f"{layout.TEMPORARY}/{name}")
         return len(names)
-
-
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems

@@ -15,7 +15,6 @@ RECEIPTS = f"{STATE}/receipts"
 FAILURES = f"{STATE}/failures"
 ATTEMPTS = f"{STATE}/attempts"
 TEMPORARY = f"{STATE}/tmp"
-EXTENSIONS = {"parquet": ".parquet", "tfrecord": ".tfrecord"}
 
 _RECORD = re.compile(r"([0-9a-f]{16})\.json")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")

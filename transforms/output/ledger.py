@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from transforms.elements import ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import layout
-from transforms.output.folder import Folder
-
-
-def to_json(record: ShardReceipt | ShardFailed, **more: str) -> bytes:
-    text = json.dumps(more | dataclasses.asdict(record), indent=1, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace")
+from transforms.output.folder import Folder, to_json
 
 
 def read_receipt(folder: Folder, shard_id: str) -> ShardReceipt | None:
@@ -106,12 +100,8 @@ def unpaired(folder: Folder, receipts: Sequence[ShardReceipt]) -> ShardReceipt |
     begun = folder.shards(layout.ATTEMPTS)
     doubtful = [receipt for receipt in receipts if receipt.attempt > 1 or receipt.shard_id in begun]
     with ThreadPoolExecutor(16) as threads:
-        for receipt, paired in zip(
-            doubtful, threads.map(lambda one: is_paired(folder, one), doubtful), strict=True
-        ):
-            if not paired:
-                return receipt
-    return None
+        paired = threads.map(lambda receipt: is_paired(folder, receipt), doubtful)
+        return next((receipt for receipt, sound in zip(doubtful, paired, strict=True) if not sound), None)
 
 
 def write_failure(folder: Folder, failed: ShardFailed, job: str) -> None:
@@ -132,14 +122,10 @@ def read_failures(folder: Folder, job: str) -> list[ShardFailed]:
     return sorted(failures, key=lambda failure: failure.source)
 
 
-def total(values: Iterable[int | None]) -> int | None:
+def total(values: Sequence[int | None]) -> int | None:
     """A sum that is unknown where one of its parts is."""
-    known = 0
-    for value in values:
-        if value is None:
-            return None
-        known += value
-    return known
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def by_reason(receipts: Iterable[ShardReceipt]) -> dict[str, int]:

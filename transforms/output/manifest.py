@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from transforms.output import layout
-from transforms.output.folder import Folder
+from transforms.output.folder import Folder, to_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +47,9 @@ class Manifest:
     feature_spec: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode(
-            "utf-8", "backslashreplace"
-        )
+        return to_json(self)
 
 
 def read(folder: Folder, job: str | None = None) -> Manifest | None:
     """The manifest of this job (of any, if None); None if there is none that can be read."""
-    try:
-        manifest = Manifest(**json.loads(folder.read(layout.MANIFEST) or b""))
-    except (ValueError, TypeError):
-        return None
-    return manifest if job in (None, manifest.job) else None
+    return folder.record(layout.MANIFEST, Manifest, job)

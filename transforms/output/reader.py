@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_ROWS = 8192
+_Columns = Sequence[str] | None
 
 
 def open_output(path: str) -> Output:
@@ -109,9 +110,7 @@ class Output:
         """Rows that are committed."""
         return sum(receipt.rows for receipt in self.receipts)
 
-    def rows(
-        self, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
-    ) -> Iterator[pa.RecordBatch]:
+    def rows(self, columns: _Columns = None, *, block_rows: int = BLOCK_ROWS) -> Iterator[pa.RecordBatch]:
         """Committed rows in blocks, in the order of the plan and, within a shard, of the input.
 
         Args:
@@ -143,32 +142,28 @@ class Output:
                         yield DeadLetter(**record, kind=kind, detail=detail, index=index)
 
     def part(
-        self, name: str, columns: Sequence[str] | None = None, *, block_rows: int = BLOCK_ROWS
+        self, name: str, columns: _Columns = None, *, block_rows: int = BLOCK_ROWS
     ) -> Iterator[pa.RecordBatch]:
         """The rows of one part file, as `rows`."""
         fields = self.arrow.names
         wanted = fields if columns is None else list(columns)
-        unknown = [column for column in wanted if column not in fields]
-        if unknown:
+        if unknown := [column for column in wanted if column not in fields]:
             raise UsageError(f"{self.folder.path}: no column {unknown[0]!r}; there are {', '.join(fields)}")
+        path = self.folder.join(name)
         if self.format == "tfrecord":
             from transforms.output.examples import read_examples
 
-            schema = self.arrow.empty_table().select(wanted).schema
-            yield from read_examples(self.folder.join(name), name, schema, block_rows)
-        else:
-            yield from self._parquet(name, wanted, block_rows)
-
-    def _parquet(self, name: str, columns: list[str], block_rows: int) -> Iterator[pa.RecordBatch]:
+            yield from read_examples(path, name, self.arrow.empty_table().select(wanted).schema, block_rows)
+            return
         import pyarrow.parquet as pq
 
-        with open_read(self.folder.join(name)) as f:
+        with open_read(path) as f:
             file = pq.ParquetFile(f)
             owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
             if owner != self.plan.job:
                 raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")
-            for block in file.iter_batches(block_rows, columns=columns):
-                yield block.select(columns)
+            for block in file.iter_batches(block_rows, columns=wanted):
+                yield block.select(wanted)
 
     @functools.cached_property
     def arrow(self) -> pa.Schema:

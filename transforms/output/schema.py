@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from transforms.blocks import RowBlock
-from transforms.output.column_types import PLAIN_TYPES, arrow_type
+from transforms.output.column_types import arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ALWAYS = ("doc_id", "embedding", "tokens", "tokens_dropped", "source", "position", "fingerprint")
-_IN_CHUNKS = ("chunk", "start", "end")
 FLOAT16_MAX = 65504.0  # the largest finite float16
 
 
@@ -43,27 +41,20 @@ class RowSchema:
             raise ValueError(f"dim: expected at least 1, got {self.dim}")
         if self.vector_dtype not in ("float32", "float16"):
             raise ValueError(f"vector_dtype: expected float32 or float16, got {self.vector_dtype!r}")
-        seen: set[str] = set()
-        taken = {*_ALWAYS, *(_IN_CHUNKS if self.chunks else ()), *(("text",) if self.keep_text else ())}
+        taken = arrow_schema(dataclasses.replace(self, kept=()), {}).names if self.kept else []
+        names = [name for name, _ in self.kept]
         for name, kind in self.kept:
             if not name or name in taken:
                 raise ValueError(
                     f"keep field {name!r}: the output has its own column of this name; rename the field in "
                     f"the input (taken: {', '.join(sorted(taken))})"
                 )
-            if name in seen:
+            if names.count(name) > 1:
                 raise ValueError(f"keep field {name!r}: named twice")
-            seen.add(name)
-            _check_type_name(name, kind)
-
-
-def _check_type_name(name: str, kind: str) -> None:
-    if kind in PLAIN_TYPES:  # known without loading pyarrow
-        return
-    try:
-        arrow_type(kind)
-    except ValueError as e:
-        raise ValueError(f"keep field {name!r}: {e}") from e
+            try:
+                arrow_type(kind)
+            except ValueError as e:
+                raise ValueError(f"keep field {name!r}: {e}") from e
 
 
 def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
@@ -73,8 +64,7 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
     """
     import pyarrow as pa
 
-    number = pa.float32() if schema.vector_dtype == "float32" else pa.float16()
-    item = pa.field("item", number, nullable=False)
+    item = pa.field("item", getattr(pa, schema.vector_dtype)(), nullable=False)
     fields = [
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("embedding", pa.list_(item, schema.dim), nullable=False),
@@ -110,31 +100,18 @@ def record_batch(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Rec
     if dim != schema.dim:
         raise ValueError(f"expected vectors of shape [{rows}, {schema.dim}], got [{rows}, {dim}]")
     doc_id, source, position, _, fingerprint, *kept = block.columns.columns
-    columns = [
-        doc_id,
-        _vectors(schema, arrow, block),
-        block.tokens,
-        block.dropped,
-        source,
-        position,
-        fingerprint,
-    ]
+    vectors = _vectors(schema, arrow, block)
+    columns = [doc_id, vectors, block.tokens, block.dropped, source, position, fingerprint]
     if schema.chunks:
         columns += [block.chunk, block.start, block.end]
     if schema.keep_text:
         columns.append(block.payloads)
     columns += kept
-    arrays = [_array(column, field, rows) for column, field in zip(columns, arrow, strict=True)]
+    arrays = [
+        pa.nulls(rows, field.type) if column is None else pa.array(column).cast(field.type)
+        for column, field in zip(columns, arrow, strict=True)  # counts are None where the model cannot count
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)
-
-
-def _array(column: pa.Array | np.ndarray | None, field: pa.Field, rows: int) -> pa.Array:
-    import pyarrow as pa
-
-    if column is None:  # the model cannot count
-        return pa.nulls(rows, field.type)
-    array = pa.array(column) if isinstance(column, np.ndarray) else column
-    return array if array.type == field.type else array.cast(field.type)
 
 
 def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Array:
@@ -151,6 +128,5 @@ def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Array:
                 f"ends at {FLOAT16_MAX:.0f}; write float32 vectors"
             )
         vectors = vectors.astype(np.float16)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1)), type=arrow.field("embedding").type
-    )
+    flat = pa.array(vectors.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=arrow.field("embedding").type)

@@ -43,10 +43,6 @@ class WriteConfig:
     metadata: Mapping[str, str]
     gzip: bool = False
 
-    @property
-    def extension(self) -> str:
-        return layout.EXTENSIONS[self.format] + (".gz" if self.gzip else "")
-
 
 def open_sink(config: WriteConfig, file: Any) -> Any:
     """The sink of the configured format, writing to a file."""
@@ -74,41 +70,29 @@ class LettersFile:
     """
 
     def __init__(self, folder: Folder, name: str):
-        self._folder, self._name = folder, name
+        self._folder, self.name = folder, name
         self._pending: PendingFile | None = None
         self._index, self._ends = array.array("q"), array.array("q")
         self.reasons: collections.Counter[str] = collections.Counter()
 
     def add(self, letters: DeadLetters) -> None:
-        self._pending = self._pending or self._folder.create(self._name)
+        self._pending = self._pending or self._folder.create(self.name)
         for letter in letters.letters:
-            self._pending.file.write(letter_line(letter))
+            self._pending.write(letter_line(letter))
             self._index.append(letter.index)
-            self._ends.append(self._pending.file.bytes)
+            self._ends.append(self._pending.bytes)
             self.reasons[letter.kind] += 1
 
-    def commit(self, first: bool) -> str | None:
-        """Gives the file its name and returns its SHA-256; None if there are no letters, and no file then.
-
-        An earlier attempt may have left one: before the first there was none.
-        """
-        if self._pending is None:
-            if not first:
-                self._folder.delete(self._name)
-            return None
+    def in_order(self) -> PendingFile | None:
+        """The file as it is to be committed; None if there are no letters."""
         order = np.argsort(np.asarray(self._index), kind="stable")
-        if (np.diff(order) != 1).any():
-            self._sort(order)
-        self._pending.commit()
-        return self._pending.file.sha256()
-
-    def _sort(self, order: np.ndarray) -> None:
-        assert self._pending is not None
-        unsorted, self._pending = self._pending, self._folder.create(self._name)
-        starts = [0, *self._ends[:-1]]
-        for row in order.tolist():
-            self._pending.file.write(unsorted.read(starts[row], self._ends[row]))
-        unsorted.discard()
+        if self._pending is not None and (np.diff(order) != 1).any():
+            unsorted, self._pending = self._pending, self._folder.create(self.name)
+            starts = [0, *self._ends[:-1]]
+            for row in order.tolist():
+                self._pending.write(unsorted.written(starts[row], self._ends[row]))
+            unsorted.discard()
+        return self._pending
 
     def discard(self) -> None:
         if self._pending is not None:
@@ -123,7 +107,7 @@ class ShardWriter:
         self._folder, self._config = folder, config
         self._arrow = arrow_schema(config.schema, {})
         self._part: PendingFile | None = None
-        self._part_name = layout.part(shard_id, config.extension)
+        self._part_name = layout.part(shard_id, f".{config.format}" + (".gz" if config.gzip else ""))
         self._sink: Any = None
         self._letters = LettersFile(folder, layout.dead_letters(shard_id))
         self._rows = self._documents = 0
@@ -140,7 +124,7 @@ class ShardWriter:
         """
         if self._part is None:
             self._part = self._folder.create(self._part_name)
-            self._sink = open_sink(self._config, self._part.file)
+            self._sink = open_sink(self._config, self._part)
         self._sink.write(record_batch(self._config.schema, self._arrow, block))
         self._rows += len(block.vectors)
         self._documents += block.documents
@@ -168,16 +152,15 @@ class ShardWriter:
         if self._sink is not None:
             self._sink.close()
         check_owner(self._folder, self._config.job, self.shard_id)
-        committed = ledger.committed(self._folder, self.shard_id, self._config.job)
-        if committed is not None:
+        if committed := ledger.committed(self._folder, self.shard_id, self._config.job):
             self.discard()
             return committed
-        first = marker.attempt == 1
-        letters_sha = self._letters.commit(first)
-        if self._part is not None:
-            self._part.commit()
-        elif not first:
-            self._folder.delete(self._part_name)  # as with the letters
+        letters, part = self._letters.in_order(), self._part
+        for pending, name in ((letters, self._letters.name), (part, self._part_name)):
+            if pending is not None:
+                pending.commit()
+            elif marker.attempt > 1:  # an earlier one may have left a file
+                self._folder.delete(name)
         receipt = ShardReceipt(
             job=self._config.job,
             shard_id=self.shard_id,
@@ -186,10 +169,10 @@ class ShardWriter:
             dead_letters=dict(sorted(self._letters.reasons.items())),
             tokens=ledger.total(self._tokens),
             tokens_dropped=ledger.total(self._dropped),
-            part=self._part_name if self._part else None,
-            part_bytes=self._part.file.bytes if self._part else 0,
-            part_sha256=self._part.file.sha256() if self._part else None,
-            dead_letters_sha256=letters_sha,
+            part=self._part_name if part else None,
+            part_bytes=part.bytes if part else 0,
+            part_sha256=part.sha256() if part else None,
+            dead_letters_sha256=letters.sha256() if letters else None,
             started=self._started,
             finished=time.time(),
             host=socket.gethostname(),

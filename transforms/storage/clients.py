@@ -8,22 +8,17 @@ retries.py.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from transforms.storage.client import (
-    BLOCK,
-    CONNECT_SECONDS,
-    KIND,
-    READ_SECONDS,
-    Client,
-    CredentialsError,
-    Listed,
-)
+from transforms.storage.beam_files import BeamFiles
+from transforms.storage.client import BLOCK, KIND, TIMEOUT, Client, CredentialsError, FoundFile
 from transforms.storage.gcs import Google
 
 _AWS = "https://s3.amazonaws.com"
@@ -33,96 +28,86 @@ def connect(scheme: str, bucket: str, options: Any) -> Client:
     """A client for a bucket.
 
     Args:
-      scheme: s3, az or gs.
+      scheme: s3, az, gs, or one that Beam knows.
       options: Beam's PipelineOptions.
 
     Raises:
       CredentialsError, ValueError: the options or the machine's own settings do not do.
+      OSError: nobody knows the scheme.
     """
     if scheme == "gs":
         return Google(bucket, options)
-    return _Obstore((_s3 if scheme == "s3" else _azure)(bucket, options), ordered=scheme == "s3")
+    base = f"{scheme}://{bucket}/"
+    if scheme not in ("s3", "az"):
+        return BeamFiles(base)
+    return _Obstore((_s3 if scheme == "s3" else _azure)(bucket, options), base)
 
 
 class _Obstore:
-    def __init__(self, store: Any, *, ordered: bool):
+    def __init__(self, store: Any, base: str):
         import obstore
 
-        self._ask, self._store, self._ordered = obstore, store, ordered
+        self._ask, self._store, self._base = obstore, store, base
 
-    def list(self, prefix: str) -> Listed:
-        folder = prefix.rpartition("/")[0]
-        # The library lists folders: what comes before the prefix is skipped, what comes after not waited for.
-        after = prefix[:-1] if len(prefix) > len(folder) + 1 else None
-        found = []
-        for page in self._ask.list(self._store, folder or None, offset=after):
-            for meta in page:
-                key, size, time = _described(meta)
-                if key.startswith(prefix):
-                    found.append((f"{key}/" if size == 0 and self._is_marker(key) else key, size, time))
-                elif self._ordered and key > prefix:
-                    return found
-        return found
+    def _found(self, meta: Any) -> FoundFile:
+        return FoundFile(self._base + meta["path"], "", meta["size"], meta["last_modified"].timestamp() // 1)
+
+    def list(self, prefix: str, *, deep: bool) -> Iterator[FoundFile]:
+        folder, _, start = prefix.rpartition("/")
+        metas: Iterable[Any]
+        if deep:
+            # Folders are listed: what comes before the prefix is skipped, what comes after not waited for.
+            pages = self._ask.list(self._store, folder or None, offset=(start and prefix[:-1]) or None)
+            metas = itertools.chain.from_iterable(pages)
+        else:
+            metas = self._ask.list_with_delimiter(self._store, folder or None)["objects"]
+        for meta in metas:
+            if meta["path"].startswith(prefix):
+                if meta["size"] or not deep or not self._is_marker(meta["path"]):
+                    yield self._found(meta)
+            elif self._base.startswith("s3:") and meta["path"] > prefix:  # Azure's order is another
+                return
 
     def _is_marker(self, key: str) -> bool:
         """Whether an empty object is a folder's marker, whose slash the library takes away."""
         try:
-            self._ask.head(self._store, key)
+            self.head(key)
         except FileNotFoundError:
             return True
         return False
 
-    def list_folder(self, folder: str) -> Listed:
-        listed = self._ask.list_with_delimiter(self._store, folder.rstrip("/") or None)
-        return [_described(meta) for meta in listed["objects"]]
+    def head(self, key: str) -> FoundFile:
+        return self._found(self._ask.head(self._store, key))
 
-    def head(self, key: str) -> tuple[int, float]:
-        _, size, time = _described(self._ask.head(self._store, key))
-        return size, time
+    def get(self, key: str, begin: int = 0, end: int | None = None) -> bytes:
+        part: Any = {} if end is None else {"range": (begin, end)}
+        return self._ask.get(self._store, key, options=part).bytes().to_bytes()
 
-    def get(self, key: str) -> bytes:
-        return self._ask.get(self._store, key).bytes().to_bytes()
-
-    def get_range(self, key: str, begin: int, end: int) -> bytes:
-        return self._ask.get_range(self._store, key, start=begin, end=end).to_bytes()
-
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
-        data = file.read() if size <= BLOCK else file
-        self._ask.put(self._store, key, data, chunk_size=BLOCK, max_concurrency=1)
-
-    def create(self, key: str, data: bytes) -> None:
-        self._ask.put(self._store, key, data, mode="create", use_multipart=False)
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        mode: Any = "create" if new else "overwrite"
+        self._ask.put(self._store, key, file, mode=mode, chunk_size=BLOCK, max_concurrency=1)
 
     def delete(self, key: str) -> None:
         self._ask.delete(self._store, key)
 
-    def probe(self) -> None:
-        next(iter(self._ask.list(self._store)), None)
 
-
-def _described(meta: Any) -> tuple[str, int, float]:
-    return meta["path"], meta["size"], meta["last_modified"].timestamp()
-
-
-def _http(*, plain: bool, verify: str | None = None) -> dict[str, Any]:
-    """How both libraries' stores are spoken to; `verify` is a file of certificates, or 'false'."""
+def _made(kind: Any, bucket: str, config: dict[str, Any], verify: str = "true", **more: Any) -> Any:
+    """A store of the library, of what is known of it; `verify` is a file of certificates, or 'false'."""
     client: dict[str, Any] = {
-        "allow_http": plain,
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=READ_SECONDS),
-        "timeout": timedelta(seconds=4 * READ_SECONDS),
+        "allow_http": True,  # where an endpoint says so
+        "connect_timeout": timedelta(seconds=TIMEOUT[0]),
+        "read_timeout": timedelta(seconds=TIMEOUT[1]),
+        "timeout": timedelta(seconds=4 * TIMEOUT[1]),
         "default_content_type": KIND,
     }
-    if verify is not None and verify.lower() in ("false", "0", "no"):
+    if verify.lower() in ("false", "0", "no"):
         client["allow_invalid_certificates"] = True
-    elif verify is not None and verify.lower() not in ("true", "1", "yes"):
-        with open(verify, "rb") as f:
-            client["root_certificate"] = f.read()
+    elif verify.lower() not in ("true", "1", "yes"):
+        client["root_certificate"] = Path(verify).read_bytes()
     # A block of a large file again, rather than all of it.
-    return {
-        "client_options": client,
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=20)},
-    }
+    retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+    known = {name: value for name, value in config.items() if value}
+    return kind(bucket, config=known, client_options=client, retry_config=retry, **more)
 
 
 def _s3(bucket: str, options: Any) -> Any:
@@ -133,15 +118,13 @@ def _s3(bucket: str, options: Any) -> Any:
     credentials, region = _s3_credentials(given)
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = given.s3_endpoint_url or next(filter(None, map(os.environ.get, names)), None)
-    config: Any = {"disable_bulk_delete": True}  # not every server that speaks S3 knows it
-    config["region"] = given.s3_region_name or (None if endpoint else _region_of(bucket)) or region
+    region = given.s3_region_name or (None if endpoint else _region_of(bucket)) or region
     if given.s3_disable_ssl and not endpoint:
-        endpoint = f"http://s3.{config['region'] or 'us-east-1'}.amazonaws.com"
-    config["endpoint"] = endpoint
-    verify = given.s3_verify if given.s3_verify is not None else os.environ.get("AWS_CA_BUNDLE")
-    http = _http(plain=(endpoint or "").startswith("http:"), verify=None if verify is None else str(verify))
-    config = {name: value for name, value in config.items() if value is not None}
-    return S3Store(bucket, config=config, credential_provider=credentials, **http)
+        endpoint = f"http://s3.{region or 'us-east-1'}.amazonaws.com"
+    # Not every server that speaks S3 knows how to delete many at once.
+    config = {"region": region, "endpoint": endpoint, "disable_bulk_delete": True}
+    verify = os.environ.get("AWS_CA_BUNDLE", "true") if given.s3_verify is None else str(given.s3_verify)
+    return _made(S3Store, bucket, config, verify, credential_provider=credentials)
 
 
 def _s3_credentials(given: Any) -> tuple[Callable[[], Any] | None, str | None]:
@@ -169,7 +152,7 @@ def _region_of(bucket: str) -> str | None:
     """The region that a bucket lies in, as AWS tells everybody; None where AWS cannot be asked."""
     request = urllib.request.Request(f"{_AWS}/{bucket}", method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT[0]) as answer:
             return answer.headers.get("x-amz-bucket-region")
     except urllib.error.HTTPError as e:  # 403 and 301 tell it too
         return e.headers.get("x-amz-bucket-region")
@@ -185,16 +168,15 @@ def _azure(container: str, options: Any) -> Any:
     text = given.azure_connection_string or os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     said = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     account = said.get("AccountName")
-    endpoint = said.get("BlobEndpoint") or given.blob_service_endpoint
+    endpoint = said.get("BlobEndpoint") or given.blob_service_endpoint or ""
     if account and not endpoint:
         suffix = said.get("EndpointSuffix", "core.windows.net")
         endpoint = f"{said.get('DefaultEndpointsProtocol', 'https')}://{account}.blob.{suffix}"
-    config: Any = {
+    config = {
         "account_name": account,
         "account_key": said.get("AccountKey"),
         "sas_key": said.get("SharedAccessSignature"),
-        "endpoint": endpoint and endpoint.rstrip("/"),
+        "endpoint": endpoint.rstrip("/"),
         "client_id": given.azure_managed_identity_client_id,
     }
-    config = {name: value for name, value in config.items() if value}
-    return AzureStore(container, config=config, **_http(plain=(endpoint or "").startswith("http:")))
+    return _made(AzureStore, container, config)

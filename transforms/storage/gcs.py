@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from transforms.storage.client import BLOCK, CONNECT_SECONDS, KIND, READ_SECONDS, Listed
+from transforms.storage.client import BLOCK, KIND, TIMEOUT, FoundFile
 
 
 class Google:
@@ -13,62 +14,52 @@ class Google:
         from apache_beam.io.gcp.gcsio import create_storage_client
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        known = _wants_credentials(options) and _google_knows_us()
-        self._client = create_storage_client(options, use_credentials=known)
+        self._client = create_storage_client(options, use_credentials=_knows_us(options))
         self._bucket = self._client.bucket(bucket)
-        self._once: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+        self._once: dict[str, Any] = {"retry": None, "timeout": TIMEOUT}
         self._block_again = DEFAULT_RETRY.with_timeout(10.0)
 
-    def list(self, prefix: str, **more: Any) -> Listed:
-        found = self._client.list_blobs(self._bucket, prefix=prefix, **more, **self._once)
-        return [(blob.name, blob.size, blob.updated.timestamp()) for blob in found]
+    def _found(self, blob: Any) -> FoundFile:
+        time = blob.updated.timestamp() // 1
+        return FoundFile(f"gs://{self._bucket.name}/{blob.name}", "", blob.size, time)
 
-    def list_folder(self, folder: str) -> Listed:
-        return self.list(folder, delimiter="/")
+    def list(self, prefix: str, *, deep: bool) -> Iterable[FoundFile]:
+        how = {**self._once, "delimiter": None if deep else "/"}
+        return map(self._found, self._bucket.list_blobs(prefix=prefix, **how))
 
-    def head(self, key: str) -> tuple[int, float]:
+    def head(self, key: str) -> FoundFile:
         blob = self._bucket.blob(key)
         blob.reload(**self._once)
-        return blob.size, blob.updated.timestamp()
+        return self._found(blob)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, begin: int = 0, end: int | None = None) -> bytes:
         # Raw: a file that the store would unpack on its way has another size than it says.
-        return self._bucket.blob(key).download_as_bytes(raw_download=True, **self._once)
+        part = {"start": begin or None, "end": None if end is None else end - 1, "raw_download": True}
+        return self._bucket.blob(key).download_as_bytes(**part, **self._once)
 
-    def get_range(self, key: str, begin: int, end: int) -> bytes:
-        blob = self._bucket.blob(key)
-        return blob.download_as_bytes(start=begin, end=end - 1, raw_download=True, **self._once)
-
-    def put(self, key: str, file: BinaryIO, size: int) -> None:
-        blob = self._bucket.blob(key, chunk_size=BLOCK)
-        how = {**self._once, "retry": self._block_again} if size > BLOCK else self._once
-        blob.upload_from_file(file, size=size, content_type=KIND, **how)
-
-    def create(self, key: str, data: bytes) -> None:
-        blob = self._bucket.blob(key)
-        blob.upload_from_string(data, content_type=KIND, if_generation_match=0, **self._once)
+    def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
+        how = {**self._once, "if_generation_match": 0 if new else None}
+        if size > BLOCK:
+            how["retry"] = self._block_again
+        self._bucket.blob(key, chunk_size=BLOCK).upload_from_file(file, size=size, content_type=KIND, **how)
 
     def delete(self, key: str) -> None:
         self._bucket.blob(key).delete(**self._once)
 
-    def probe(self) -> None:
-        next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._once)), None)
 
+def _knows_us(options: Any) -> bool:
+    """Whether there are credentials to show; a public bucket needs none.
 
-def _wants_credentials(options: Any) -> bool:
-    """Whether Google's store asks who comes; Beam itself looks for credentials even with --no_auth."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
-
-    return not (options.view_as(GoogleCloudOptions).no_auth or os.environ.get("STORAGE_EMULATOR_HOST"))
-
-
-def _google_knows_us() -> bool:
-    """Asked once, since Beam tries for 20 seconds; a public bucket needs nobody's credentials."""
+    Asked here, and once: Beam looks for them even with --no_auth, and tries for 20 seconds.
+    """
     import google.auth
-    import google.auth.exceptions
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+    from google.auth.exceptions import DefaultCredentialsError
 
+    if options.view_as(GoogleCloudOptions).no_auth or os.environ.get("STORAGE_EMULATOR_HOST"):
+        return False
     try:
         google.auth.default()
-    except google.auth.exceptions.DefaultCredentialsError:
+    except DefaultCredentialsError:
         return False
     return True

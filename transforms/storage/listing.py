@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-import operator
+import functools
 import os
-import re
 import stat
+from collections.abc import Iterable, Iterator
 
 from transforms.errors import UsageError
-from transforms.storage.files import (
-    WILDCARD,
-    FoundFile,
-    absolute_path,
-    exact_remote,
-    is_local,
-    list_remote,
-    local_path,
-)
+from transforms.storage.beam_files import WILDCARD
+from transforms.storage.client import FoundFile
+from transforms.storage.objects import find_object, list_objects
+from transforms.storage.urls import absolute_path, is_local, local_path
+
+# The components of a pattern that are left to match, for each way in which those before it can have matched.
+Left = frozenset[tuple[str, ...]]
+_ANYTHING: Left = frozenset({("**",), ()})
 
 
 def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[FoundFile]]:
@@ -38,9 +37,14 @@ def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[F
       UsageError: a folder cannot be listed, or a file given by name is one that is never read.
     """
     try:
-        if is_local(pattern):
-            return _list_local(absolute_path(pattern), exclude)
-        return _list_remote(pattern, exclude)
+        if not is_local(pattern):
+            return _list_remote(pattern, () if exclude is None else (exclude.rstrip("/") + "/",))
+        excluded = None
+        if exclude is not None and is_local(exclude):
+            excluded = os.path.realpath(os.path.expanduser(local_path(exclude)))
+        root, found = _list_local(absolute_path(pattern), excluded)
+        inside = excluded and os.path.commonpath([os.path.realpath(root), excluded]) == excluded
+        return root, [] if inside else sorted(found)
     except OSError as e:
         reason = e.strerror or " ".join(str(e).split())
         raise UsageError(
@@ -48,130 +52,84 @@ def list_files(pattern: str, *, exclude: str | None = None) -> tuple[str, list[F
         ) from e
 
 
-class _Pattern:
-    """Matches the components below a root, one at a time, so that a walk enters no folder in vain.
-
-    A state is the set of components of the pattern that the next name may match.
-    """
-
-    def __init__(self, parts: tuple[str, ...]):
-        self._deep = [part == "**" for part in parts]
-        self._match = [re.compile(fnmatch.translate(part)).match for part in parts]
-        self.start = self._spread({0})
-
-    def _spread(self, states: set[int]) -> frozenset[int]:
-        for state in sorted(states):
-            while state < len(self._deep) and self._deep[state]:  # ** also matches no folder at all
-                states.add(state := state + 1)
-        return frozenset(state for state in states if state < len(self._deep))
-
-    def descend(self, states: frozenset[int], name: str) -> frozenset[int]:
-        below = {i for i in states if self._deep[i]} | {i + 1 for i in states if self._match[i](name)}
-        return self._spread(below)
-
-    def accepts(self, states: frozenset[int], name: str) -> bool:
-        last = len(self._deep) - 1
-        return last in states and self._match[last](name) is not None
-
-    def matches(self, source: str) -> bool:
-        states = self.start
-        *folders, name = source.split("/")
-        for folder in folders:
-            states = self.descend(states, folder)
-        return self.accepts(states, name)
+def _after(left: Left, name: str) -> Left:
+    """What is left when one more component is matched; () is in it where that can be all of the pattern."""
+    if left == _ANYTHING:
+        return left
+    found = set()
+    for parts in left:
+        while parts[:1] == ("**",):  # which also matches no folder at all
+            found.add(parts)
+            parts = parts[1:] or ("*",)
+        if parts and fnmatch.fnmatchcase(name, parts[0]):
+            found.add(parts[1:])
+    return frozenset(found)
 
 
-def _list_local(path: str, exclude: str | None) -> tuple[str, list[FoundFile]]:
-    excluded = None
-    if exclude is not None and is_local(exclude):
-        excluded = os.path.realpath(os.path.expanduser(local_path(exclude)))
+def _list_local(path: str, excluded: str | None) -> tuple[str, Iterable[FoundFile]]:
     if os.path.isdir(path):
-        return path, _walk(path, ("**",), excluded)
+        return path, _walk(path, _ANYTHING, excluded)
     parent, name = os.path.split(path)
     if os.path.lexists(path):
         _check_name(name, path)
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
             raise UsageError(f"{path} is not a regular file; copy its contents to one")
-        if _lies_below(parent, excluded):
-            return parent, []
         return parent, [FoundFile(path, _printable(name), state.st_size, state.st_mtime)]
     # The root ends before the first component that holds a wildcard and does not exist under that very name.
     root, parts = os.path.abspath(os.sep), path.split(os.sep)[1:]
     while parts and (not WILDCARD.search(parts[0]) or os.path.lexists(os.path.join(root, parts[0]))):
         root = os.path.join(root, parts.pop(0))
     if parts and os.path.isdir(root):
-        return root, _walk(root, tuple(parts), excluded)
+        return root, _walk(root, frozenset({tuple(parts)}), excluded)
     return root if parts else parent, []
 
 
-def _walk(root: str, parts: tuple[str, ...], excluded: str | None) -> list[FoundFile]:
-    if _lies_below(root, excluded):
-        return []
-    excluded_id = _identity(excluded) if excluded is not None and os.path.isdir(excluded) else None
-    pattern = _Pattern(parts)
-    everything = parts == ("**",)
-    found: list[FoundFile] = []
-    # Folder, prefix of the sources below it, state of the pattern, and the folder's parents, against loops.
-    stack: list[tuple[str, str, frozenset[int], tuple[tuple[int, int], ...]]]
-    stack = [(root, "", pattern.start, (_identity(root),))]
+def _walk(root: str, left: Left, excluded: str | None) -> Iterator[FoundFile]:
+    """The files below a folder that match; no folder is entered in vain."""
+    entered = {_identity(folder) for folder in (root, excluded) if folder and os.path.isdir(folder)}
+    # Folder, prefix of the sources below it, what is left of the pattern, and what is not entered again.
+    stack = [(root, "", left, entered)]
     while stack:
-        folder, prefix, states, parents = stack.pop()
+        folder, prefix, left, entered = stack.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name[0] in "._":
+                if name[0] in "._" or not (below := _after(left, name)):
                     continue
                 if entry.is_dir():
-                    below = pattern.descend(states, name)
-                    identity = _identity(entry.path) if below else None
-                    if identity is not None and identity != excluded_id and identity not in parents:
-                        stack.append((entry.path, f"{prefix}{name}/", below, (*parents, identity)))
-                elif everything or pattern.accepts(states, name):
-                    if entry.is_file():
-                        state = entry.stat()
-                        source = _printable(prefix + name)
-                        found.append(FoundFile(entry.path, source, state.st_size, state.st_mtime))
-                    elif entry.is_symlink():
-                        raise UsageError(f"{entry.path} is a link to nothing; mend or remove it")
-    found.sort(key=operator.itemgetter(0))
-    return found
+                    if below != {()} and (identity := _identity(entry.path)) not in entered:
+                        stack.append((entry.path, f"{prefix}{name}/", below, entered | {identity}))
+                elif () in below and entry.is_file():
+                    state = entry.stat()
+                    yield FoundFile(entry.path, _printable(prefix + name), state.st_size, state.st_mtime)
+                elif () in below and entry.is_symlink():
+                    raise UsageError(f"{entry.path} is a link to nothing; mend or remove it")
 
 
-def _list_remote(pattern: str, exclude: str | None) -> tuple[str, list[FoundFile]]:
-    excluded = None if exclude is None else exclude.rstrip("/") + "/"
-
-    def below(root: str, parts: tuple[str, ...], prefix: str) -> list[FoundFile]:
-        matches = _Pattern(parts).matches
+def _list_remote(pattern: str, excluded: tuple[str, ...]) -> tuple[str, list[FoundFile]]:
+    def below(root: str, left: Left, prefix: str) -> list[FoundFile]:
         listed = []
-        for file in list_remote(prefix):
+        for file in list_objects(prefix):
             source = file.path.removeprefix(root.rstrip("/") + "/")
-            hidden = any(name[:1] in (".", "_") for name in source.split("/"))
-            # Object stores keep empty markers 'folder/' for folders.
-            marker = file.path.endswith("/")
-            skipped = hidden or marker or _starts(file.path, excluded)
-            if not skipped and matches(source):
+            names = source.split("/")
+            hidden = any(name[:1] in (".", "_") for name in names) or file.path.startswith(excluded)
+            if not hidden and () in functools.reduce(_after, names, left):
                 listed.append(file._replace(source=source))
         return sorted(listed)
 
     wildcard = WILDCARD.search(pattern)
-    path = pattern.rstrip("/")
-    root = path
+    root = path = pattern.rstrip("/")
     if wildcard:
-        root, _, _ = pattern[: wildcard.start()].rpartition("/")
-        files = below(root, tuple(pattern[len(root) + 1 :].split("/")), pattern[: wildcard.start()])
-        if files:
+        fixed = pattern[: wildcard.start()]
+        root = fixed.rpartition("/")[0]
+        if files := below(root, frozenset({tuple(pattern[len(root) + 1 :].split("/"))}), fixed):
             return root, files
     parent, _, name = path.rpartition("/")
-    single = [] if pattern.endswith("/") or parent.endswith("/") else exact_remote(path)
-    if single:
+    if not pattern.endswith("/") and not parent.endswith("/") and (single := find_object(path)):
         _check_name(name, path)
-        return parent, [] if _starts(path, excluded) else [single[0]._replace(source=name)]
-    return root, [] if wildcard else below(path, ("**",), path + "/")
-
-
-def _starts(path: str, folder: str | None) -> bool:
-    return folder is not None and path.startswith(folder)
+        return parent, [] if path.startswith(excluded) else [single[0]._replace(source=name)]
+    return root, [] if wildcard else below(path, _ANYTHING, path + "/")
 
 
 def _check_name(name: str, path: str) -> None:
@@ -184,15 +142,6 @@ def _identity(folder: str) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
-def _lies_below(folder: str, excluded: str | None) -> bool:
-    if excluded is None:
-        return False
-    real = os.path.realpath(folder)
-    return real == excluded or real.startswith(excluded.rstrip(os.sep) + os.sep)
-
-
 def _printable(source: str) -> str:
     """A source that any file can hold: bytes of a name that are not UTF-8 are escaped, as in dead letters."""
-    if source.isascii():
-        return source
     return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -10,18 +10,16 @@ from typing import TypeVar
 
 PATIENCE = 60.0  # seconds that an operation, or all operations of a process without one success, may fail
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0
-# Broken connections, as the standard library, urllib3, requests and Google's client call them.
+# Broken connections, as the standard library, urllib3, requests, Google's client and obstore call them.
 _BROKEN = {
     "ConnectionError", "ConnectTimeout", "Timeout", "TimeoutError", "HTTPException", "ProtocolError",
-    "TransportError", "ChunkedEncodingError", "RetryError",
+    "TransportError", "ChunkedEncodingError", "RetryError", "GenericError",
 }  # fmt: skip
 # What obstore's exceptions stand for; for all others it has one class, and the number is in the text alone.
 _STATUS = {
-    "AlreadyExistsError": 409,
-    "PreconditionError": 412,
-    "PermissionDeniedError": 403,
-    "UnauthenticatedError": 401,
-}
+    "AlreadyExistsError": 409, "PreconditionError": 412,
+    "PermissionDeniedError": 403, "UnauthenticatedError": 401,
+}  # fmt: skip
 _IN_TEXT = re.compile(r"non-2xx status code: (\d{3})")
 _T = TypeVar("_T")
 _failing_since: float | None = None  # when this process's operations began to fail, one and all
@@ -49,9 +47,8 @@ def retried(operation: Callable[[], _T], *, patience: float | None = None) -> _T
             if not passing(e):
                 raise
             now = time.monotonic()
-            begun = now if begun is None else begun
-            outage = _failing_since = now if _failing_since is None else _failing_since
-            if now + wait - min(begun, outage) > (PATIENCE if patience is None else patience):
+            begun, _failing_since = begun or now, _failing_since or now
+            if now + wait - min(begun, _failing_since) > (PATIENCE if patience is None else patience):
                 raise
         else:
             _failing_since = None
@@ -63,16 +60,12 @@ def retried(operation: Callable[[], _T], *, patience: float | None = None) -> _T
 
 def passing(error: BaseException) -> bool:
     """Whether an error of a store is one that another try may mend."""
-    inner = getattr(error, "exception_details", None)  # Beam's file systems wrap what they catch
-    if isinstance(inner, dict) and inner:
-        return any(passing(e) for e in inner.values() if isinstance(e, BaseException))
+    error = _innermost(error)
     if "NoSuchUpload" in str(error):  # one whose end was answered by nobody may be gone: it begins anew
         return True
     status = status_of(error)
     if status is not None:
         return status >= 500 or status in (408, 429)
-    if type(error).__name__ == "GenericError":  # obstore's, without an answer
-        return True
     return any(cls.__name__ in _BROKEN for cls in type(error).__mro__)
 
 
@@ -89,10 +82,13 @@ def status_of(error: BaseException) -> int | None:
 
 def reason_of(error: BaseException) -> str:
     """The innermost reason of a store's error, as one line."""
-    inner = getattr(error, "exception_details", None)
-    if isinstance(inner, dict) and inner:
-        return reason_of(next(e for e in inner.values()))
+    error = _innermost(error)
     text = str(getattr(error, "message", None) or error) or type(error).__name__
-    return " ".join(
-        text.partition("\n\nDebug source:")[0].split()
-    )  # obstore repeats all of it, in its own words
+    return " ".join(text.partition("\n\nDebug source:")[0].split())  # where obstore says it all again
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What Beam's file systems have wrapped, who are asked about one file at a time."""
+    while isinstance(inner := getattr(error, "exception_details", None), dict) and inner:
+        error = next(iter(inner.values()))
+    return error

@@ -68,7 +68,8 @@ def _place(scheme: str, beam_options: Any) -> tuple[str, str | None]:
 
 def _problem(scheme: str, bucket: str, beam_options: Any) -> str | None:
     try:
-        retried(connect(scheme, bucket, beam_options).probe, patience=_SECONDS)
+        client = connect(scheme, bucket, beam_options)
+        retried(lambda: next(iter(client.list("", deep=True)), None), patience=_SECONDS)
     except CredentialsError as e:
         return f"{e}; {_MISSING[scheme]}"
     except Exception as e:  # each library's own

@@ -28,11 +28,9 @@ def redact(url: str) -> str:
     if not mark:
         return url
     web = scheme.lower() in _WEB
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority or not web or ":" not in authority:
-        area = authority
-    else:  # a port, or a password with a slash or a question mark that nobody quoted
-        area = rest.partition("?")[0] if authority.rpartition(":")[2].isdigit() else rest
+    area = authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if web and ":" in area and "@" not in area:  # a port, or a password with a slash that nobody quoted
+        area = rest.partition("?")[0] if area.rpartition(":")[2].isdigit() else rest
     user, at, _ = area.rpartition("@")
     path, question, query = rest[len(user) + len(at) :].partition("?")
     if not at and web and "[" not in authority:
@@ -58,13 +56,7 @@ def redact_in(message: str, url: str) -> str:
     _, _, password = user.partition(":")
     # What a parser makes of a password or a query that nobody quoted, too.
     parts = [*re.split("[/?#:@]", user), *re.split("[&=;]", query)]
-    pieces = [
-        user,
-        password,
-        urllib.parse.unquote(password),
-        query,
-        *(part for part in parts if len(part) > 2),
-    ]
+    pieces = [user, password, urllib.parse.unquote(password), query, *(part for part in parts if part[2:])]
     for piece in sorted(filter(None, pieces), key=len, reverse=True):
         message = message.replace(piece, "***")
     return message
@@ -86,9 +78,7 @@ def local_path(path: str) -> str:
     """
     if not path.startswith("file://"):
         return path
-    rest = path[len("file://") :].removeprefix("localhost/")
-    rest = f"/{rest}" if path.startswith("file://localhost/") else rest
-    return urllib.parse.unquote(rest, errors="surrogateescape")
+    return urllib.parse.unquote(re.sub("^file://(localhost(?=/))?", "", path), errors="surrogateescape")
 
 
 def absolute_path(path: str) -> str:

@@ -42,7 +42,7 @@ def built(tmp_path_factory, corpus, model):
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         patch.setattr(Cluster, "make_runner", lambda cluster: made.append(make(cluster)) or made[-1])
         patch.setattr(signals, "on_signals", lambda *_, **__: None)
-        patch.setattr(command_line, "die_quietly", lambda _: None)
+        patch.setattr(command_line, "on_signals", lambda *_: None)
         arguments = [f"--input={corpus}", f"--output={output}", f"--model={model}", *jobs.FLAGS, *FLAGS]
         assert command_line.main(["embed", *arguments]) == 0
     (runner,) = made

@@ -12,7 +12,7 @@ from pipeline.cluster import failures, worker_pool
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.failures import without_step
 from pipeline.cluster.runners import boot_command
-from pipeline.run.finish import installed
+from pipeline.version import installed
 from transforms.errors import (
     BadFileError,
     EmbedbeamError,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from pipeline.cluster import probe, worker_pool
+from pipeline.run.screen import Screen
 
 # Passes for a Java where none is needed to see what comes after it.
 ANY_JAVA = f"--job_server_java_launcher={sys.executable}"
@@ -292,7 +293,7 @@ def test_flinks_slots_are_told():
     with http_server({"slots-total": 6, "flink-version": "1.19.1"}) as address:
         beam_args = (f"--flink_master={address}", "--flink_version=1.19", ANY_JAVA)
         options = Options(input=("x",), output="y", runner="FlinkRunner", beam_args=beam_args)
-        cluster = probe.probe(resolve(options))
+        cluster = probe.probe(resolve(options), Screen())
     assert (cluster.slots, cluster.options["parallelism"]) == (6, 6)
     assert resolve(options).slots is None  # nobody was asked
 
@@ -337,15 +338,15 @@ def test_a_jar_of_another_beam(tmp_path, capfd):
     """No mistake yet: older job servers do run newer SDKs; the user is told where to look."""
     from pipeline.cluster.cluster import resolve
     from pipeline.options.options import Options
-    from pipeline.run.finish import installed
+    from pipeline.version import installed
 
     with zipfile.ZipFile(tmp_path / "j.jar", "w") as jar:
         jar.writestr("org/apache/beam/sdk/sdk.properties", "version=2.1.0\n")
     beam_args = ("--spark_master_url=local[2]", ANY_JAVA, f"--spark_job_server_jar={tmp_path}/j.jar")
     options = Options(input=("x",), output="y", runner="SparkRunner", beam_args=beam_args)
-    assert probe.probe(resolve(options), quiet=True).slots is None
+    assert probe.probe(resolve(options), Screen(quiet=True)).slots is None
     assert capfd.readouterr().err == ""
-    assert probe.probe(resolve(options)).slots is None
+    assert probe.probe(resolve(options), Screen()).slots is None
     assert capfd.readouterr().err == (
         f"embedbeam: --spark_job_server_jar is of Beam 2.1.0, and this is {installed('apache-beam')}: if the "
         "job does not start, take the jar of the same version\n"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cluster import runners
 from pipeline.cluster.beam_options import known_beam_options
-from pipeline.cluster.cluster import resolve
+from pipeline.cluster.cluster import Cluster, resolve
 from pipeline.cluster.runners import environment_config, is_near, job_name, policy
 from pipeline.options.options import Options
 from transforms.errors import UsageError
@@ -69,9 +69,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("runner", "facts", "options"), TABLE)
 def test_policy(runner, facts, options):
-    found = policy(runner, **facts)
-    assert found.options == options
-    assert found.waits is (runner != "DataflowRunner")
+    assert policy(runner, **facts) == options
+    assert Cluster(runner).waits is (runner != "DataflowRunner")
 
 
 def test_every_runner_is_in_the_table():

@@ -10,7 +10,7 @@ import jobs
 import pytest
 
 from pipeline.options.secrets import redact_text
-from pipeline.run.summary import resume_command, stopped_text
+from pipeline.run.signals import resume_command, stopped_text
 
 
 @pytest.fixture

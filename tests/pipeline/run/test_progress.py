@@ -138,7 +138,7 @@ def test_a_mistake_in_the_input_does_not_wait_for_tensorflow(tmp_path, slow_mode
 def test_a_step_that_takes_long_is_named_once_without_a_terminal(capfd, monkeypatch):
     monkeypatch.setattr(screen, "_LONG_SECONDS", 0.1)
     monkeypatch.setattr(screen, "_PLAIN_SECONDS", 0.05)
-    with screen.Screen() as shown, shown, shown.doing("asking the cluster"):
+    with screen.Screen() as shown, shown.doing("asking the cluster"):
         time.sleep(0.4)
         os.write(2, b"")
     with screen.Screen(quiet=True) as quiet, quiet.doing("listing the input"):

@@ -207,8 +207,8 @@ def test_whatever_step_fails_no_half_file_shows_and_a_second_attempt_gives_the_s
 
 def test_temporary_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    folder.create(PART).file.write(b"half")
-    folder.create(LETTERS).file.write(b"half")
+    folder.create(PART).write(b"half")
+    folder.create(LETTERS).write(b"half")
     assert tree(tmp_path) == {}
     assert len(temporary(tmp_path)) == 2
     assert folder.sweep() == 2

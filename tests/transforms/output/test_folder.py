@@ -107,7 +107,7 @@ def test_a_process_sweeps_what_is_its_own_and_no_pid_tells(
     code = (
         "import os, sys; os.getpid = lambda: int(sys.argv[2])\n"
         "from transforms.output.folder import Folder\n"
-        "Folder(sys.argv[1]).create('x').file.write(b'1')\n"
+        "Folder(sys.argv[1]).create('x').write(b'1')\n"
         "os._exit(0)"
     )
     root = str(Path(__file__).resolve().parents[3])

@@ -238,7 +238,7 @@ def test_a_large_part_is_uploaded_block_by_block(store, monkeypatch):
         with_nothing = folder.read("part-1"), folder.names(), folder.delete("part-1")
         assert with_nothing == (None, {}, None)
         pending = folder.create("part-1")
-        pending.file.write(data)
+        pending.write(data)
         pending.commit()
         folder.write("_SUCCESS", b"")
         assert seen == [[]]

@@ -1,5 +1,6 @@
 """What is asked of a bucket, on real servers of S3, Google's and Azure's protocols."""
 
+import io
 import random
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_a_file_is_there_whole_and_read_in_pieces(store):
     folder = Folder(store.url("out"))
     assert (folder.read("part-1"), folder.names(), folder.delete("part-1")) == (None, {}, None)
     pending = folder.create("part-1")
-    pending.file.write(data)
+    pending.write(data)
     pending.commit()
     folder.write("_SUCCESS", b"")
     assert store.objects() == {"out/part-1": data, "out/_SUCCESS": b""}
@@ -107,7 +108,7 @@ def test_of_all_that_write_at_once_one_succeeds(store):
     path, results = store.url("out/plan"), {}
 
     def write(number):
-        results[number] = objects.put_if_absent(path, b"plan %d" % number)
+        results[number] = objects.put_object(path, io.BytesIO(b"plan %d" % number), new=True)
 
     threads = [threading.Thread(target=write, args=[number]) for number in range(8)]
     for thread in threads:
@@ -116,8 +117,8 @@ def test_of_all_that_write_at_once_one_succeeds(store):
         thread.join()
     (winner,) = [number for number, won in results.items() if won]
     assert store.objects() == {"out/plan": b"plan %d" % winner}
-    assert objects.put_if_absent(path, b"plan %d" % winner)  # whose answer was lost
-    assert not objects.put_if_absent(path, b"another")
+    assert objects.put_object(path, io.BytesIO(b"plan %d" % winner), new=True)  # whose answer was lost
+    assert not objects.put_object(path, io.BytesIO(b"another"), new=True)
 
 
 @pytest.mark.parametrize("trouble", ["503", "reset"])

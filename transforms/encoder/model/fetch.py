@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from transforms.encoder.model.archive import MAX_BYTES, MAX_MEMBERS, ArchiveError
-from transforms.storage.files import FoundFile, copy_here, exact_remote, list_remote
+from transforms.storage.files import FoundFile, copy_here
+from transforms.storage.objects import find_object, list_objects
 from transforms.storage.retries import retried
 
 _CHUNK = 1 << 20
@@ -111,7 +112,7 @@ def url_folder(url: str, cache: Path) -> Path:
 def find_stored(handle: str) -> list[FoundFile]:
     """The files of a model in a store: of a folder, or the one archive."""
     path = handle.rstrip("/")
-    return exact_remote(path) or sorted(f for f in list_remote(path + "/") if not f.path.endswith("/"))
+    return find_object(path) or sorted(list_objects(path + "/"))
 
 
 def state_folder(files: list[FoundFile], cache: Path) -> Path:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema, arrow_schema
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROW_GROUP_BYTES = 64 << 20
 # Bytes of the same rank of all floats together, so that signs and exponents compress: of the encodings that
@@ -44,14 +44,12 @@ class ParquetSink:
           metadata: the file's key-value metadata.
           row_group_bytes: weight of a row group before encoding, bytes.
         """
-        import pyarrow.parquet as pq
-
         self._arrow = arrow_schema(schema, metadata)
         self._row_weight = schema.dim * np.dtype(schema.vector_dtype).itemsize + 80 + 16 * len(schema.kept)
         self._group_weight = row_group_bytes
-        kinds = dict(schema.kept)
-        self._unbounded = ["doc_id"] + (["text"] if schema.keep_text else [])
-        self._unbounded += [name for name, kind in kinds.items() if kind in TEXT_TYPES + BYTES_TYPES]
+        texts = [name for name, kind in schema.kept if kind in TEXT_TYPES]
+        self._unbounded = ["doc_id", *(["text"] if schema.keep_text else []), *texts]
+        self._unbounded += [name for name, kind in schema.kept if kind in BYTES_TYPES]
         most_rows = -(-row_group_bytes // self._row_weight)
         self._vectors = np.empty((most_rows, schema.dim), schema.vector_dtype)  # its pages come with the rows
         self._others: list[pa.RecordBatch] = []
@@ -63,7 +61,7 @@ class ParquetSink:
             file,
             self._arrow,
             compression={**dict.fromkeys(names, "zstd"), _VECTORS: SPLIT["compression"] if split else "zstd"},
-            use_dictionary=["source"] + [name for name, kind in kinds.items() if kind in TEXT_TYPES],
+            use_dictionary=["source", *texts],
             column_encoding={_VECTORS: SPLIT["encoding"]} if split else None,
             # Bounds of a float or of a long text prune nothing, and computing them takes time.
             write_statistics=[name for name in names if name not in ("text", "fingerprint")],
@@ -75,24 +73,21 @@ class ParquetSink:
         Args:
           batch: of the schema's own columns and types.
         """
-        import pyarrow.compute as pc
-
         weights = np.full(batch.num_rows, self._row_weight)
         for name in self._unbounded:
             weights += pc.binary_length(batch.column(name)).fill_null(0).to_numpy()
-        total = np.cumsum(weights)  # weight of the rows up to and with each
+        total = np.concatenate([[0], np.cumsum(weights)])  # weight of the rows before each
         at = self._arrow.get_field_index("embedding")
         vectors = batch.column(at).flatten().to_numpy().reshape(-1, self._vectors.shape[1])
         others = batch.remove_column(at)
         begin = 0
         while begin < batch.num_rows:
-            written = int(total[begin - 1]) if begin else 0
-            full = int(np.searchsorted(total, self._group_weight - self._weight + written))
-            end = min(full + 1, batch.num_rows)
+            full = int(np.searchsorted(total, total[begin] + self._group_weight - self._weight))
+            end = min(full, batch.num_rows)
             self._vectors[self._rows : self._rows + end - begin] = vectors[begin:end]
             self._others.append(others.slice(begin, end - begin))
             self._rows += end - begin
-            self._weight += int(total[end - 1]) - written
+            self._weight += int(total[end] - total[begin])
             if self._weight >= self._group_weight:
                 self._end_row_group()
             begin = end
@@ -110,8 +105,6 @@ class ParquetSink:
             writer.is_open = False
 
     def _end_row_group(self) -> None:
-        import pyarrow as pa
-
         # One chunk a column: where pages are cut depends on chunks too.
         table = pa.Table.from_batches(self._others).combine_chunks()
         flat = pa.array(self._vectors[: self._rows].reshape(-1))  # shares the buffer, no copy

@@ -49,16 +49,13 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _sized(message: bytes) -> bytes:
-    return varint(len(message)) + message
-
-
 @functools.lru_cache(maxsize=1 << 14)
 def _entry_head(name: str, kind: bytes, size: int) -> bytes:
     """What comes before the `size` bytes of content in a features map entry, `{name: Feature}`."""
     inner = _LENGTH_DELIMITED_1 + varint(size)  # BytesList.value, or the packed numbers
     list_head = kind + varint(len(inner) + size) + inner
-    entry = _LENGTH_DELIMITED_1 + _sized(name.encode()) + b"\x12" + varint(len(list_head) + size) + list_head
+    key = name.encode()
+    entry = _LENGTH_DELIMITED_1 + varint(len(key)) + key + b"\x12" + varint(len(list_head) + size) + list_head
     return _LENGTH_DELIMITED_1 + varint(len(entry) + size) + entry
 
 
@@ -107,9 +104,7 @@ class TFRecordSink:
     says how to read the file.
     """
 
-    def __init__(
-        self, file: BinaryIO, schema: RowSchema, metadata: Mapping[str, str], *, gzip: bool = False
-    ) -> None:
+    def __init__(self, file: BinaryIO, schema: RowSchema, metadata: Mapping[str, str], *, gzip: bool = False):
         """Starts the file.
 
         Args:
@@ -176,17 +171,16 @@ def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
     {'dtype': 'float32', 'shape': [3]}
     """
     string, int64 = {"dtype": "string", "shape": []}, {"dtype": "int64", "shape": []}
-    spec: dict[str, dict[str, Any]] = {"doc_id": dict(string)}
-    if schema.vector_dtype == "float32":
-        spec["embedding"] = {"dtype": "float32", "shape": [schema.dim]}
-    else:
-        spec["embedding"] = string | {"decode_raw": {"dtype": "float16", "shape": [schema.dim]}}
-    spec |= {name: int64 | {"default": -1} for name in ("tokens", "tokens_dropped")}
-    spec |= {"source": dict(string), "position": dict(int64), "fingerprint": dict(string)}
+    vector = {"dtype": schema.vector_dtype, "shape": [schema.dim]}
+    packed = schema.vector_dtype == "float16"
+    spec: dict[str, dict[str, Any]]
+    spec = {"doc_id": string, "embedding": string | {"decode_raw": vector} if packed else vector}
+    spec |= dict.fromkeys(("tokens", "tokens_dropped"), int64 | {"default": -1})
+    spec |= {"source": string, "position": int64, "fingerprint": string}
     if schema.chunks:
-        spec |= {name: dict(int64) for name in ("chunk", "start", "end")}
+        spec |= dict.fromkeys(("chunk", "start", "end"), int64)
     if schema.keep_text:
-        spec["text"] = dict(string)
+        spec["text"] = string
     for name, kind in schema.kept:
         if kind in _INT_TYPES:
             spec[name] = int64 | {"default": -1 if kind == "bool" else _NULL_INT}
@@ -201,9 +195,9 @@ def to_tf(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A spec as `tf.io.parse_example` takes it: a `tf.io.FixedLenFeature` by feature."""
     import tensorflow as tf
 
-    features = {}
-    for name, entry in spec.items():
+    def feature(entry: Mapping[str, Any]) -> Any:
         default = entry.get("default")
-        default = float(default) if entry["dtype"] == "float32" and default is not None else default
-        features[name] = tf.io.FixedLenFeature(entry["shape"], tf.dtypes.as_dtype(entry["dtype"]), default)
-    return features
+        kind = tf.dtypes.as_dtype(entry["dtype"])
+        return tf.io.FixedLenFeature(entry["shape"], kind, float(default) if default == "nan" else default)
+
+    return {name: feature(entry) for name, entry in spec.items()}
