@@ -212,15 +212,15 @@ def test_what_has_become_of_the_input(tmp_path):
     for name in "abcd":
         (tmp_path / f"{name}.txt").write_text(name)
     plan, options = plan_of(tmp_path)
-    assert changes.notes(options, plan.shards) == []
+    assert list(changes.notes(options, plan.shards)) == []
     (tmp_path / "a.txt").write_text("longer")
     stay = "rows that are committed stay as they are, --overwrite embeds anew"
     changed = "input files have changed since the plan was made, e.g."
-    assert changes.notes(options, plan.shards) == [f"1 {changed} {tmp_path}/a.txt; {stay}"]
+    assert list(changes.notes(options, plan.shards)) == [f"1 {changed} {tmp_path}/a.txt; {stay}"]
     os.utime(tmp_path / "b.txt", (1, 1))
     (tmp_path / "c.txt").unlink()
     (tmp_path / "e.txt").write_text("e")
-    assert changes.notes(options, plan.shards) == [
+    assert list(changes.notes(options, plan.shards)) == [
         f"1 files came after the plan was made and are not embedded, e.g. {tmp_path}/e.txt; "
         "give them an output folder of their own",
         f"2 {changed} {tmp_path}/a.txt; {stay}",
