@@ -10,13 +10,12 @@ ROOT = Path(__file__).resolve().parent
 while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
 OURS = ("embedbeam", "pipeline", "transforms")
-# Folders of transforms, and whose modules each may use beside its own; those of BASE
-# are everybody's.
+# Folders of transforms, and whose modules each may use beside its own; BASE is everybody's.
 BASE = {"blocks", "elements", "errors", "observer", "texts"}
 MAY_USE = {
     "modality": set(),
     "storage": set(),
-    "encoder": {"storage"},
+    "encoder": {"modality", "storage"},
     "formats": {"modality", "storage"},
     "output": {"formats", "modality", "storage"},  # formats: how a TFRecord is framed
     "steps": {"encoder", "formats", "modality", "output", "storage"},

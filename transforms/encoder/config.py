@@ -14,9 +14,11 @@ class ModelConfig:
       signature: name of a signature; None picks serving_default, default, or the model's own call.
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
+      modality: what its payloads are.
     """
 
     handle: str
     signature: str | None = None
     output: str | None = None
     digest: str | None = None
+    modality: str = "text"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms import modality
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.device import import_tensorflow, prepare_device
 from transforms.encoder.messages import first_line, model_error
@@ -32,8 +33,6 @@ _UNIT = 1e-2
 
 class HubEncoder:
     """An Encoder over `hub.load`. Thread-safe: TF functions are, and nothing here changes after loading."""
-
-    sample = "embedbeam warms the model up with this sentence"
 
     def __init__(self, config: ModelConfig):
         """Loads, checks and warms up the model.
@@ -62,6 +61,7 @@ class HubEncoder:
         self._count = count_signature(tf, loaded, config.handle)
         self.can_count = self._count is not None
         self.window = max_tokens(loaded)
+        self.sample = modality.get(config.modality).sample
         self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
         self._warm_up(config.handle)

@@ -16,7 +16,7 @@ from transforms.elements import DeadLetter
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
-from transforms.modality.text import Text
+from transforms.modality import Modality
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
@@ -38,7 +38,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality = modality.get(config.modality)
+        self._modality: Modality = modality.get(config.modality)
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -71,13 +71,13 @@ class Chunker:
         values = block.payloads.to_pylist()
         totals = tokens = self._count(values)
         owners, dropped, cut = np.arange(len(values)), np.zeros(len(values), np.int64), None
-        starts, ends = np.zeros(len(values), np.int64), np.fromiter(map(len, values), np.int64, len(values))
+        starts, ends = np.zeros(len(values), np.int64), self._lengths(values)
         if spans := self._cut_long(values, totals):
             whole = np.stack([starts, ends, totals], axis=1)
             of_row = [spans.get(i, whole[i : i + 1]) for i in range(len(values))]
             owners = np.repeat(owners, list(map(len, of_row)))
             starts, ends, tokens = np.concatenate(of_row).T.copy()
-            cut = _cut(values, block.payloads.type, owners, starts, ends)
+            cut = self._cut(values, block.payloads.type, owners, starts, ends)
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
         del values  # may be a huge text
@@ -120,18 +120,36 @@ class Chunker:
         # A model that cuts by itself, between any two tokens, gets the words beyond its window too, and so
         # embeds exactly as many tokens as it can.
         ends = [int(of_text[:2][-1, 1]) for of_text in spans]
-        tokens = self._count([text[:end] for text, end in zip(texts, ends, strict=True)])
+        tokens = self._count(
+            [self._modality.cut(text, 0, end) for text, end in zip(texts, ends, strict=True)]
+        )
         most = np.minimum(tokens, window)
         return {i: np.array([[0, end, n]]) for i, end, n in zip(long, ends, most, strict=True)}
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
         """Tokens of payloads, int64, as the model counts them, or estimated."""
-        counts = self._ask([payload if len(payload) <= _PIECE else payload[:0] for payload in payloads])
-        for i, payload in enumerate(payloads):
-            if len(payload) > _PIECE:  # what stood for it has the special tokens alone
-                pieces, special = self._modality.pieces(payload, _PIECE), counts[i]
-                counts[i] += sum(int(self._ask([piece])[0]) - special for piece in pieces)
+        large = np.flatnonzero(self._lengths(payloads) > _PIECE).tolist()
+        alone = {i: self._modality.cut(payloads[i], 0, 0) for i in large}
+        counts = self._ask(
+            [alone.get(i, payload) for i, payload in enumerate(payloads)] if large else payloads
+        )
+        for i in large:  # what stood for it has the special tokens alone
+            pieces, special = self._modality.pieces(payloads[i], _PIECE), counts[i]
+            counts[i] += sum(int(self._ask([piece])[0]) - special for piece in pieces)
         return counts
+
+    def _lengths(self, payloads: Sequence[Any]) -> np.ndarray:
+        return np.fromiter(map(self._modality.length, payloads), np.int64, len(payloads))
+
+    def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
+        """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
+        parts, cut = (
+            np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE)),
+            self._modality.cut,
+        )
+        return pa.concat_arrays(
+            [pa.array([cut(values[i], a, b) for i, a, b in part.tolist()], type) for part in parts]
+        )
 
     def _ask(self, payloads: Sequence[Any]) -> np.ndarray:
         try:
@@ -142,13 +160,6 @@ class Chunker:
             raise _Refused(first_line(e)) from e
 
 
-def _cut(values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
-    """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
-    parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
-    cut = [pa.array([values[i][start:end] for i, start, end in part.tolist()], type) for part in parts]
-    return pa.concat_arrays(cut)
-
-
 def select(block: DocumentBlock, rows: Sequence[int]) -> DocumentBlock:
     """Some of a block's documents, by row."""
     origins = tuple(block.origins[i] for i in rows) if block.origins else None
@@ -156,7 +167,7 @@ def select(block: DocumentBlock, rows: Sequence[int]) -> DocumentBlock:
 
 
 def dead_letters(
-    block: DocumentBlock, reasons: dict[int, tuple[str, str]], *, stage: str, of: Text
+    block: DocumentBlock, reasons: dict[int, tuple[str, str]], *, stage: str, of: Modality
 ) -> DeadLetters:
     """Dead letters for documents that were read, with their payloads as they are shown.
 

@@ -14,7 +14,7 @@ import pyarrow.types as types
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.base import Bad, RawBlock, ReadOptions
-from transforms.modality.text import Text
+from transforms.modality import Modality
 from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES, KeptError, arrow_type, check_kept
 from transforms.texts import as_strings, is_text, not_utf8, plain_values, sound_texts
 
@@ -47,7 +47,7 @@ class Checked:
     refused: list[tuple[int, str, str, str]]
 
 
-def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Text) -> Checked:
+def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality) -> Checked:
     """Tells sound records from others: the id, the payload, and kept text that is not UTF-8."""
     rows, columns = _without(len(raw.positions), raw.bad), raw.columns
     if raw.bad:
@@ -109,7 +109,7 @@ def _ids(
 
 
 def document_columns(
-    raw: RawBlock, slice: Slice, options: ReadOptions, modality: Text, *, index: int, key: bytes
+    raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modality, *, index: int, key: bytes
 ) -> tuple[pa.RecordBatch, list[DeadLetter]]:
     """A raw block's documents, in the columns of DocumentBlock, and its dead letters, both in order.
 

@@ -101,9 +101,8 @@ class EmbedMiniBatches(beam.DoFn):
     def process(self, batch: list[Any]) -> Iterator[Any]:
         runs = [element for element in batch if isinstance(element, Run)]
         others = [element for element in batch if not isinstance(element, Run)]
-        if (
-            not runs
-        ):  # dead letters count as a mini-batch: nothing else bounds how many wait; a marker is alone
+        if not runs:
+            # Dead letters count as a mini-batch: nothing else bounds how many wait. A marker is alone.
             return self._behind.put(others, weight=int(isinstance(batch[0], DeadLetters)))
         now, dtype = time.monotonic(), self.config.vector_dtype
         return self._behind.do(lambda: [embed_mini_batch(self._robust, runs, dtype, now), *others], weight=1)
