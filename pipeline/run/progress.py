@@ -42,7 +42,7 @@ class Progress:
         self.replaced = ""
         self._read = self._bytes = self._chunked = self._embedded = self._padded = 0
         self._inside, self._entered = 0, 0.0
-        self._shown = 0
+        self._shown, self._done = 0, 0.0  # never less than they were
         self._begun = self._since = 0.0
         self._open: dict[str, int] = {}
         self._folder: Folder | None = None
@@ -124,7 +124,8 @@ class Progress:
         """The share of this run's input that is done; None before anything is."""
         planned = sum(self._open.values())
         done = self._bytes * self._share() / planned if planned else 0.0
-        return min(1.0, done) if done > 0 else None
+        self._done = max(self._done, min(1.0, done))  # what is read next may be dearer than what was
+        return self._done or None
 
     def seconds_left(self) -> float | None:
         done = self.fraction()

@@ -189,7 +189,7 @@ def test_progress_is_bytes_read_times_what_is_embedded_of_them(tmp_path):
     assert told.padding == pytest.approx(1 - 1000 / 1100)
     told.hear(Read(50, 100))  # what was shown is not taken back
     told.hear(Chunked(50, 4000))
-    assert told.embedded_documents() == 30
+    assert (told.fraction(), told.embedded_documents()) == (0.5, 30)
 
 
 def test_shards_of_earlier_runs_are_no_work_of_this_one(tmp_path):
