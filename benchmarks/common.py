@@ -106,7 +106,6 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     from transforms.steps.config import EmbedConfig
     from transforms.steps.encoder import SharedEncoder
     from transforms.steps.read import ReadConfig, ReadShards
-    from transforms.steps.step import step
 
     options = Options(input=(str(path),), output=str(WORK / "none"))
     shards = list(make_plan(options).shards)
@@ -115,9 +114,9 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
         _ = (
             root
             | beam.Create(shards, reshuffle=False)
-            | step(ReadShards(ReadConfig(read_options(options))))
-            | step(ChunkDocuments(SharedEncoder(ModelConfig(model)), EmbedConfig(batch_tokens=BATCH_TOKENS)))
-            | step(OrderByLength(BATCH_TOKENS))
+            | ReadShards(ReadConfig(read_options(options)))
+            | ChunkDocuments(SharedEncoder(ModelConfig(model)), EmbedConfig(batch_tokens=BATCH_TOKENS))
+            | OrderByLength(BATCH_TOKENS)
             | BatchByTokens(BATCH_TOKENS)
             | beam.FlatMap(collect)
         )

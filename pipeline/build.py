@@ -9,7 +9,6 @@ import apache_beam as beam
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.open import OpenShards
 from transforms.steps.read import ReadConfig, ReadShards
-from transforms.steps.step import step
 from transforms.steps.write import WriteConfig, WriteShards
 
 
@@ -30,7 +29,7 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
     return (
         root
         | OpenShards(config.read)
-        | step(ReadShards(config.read))
+        | ReadShards(config.read)
         | config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
-        | step(WriteShards(config.write))
+        | WriteShards(config.write)
     )

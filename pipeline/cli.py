@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import json
 import logging
 import os
@@ -130,7 +131,8 @@ def _check_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> N
         from pipeline.cluster.beam_options import known_beam_options
 
         beam_names |= set(known_beam_options())
-        endpoints = [a.partition("=")[2] for a in unknown if a.startswith("--job_endpoint=")]
+        pairs = itertools.pairwise([*unknown, ""])
+        endpoints = [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == "--job_endpoint"]
         if not beam_names.issuperset(names) and endpoints and endpoints[-1] != "embed":
             from pipeline.cluster.probe import probe_job_server
 
@@ -163,7 +165,8 @@ def _guarded(call: Callable[[], int], given: list[str], screen: Screen) -> int:
         text = error_text(e)
         code, argument = (2, e.argument) if isinstance(e, UsageError) else (1, None)
         if "--json" in given:
-            print_json({"error": text, "argument": argument, "exit_code": code})
+            with contextlib.suppress(OSError):  # nobody reads it
+                print_json({"error": text, "argument": argument, "exit_code": code})
         screen.tell(f"error: {text}")
         return code
 

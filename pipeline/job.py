@@ -18,11 +18,12 @@ from pipeline.options.options import (
 )
 from pipeline.plan.plan import Plan
 from pipeline.version import installed
-from transforms.elements import Shard
 from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
+from transforms.output import layout
 from transforms.output import plan_file as plans
+from transforms.output.folder import Folder
 from transforms.output.pending import process_token
 from transforms.storage.files import full_path
 
@@ -126,16 +127,16 @@ def plan_file(job: Job, plan: Plan) -> bytes:
     return plans.to_bytes(head, plan.shards, launcher=process_token())
 
 
-def parse_plan(data: bytes, where: str) -> tuple[Job, list[Shard]]:
-    """The inverse of plan_file.
+def job_of(plan: plans.PlanFile, folder: Folder) -> Job:
+    """The job at the head of the plan of a folder.
 
     Raises:
-      UsageError: the file is not a plan of this version, or it is not whole.
+      UsageError: the plan is not of this version.
     """
-    plan = plans.from_bytes(data, where)
     try:
-        return Job(**plan.head, identity=plan.job), list(plan.shards)
+        return Job(**plan.head, identity=plan.job)
     except TypeError as e:
+        where = folder.join(layout.PLAN)
         raise UsageError(
             f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, "
             "or `overwrite`"

@@ -89,10 +89,11 @@ def manifest(output):
 
 def fingerprint(output, text):
     """What stands in the fingerprint column of a job's output for a text."""
-    from pipeline.job import fingerprint_key, parse_plan
+    from pipeline.job import fingerprint_key, job_of
+    from transforms.output.reader import open_output
 
-    plan = Path(output, "_embedbeam", "plan.jsonl").read_bytes()
-    return hashlib.sha256(fingerprint_key(parse_plan(plan, "")[0]) + text.encode()).digest()[:16]
+    opened = open_output(str(output))
+    return hashlib.sha256(fingerprint_key(job_of(opened.plan, opened.folder)) + text.encode()).digest()[:16]
 
 
 def expected_vector(text):

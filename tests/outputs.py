@@ -16,7 +16,7 @@ from transforms.output import layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.reader import row_schema
-from transforms.steps.write import WriteConfig, WriteShards
+from transforms.steps.write import WriteConfig, _WriteFn
 
 HEAD: dict[str, Any] = {
     "model": "m",
@@ -56,7 +56,7 @@ def make(
     folder.create_new(layout.PLAN, plan_file.to_bytes(head, planned))
     job, schema = plan_file.job_of(folder) or "", row_schema(head)
     made = Made(path, job, ids, {}, {})
-    fn = WriteShards(
+    fn = _WriteFn(
         WriteConfig(str(path), job, head["output_format"], schema, {"k": "v"}, head["tfrecord_gzip"])
     )
     fn.setup()

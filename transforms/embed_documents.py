@@ -26,6 +26,9 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
+    def __init__(self, modality: str):
+        self._modality = modality
+
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
         self._bytes = self._index = 0
@@ -47,7 +50,7 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = modality.get("text")
+        of = modality.get(self._modality)
         payloads, refusals = of.decode([origin.document.payload for origin in held], field="payload")
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
@@ -70,13 +73,16 @@ def as_document(element: Any) -> Document:
     """A Document as it is, or one made of a (doc_id, payload) pair.
 
     Raises:
-      TypeError: the element is neither.
+      TypeError: the element is neither, or its id is no string.
     """
-    if isinstance(element, Document):
-        return element
-    if isinstance(element, tuple) and len(element) == 2:
-        return Document(*element)
-    raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {type(element).__name__}")
+    document = Document(*element) if isinstance(element, tuple) and len(element) == 2 else element
+    if not isinstance(document, Document):
+        found = type(element).__name__
+        raise TypeError(f"EmbedDocuments takes Document or (doc_id, text) elements, got {found}")
+    if not isinstance(document.doc_id, str):
+        found = type(document.doc_id).__name__
+        raise TypeError(f"EmbedDocuments: doc_id {document.doc_id!r} is {found}, expected str")
+    return document
 
 
 def _embeddings(block: RowBlock) -> Iterator[Embedding]:
@@ -137,7 +143,7 @@ class EmbedDocuments(beam.PTransform):
         config = EmbedConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn()).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

@@ -52,7 +52,7 @@ def sound_texts(
     Args:
       blank: why a text is refused that is empty or nothing but white space.
       expected: what the field should hold, for the reasons.
-      where: comes behind the reason of bytes that are not UTF-8.
+      where: comes behind the reason of bytes that are not UTF-8, or no Unicode.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -68,7 +68,7 @@ def sound_texts(
             try:
                 value.encode()
             except UnicodeEncodeError as e:
-                return "not Unicode", f"lone surrogate at {e.start}"
+                return "not Unicode", f"lone surrogate at {e.start}{where}"
             return None if value and not value.isspace() else blank
         if value is ABSENT:
             return f"missing field {field!r}", ""

@@ -72,7 +72,7 @@ class RemoteJob:
         mine = [job for job in jobs if self._is_mine(job.job_id)]
         # A job server takes a batch job for cancelled that goes on at Flink: so Flink is asked, too.
         masters = [job.pipeline_options.fields["beam:option:flink_master:v1"].string_value for job in mine]
-        self._rest = next(filter(None, map(flink_url, masters)), None)
+        self._rest = next(filter(None, map(flink_url, masters)), self._rest)
         return [job.job_id for job in mine if api.JobState.Enum.Name(job.state) not in _ENDED]
 
     def _is_mine(self, name: str) -> bool:

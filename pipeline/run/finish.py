@@ -9,16 +9,17 @@ import socket
 import time
 from collections.abc import Sequence
 
-from pipeline.job import Job, parse_plan
+from pipeline.job import Job, job_of
 from pipeline.options.options import Options, most_dead_letters
 from pipeline.run.output import delete_files, output_lock, read_run
 from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
-from transforms.errors import BadFileError, JobFailed, LedgerError, UsageError
+from transforms.errors import BadFileError, JobFailed, LedgerError
 from transforms.output import layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
-from transforms.output.reader import row_schema
+from transforms.output.plan_file import PlanFile
+from transforms.output.reader import open_output, row_schema
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
 _ELSEWHERE = ("model", "model_digest", "dim", "identity")
@@ -45,10 +46,9 @@ class Books:
     options: Options
 
     @classmethod
-    def open(cls, folder: Folder, options: Options) -> Books | None:
-        """Those of the job in a folder; None where there is none."""
-        plan = folder.read(layout.PLAN)
-        return None if plan is None else cls(folder, *parse_plan(plan, folder.join(layout.PLAN)), options)
+    def of(cls, folder: Folder, plan: PlanFile, options: Options) -> Books:
+        """Those of the job that a folder has the plan of."""
+        return cls(folder, job_of(plan, folder), plan.shards, options)
 
     def left(self) -> int:
         """How many shards are not committed."""
@@ -195,9 +195,8 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
       UsageError: there is no job in the folder.
       EmbedbeamError: shards are missing, or the books do not balance.
     """
-    folder = Folder(output)
-    books = Books.open(folder, Options(input="-", output=output, max_dead_letters=max_dead_letters))
-    if books is None:
-        raise UsageError(f"{output}: no job here: expected the output folder of `embedbeam embed`")
-    with output_lock(folder):
+    opened = open_output(output)
+    options = Options(input="-", output=output, max_dead_letters=max_dead_letters)
+    books = Books.of(opened.folder, opened.plan, options)
+    with output_lock(opened.folder):
         return books.finished() or books.complete(books.receipts())

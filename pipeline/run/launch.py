@@ -25,7 +25,7 @@ from pipeline.run.screen import Screen
 from transforms.encoder.model.handle import digest, resolve
 from transforms.errors import UsageError
 from transforms.observer import observe
-from transforms.output import layout, ledger
+from transforms.output import layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
@@ -84,9 +84,10 @@ class _Launch:
         """A job that is there already; None where a new one begins."""
         options, screen = self.options, self.screen
         with screen.doing("reading the plan"):
-            books = None if options.overwrite else Books.open(folder, options)
-        if books is None:
+            plan = None if options.overwrite else plan_file.read(folder)
+        if plan is None:
             return None
+        books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
             check_same_job(books.job, options, digest(resolve(options.model)))
         if not options.quiet:

@@ -38,6 +38,7 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        gc.unfreeze()  # all that is there counts as old now, and was not looked through for it
         if was:
             gc.enable()
 

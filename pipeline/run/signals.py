@@ -55,7 +55,7 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
     from transforms.output.folder import Folder
 
     remote = sys.modules.get("pipeline.cluster.remote")
-    job = remote.current if remote else None
+    job = getattr(remote, "current", None)  # it may be half imported
     words = f"embedbeam: stopped. To go on:\n  {resume_command(command, keep_overwrite=bool(replaced))}\n"
 
     def look() -> None:

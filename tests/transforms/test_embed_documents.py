@@ -12,6 +12,7 @@ from models import save_hash_model
 
 import transforms
 from transforms import DeadLetter, Document, EmbedDocuments
+from transforms.embed_documents import as_document
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
 from transforms.steps.encoder import SharedEncoder
@@ -85,6 +86,13 @@ def test_dead_letters(model: str) -> None:
         DeadLetter("d", "", 0, "embed", "the model gives NaN or infinity", "", "NOTANUMBER", 3),
         DeadLetter("e", "", 0, "read", "field 'payload' is int, expected string", "", "7", 4),
     ]
+
+
+def test_what_is_no_document() -> None:
+    with pytest.raises(TypeError, match=r"Document or \(doc_id, text\) elements, got str"):
+        as_document("a text")
+    with pytest.raises(TypeError, match="doc_id 7 is int, expected str"):
+        as_document((7, "a text"))
 
 
 def test_windows_and_timestamps_come_back(model: str) -> None:

@@ -30,16 +30,16 @@ from transforms.encoder.hub import HubEncoder
 from transforms.errors import BadFileError, LedgerError, ModelError, UsageError
 from transforms.formats.base import ReadOptions
 from transforms.output.schema import RowSchema
-from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn
+from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _OrderFn
 from transforms.steps.chain import EmbedBlocks
-from transforms.steps.chunk import ChunkDocuments
+from transforms.steps.chunk import ChunkDocuments, _ChunkFn
 from transforms.steps.config import EmbedConfig
-from transforms.steps.embed import EmbedMiniBatches
+from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.merge import MergeChunks
+from transforms.steps.merge import MergeChunks, _MergeFn
 from transforms.steps.open import OpenShards
-from transforms.steps.read import ReadConfig, ReadShards
-from transforms.steps.write import WriteConfig, WriteShards
+from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
+from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
 EMBED = EmbedConfig("chunks", 3, 128, 500, "float16", True, 9)
@@ -49,13 +49,15 @@ WRITE = WriteConfig(
 )
 
 STEPS: list[Any] = [
-    *(OpenShards(READ), BatchByTokens(7), EmbedBlocks(ENCODER, EMBED)),
+    *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9)),
+    *(BatchByTokens(7), EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
+    EmbedBlocks(ENCODER, EMBED),
     EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
 ]
 DOFNS: list[Any] = [
-    *(ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9), _OpenFn()),
-    *(EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
-    _BlockFn(),
+    *(_ReadFn(READ), _ChunkFn(ENCODER, EMBED), _OrderFn(7, 9), _OpenFn()),
+    *(_EmbedFn(ENCODER, EMBED), _MergeFn(ENCODER, EMBED), _WriteFn(WRITE)),
+    _BlockFn("text"),
 ]
 
 

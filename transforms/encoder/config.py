@@ -14,7 +14,7 @@ class ModelConfig:
       signature: name of a signature; None picks serving_default, default, or the model's own call.
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
-      modality: what its payloads are.
+      modality: what the model's payloads are.
     """
 
     handle: str

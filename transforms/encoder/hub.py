@@ -100,9 +100,9 @@ class HubEncoder:
         if self._count is None:
             raise ModelError("the model cannot count tokens: it has no signature count_tokens")
         counts = np.asarray(self._count(list(payloads)), dtype=np.int64)
-        if counts.shape != (n := len(payloads),):
-            found = f"signature count_tokens gave {list(counts.shape)} for {n} documents"
-            raise ModelError(f"{found}, expected [{n}]")
+        if counts.shape != (len(payloads),):
+            found = f"signature count_tokens gave {list(counts.shape)} for {len(payloads)} documents"
+            raise ModelError(f"{found}, expected [{len(payloads)}]")
         return counts
 
     def _warm_up(self, handle: str) -> None:

@@ -115,8 +115,7 @@ class Format:
       name: as users name it.
       extensions: of its files.
       read: slice and options to raw blocks, in file order, of no more records than the slice's limit.
-      check: finds out, in constant memory, whether a file can be read to its end; raises what read would. Of
-        files that are cut, reading a slice tells the rest.
+      check: finds out, in constant memory, whether a slice can be read to its end; raises what read would.
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
       cut: whole files into slices of about so many bytes; those that are compressed are never cut.

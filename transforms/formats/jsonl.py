@@ -14,7 +14,7 @@ import orjson
 from transforms.elements import ABSENT, Slice
 from transforms.formats.base import Bad, Format, RawBlock, ReadOptions, byte_ranges
 from transforms.formats.encoding import BOM, HEAD
-from transforms.formats.lines import line_blocks
+from transforms.formats.lines import check_lines, line_blocks
 from transforms.formats.records import as_json, decoded
 
 _ARRAY = "not a JSON object per line (the file looks like a JSON array; convert it with jq -c '.[]')", ""
@@ -141,4 +141,4 @@ def _is(kind: type, line: bytes) -> bool:
         return False
 
 
-FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, cut=byte_ranges)
+FORMAT = Format("jsonl", (".jsonl", ".ndjson", ".json"), _read, check_lines, cut=byte_ranges)

@@ -16,6 +16,7 @@ from transforms.formats.base import (
     ReadOptions,
     Record,
     byte_ranges,
+    decompress,
     in_blocks,
     too_long,
 )
@@ -111,6 +112,18 @@ def _texts(lines: Sequence[bytes], bad: Bad) -> Any:
         return [decoded(line, row, bad) for row, line in enumerate(lines)]
 
 
+def check_lines(slice: Slice, options: ReadOptions) -> None:
+    """Of plain lines only the encoding could be wrong."""
+    open_text(slice)[0].close()
+    decompress(slice, options)
+
+
 FORMAT = Format(
-    "lines", (".lines",), _read, aliases=(".txt", ".text", ".log", ".md"), cut=byte_ranges, has_fields=False
+    "lines",
+    (".lines",),
+    _read,
+    check_lines,
+    aliases=(".txt", ".text", ".log", ".md"),
+    cut=byte_ranges,
+    has_fields=False,
 )

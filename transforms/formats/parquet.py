@@ -72,6 +72,8 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
         left = None if slice.limit is None else slice.limit - done
         batch = batch.select(list(options.fields)).slice(length=left)
         lengths = np.add.reduce([lengths_of(column) for column in batch.columns])
+        if not total:
+            yield _block(batch, row, options, lengths, 0)
         for start, end in _pieces(lengths):
             before, done = done, done + end - start
             taken = slice.bytes * done // total - slice.bytes * before // total
@@ -79,6 +81,12 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
             yield _block(part, row + start, options, lengths[start:end], taken)
         if done == slice.limit:
             return
+
+
+def _check(slice: Slice, options: ReadOptions) -> None:
+    """Reads the columns that are needed: a row group is never cut, and may be large."""
+    for _ in _batches(slice, options):
+        pass
 
 
 def _block(
@@ -116,6 +124,8 @@ def _pieces(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.RecordBatch, int]]:
     """Yields record batches, each after its first row's number in the file, and before the slice's rows."""
+    import pyarrow as pa
+
     with _open(slice.path, slice.source) as file:
         metadata = file.metadata
         count = metadata.num_row_groups
@@ -136,6 +146,8 @@ def _batches(slice: Slice, options: ReadOptions) -> Iterator[tuple[int, pa.Recor
                     break
                 yield row, batch, total
                 row += batch.num_rows
+        if not total:  # a file without rows states its columns' types, too
+            yield row, pa.RecordBatch.from_pylist([], file.schema_arrow), total
 
 
 def _rows(group: pq.RowGroupMetaData, options: ReadOptions) -> int:
@@ -206,4 +218,4 @@ def _shortened(value: Any) -> Any:
     return value[:HEAD_BYTES] if isinstance(value, str | bytes) else value
 
 
-FORMAT = Format("parquet", (".parquet", ".pq"), _read, codecs=("",), cut=_cut)
+FORMAT = Format("parquet", (".parquet", ".pq"), _read, _check, codecs=("",), cut=_cut)

@@ -77,8 +77,8 @@ def cost_of(element: Any, budget: int) -> int:
 
 
 @dataclasses.dataclass(eq=False)
-class OrderByLength(beam.DoFn):
-    """ChunkBlock -> Run: holds a window of a shard's chunks, sorts it by length, empties it at a marker.
+class _OrderFn(beam.DoFn):
+    """Holds a window of a shard's chunks, sorts it by length, empties it at a marker.
 
     Windows run alternately from long to short and from short to long, so that the mini-batch that straddles
     two of them has alike lengths too.
@@ -116,6 +116,17 @@ class OrderByLength(beam.DoFn):
             self._window, self._chunks, self._bytes = [], 0, 0
             self._number += 1
             yield from runs_of(window, self.batch_tokens, longest_first=window.number % 2 == 0)
+
+
+@dataclasses.dataclass(eq=False)
+class OrderByLength(beam.PTransform):
+    """ChunkBlock -> Run: chunks of alike lengths, sorted within a window of one shard."""
+
+    batch_tokens: int
+    window_chunks: int = WINDOW_CHUNKS
+
+    def expand(self, chunks: beam.PCollection) -> beam.PCollection:
+        return chunks | beam.ParDo(_OrderFn(self.batch_tokens, self.window_chunks)).with_output_types(Element)
 
 
 class _FirstOfBundle(Element):

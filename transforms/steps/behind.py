@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any
 
 
 class Behind:
-    """Work in order, never far behind the chain, whose results come in that order."""
+    """Work in order, never far behind the chain, whose results come in that order.
+
+    Work begins when it is given. Waiting and raising happen where the results are iterated.
+    """
 
     def __init__(self, threads: Executor, most: float):
         """Takes the threads; what waits for them weighs no more than `most`, or is one piece of work."""
@@ -36,9 +39,8 @@ class Behind:
         return self._results(-1)
 
     def drop(self) -> None:
-        """Forgets all work; what has not begun is not done."""
-        for future, _ in self._todo:
-            future.cancel()
+        """Forgets all work: waits for what has begun; what has not is not done."""
+        wait([future for future, _ in self._todo if not future.cancel()])
         self._todo.clear()
         self._waiting = 0
 

@@ -12,7 +12,6 @@ from transforms.steps.config import EmbedConfig
 from transforms.steps.embed import EmbedMiniBatches
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.merge import MergeChunks
-from transforms.steps.step import step
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,9 +24,9 @@ class EmbedBlocks(beam.PTransform):
     def expand(self, documents: beam.PCollection) -> beam.PCollection:
         return (
             documents
-            | step(ChunkDocuments(self.encoder, self.config))
-            | step(OrderByLength(self.config.batch_tokens, self.config.window_chunks))
+            | ChunkDocuments(self.encoder, self.config)
+            | OrderByLength(self.config.batch_tokens, self.config.window_chunks)
             | BatchByTokens(self.config.batch_tokens)
-            | step(EmbedMiniBatches(self.encoder, self.config))
-            | step(MergeChunks(self.encoder, self.config))
+            | EmbedMiniBatches(self.encoder, self.config)
+            | MergeChunks(self.encoder, self.config)
         )

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms import modality, observer
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, DocumentBlock
-from transforms.elements import DeadLetter
+from transforms.elements import DeadLetter, Element
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
@@ -143,13 +143,10 @@ class Chunker:
 
     def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
         """The chunks, by owner, start and end; some at a time, since Python's strings are large."""
-        parts, cut = (
-            np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE)),
-            self._modality.cut,
-        )
-        return pa.concat_arrays(
-            [pa.array([cut(values[i], a, b) for i, a, b in part.tolist()], type) for part in parts]
-        )
+        cut = self._modality.cut
+        parts = np.array_split(np.stack(spans, axis=1), -(-len(spans[0]) // _CUT_AT_ONCE))
+        chunks = ([cut(values[i], start, end) for i, start, end in part.tolist()] for part in parts)
+        return pa.concat_arrays([pa.array(some, type) for some in chunks])
 
     def _ask(self, payloads: Sequence[Any]) -> np.ndarray:
         try:
@@ -184,9 +181,7 @@ def dead_letters(
 
 
 @dataclasses.dataclass(eq=False)
-class ChunkDocuments(beam.DoFn):
-    """DocumentBlock -> ChunkBlock; dead letters and end-of-shard markers pass."""
-
+class _ChunkFn(beam.DoFn):
     encoder: SharedEncoder
     config: EmbedConfig
 
@@ -200,3 +195,14 @@ class ChunkDocuments(beam.DoFn):
             if isinstance(made, ChunkBlock):
                 observer.tell(observer.Chunked(len(made.costs), int(made.costs.sum())))
             yield made
+
+
+@dataclasses.dataclass(eq=False)
+class ChunkDocuments(beam.PTransform):
+    """DocumentBlock -> ChunkBlock; dead letters and end-of-shard markers pass."""
+
+    encoder: SharedEncoder
+    config: EmbedConfig
+
+    def expand(self, documents: beam.PCollection) -> beam.PCollection:
+        return documents | beam.ParDo(_ChunkFn(self.encoder, self.config)).with_output_types(Element)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from transforms import observer
 from transforms.blocks import DeadLetters, EmbeddedBatch, Run
+from transforms.elements import Element
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import RobustEncoder
@@ -79,11 +80,10 @@ def _model_threads(count: int) -> ThreadPoolExecutor:
 
 
 @dataclasses.dataclass(eq=False)
-class EmbedMiniBatches(beam.DoFn):
-    """Mini-batches of runs -> EmbeddedBatch; dead letters and end-of-shard markers pass, in order.
+class _EmbedFn(beam.DoFn):
+    """Gives mini-batches to a few threads: while the model works, this thread reads, tokenizes and merges.
 
-    Gives mini-batches to a few threads: while the model works, this thread reads, tokenizes and merges. One
-    mini-batch more than the threads can work on is queued, so that none of them waits for this thread.
+    One mini-batch more than the threads can work on is queued, so that none of them waits for this thread.
     """
 
     encoder: SharedEncoder
@@ -113,3 +113,14 @@ class EmbedMiniBatches(beam.DoFn):
     def teardown(self) -> None:
         if hasattr(self, "_behind"):  # there is none if the model could not be loaded
             self._behind.drop()
+
+
+@dataclasses.dataclass(eq=False)
+class EmbedMiniBatches(beam.PTransform):
+    """Mini-batches of runs -> EmbeddedBatch; dead letters and end-of-shard markers pass, in order."""
+
+    encoder: SharedEncoder
+    config: EmbedConfig
+
+    def expand(self, mini_batches: beam.PCollection) -> beam.PCollection:
+        return mini_batches | beam.ParDo(_EmbedFn(self.encoder, self.config)).with_output_types(Element)

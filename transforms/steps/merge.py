@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms import modality
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
-from transforms.elements import EndOfShard, ShardFailed
+from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
 from transforms.steps.chunk import dead_letters
 from transforms.steps.config import EmbedConfig
@@ -120,11 +120,10 @@ class _OpenWindow:
 
 
 @dataclasses.dataclass(eq=False)
-class MergeChunks(beam.DoFn):
-    """EmbeddedBatch -> RowBlock, a row a document (or a chunk, in mode `chunks`), in input order.
+class _MergeFn(beam.DoFn):
+    """Collects the vectors of a window, and passes its documents on once it is whole.
 
-    Collects the vectors of a window, and passes its documents on once it is whole. Mini-batches come in the
-    order of their windows, so at most two of them are open.
+    Mini-batches come in the order of their windows, so at most two of them are open.
     """
 
     encoder: SharedEncoder
@@ -168,3 +167,14 @@ class MergeChunks(beam.DoFn):
             if not self._open[number].left.any():
                 unit_length = self._robust.encoder.unit_length
                 yield from self._open.pop(number).rows(self.config, unit_length=unit_length)
+
+
+@dataclasses.dataclass(eq=False)
+class MergeChunks(beam.PTransform):
+    """EmbeddedBatch -> RowBlock, a row a document (or a chunk, in mode `chunks`), in input order."""
+
+    encoder: SharedEncoder
+    config: EmbedConfig
+
+    def expand(self, embedded: beam.PCollection) -> beam.PCollection:
+        return embedded | beam.ParDo(_MergeFn(self.encoder, self.config)).with_output_types(Element)

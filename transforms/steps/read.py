@@ -45,8 +45,8 @@ class ReadConfig:
 def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
-    Files that are never cut are checked to their end before their shard gives a document; where bad files are
-    skipped, all are, so that the sound part of a bad file is never half-used. Else the whole shard fails.
+    Files are checked to their end before their shard gives a document, so that the sound part of a bad file
+    is never half-used. A bad one is one dead letter where those are skipped; else the whole shard fails.
 
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
@@ -62,7 +62,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
         try:
-            check_slice(piece, options, to_its_end=config.skip_bad_files)
+            check_slice(piece, options)
         except BadFileError as e:
             if not config.skip_bad_files:
                 raise
@@ -97,11 +97,8 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
 
 
 @dataclasses.dataclass(eq=False)
-class ReadShards(beam.DoFn):
-    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed.
-
-    A runner that repeats a bundle, or all of the job, repeats no committed shard.
-    """
+class _ReadFn(beam.DoFn):
+    """A runner that repeats a bundle, or all of the job, repeats no committed shard."""
 
     config: ReadConfig
 
@@ -111,3 +108,13 @@ class ReadShards(beam.DoFn):
             attempt = attempts.begin(Folder(self.config.output), shard.shard_id, self.config.job)
         if attempt is not None:
             yield from read_shard(shard, self.config, attempt)
+
+
+@dataclasses.dataclass(eq=False)
+class ReadShards(beam.PTransform):
+    """Shard -> DocumentBlock, DeadLetters and, last, EndOfShard or ShardFailed."""
+
+    config: ReadConfig
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        return shards | beam.ParDo(_ReadFn(self.config)).with_output_types(Element)

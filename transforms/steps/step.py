@@ -1,11 +1,10 @@
-"""How a step stands in Beam's chain, and what travels between steps: not encoded, and in its own window."""
+"""What travels between steps, as Beam has it: not encoded, and in the window of its document."""
 
 from __future__ import annotations
 
 import pickle
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.coders import Coder, registry
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
@@ -13,11 +12,6 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, EmbeddedBatch, RowBlock, Run
 from transforms.elements import DeadLetter, Element, Embedding, Origin
-
-
-def step(fn: beam.DoFn) -> beam.PTransform:
-    """The DoFn under its own name; what it gives are Elements."""
-    return type(fn).__name__ >> beam.ParDo(fn).with_output_types(Element)
 
 
 class ElementCoder(Coder):

@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import observer
 from transforms.blocks import DeadLetters, RowBlock
-from transforms.elements import EndOfShard, ShardFailed, ShardReceipt
+from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
 from transforms.output.folder import Folder
@@ -26,11 +26,10 @@ _Committed = list[ShardReceipt | ShardFailed]
 
 
 @dataclasses.dataclass(eq=False)
-class WriteShards(beam.DoFn):
-    """Row blocks and dead letters into part files; ShardReceipt (or ShardFailed) out.
+class _WriteFn(beam.DoFn):
+    """Writes shard after shard, each committed at its end-of-shard marker.
 
-    Writes shard after shard, each committed at its end-of-shard marker. A thread encodes and commits while
-    the chain goes on.
+    A thread encodes and commits while the chain goes on.
     """
 
     config: WriteConfig
@@ -99,7 +98,6 @@ class WriteShards(beam.DoFn):
 
     def _give_up(self) -> None:
         """Waits until the thread is idle, and forgets what it gave."""
-        self._thread.submit(int).result()
         self._behind.drop()
         if self._writer is not None:
             self._writer.discard()
@@ -113,3 +111,13 @@ class WriteShards(beam.DoFn):
                 f"shard {shard_id} began before the end-of-shard marker of {self._writer.shard_id}"
             )
         return self._writer
+
+
+@dataclasses.dataclass(eq=False)
+class WriteShards(beam.PTransform):
+    """Row blocks and dead letters into part files; ShardReceipt (or ShardFailed) out."""
+
+    config: WriteConfig
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return rows | beam.ParDo(_WriteFn(self.config)).with_output_types(Element)

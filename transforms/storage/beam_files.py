@@ -42,8 +42,10 @@ class BeamFiles:
         return self._base + key
 
     def head(self, key: str) -> FoundFile:
-        self._existing(key)
-        return self._match(key, "")[0]
+        path = self._existing(key)
+        if not (found := [file for file in self._match(key, "") if file.path == path]):
+            raise FileNotFoundError(path)  # a folder, or gone since
+        return found[0]
 
     def get(self, key: str, begin: int = 0, end: int | None = None) -> bytes:
         with self._files.open(self._existing(key), *self._as_it_is) as stream:

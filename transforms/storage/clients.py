@@ -94,7 +94,7 @@ class _Obstore:
 def _made(kind: Any, bucket: str, config: dict[str, Any], verify: str = "true", **more: Any) -> Any:
     """A store of the library, of what is known of it; `verify` is a file of certificates, or 'false'."""
     client: dict[str, Any] = {
-        "allow_http": True,  # where an endpoint says so
+        "allow_http": str(config.get("endpoint")).startswith("http:"),  # where an endpoint says so
         "connect_timeout": timedelta(seconds=TIMEOUT[0]),
         "read_timeout": timedelta(seconds=TIMEOUT[1]),
         "timeout": timedelta(seconds=4 * TIMEOUT[1]),

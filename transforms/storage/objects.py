@@ -28,7 +28,7 @@ from transforms.storage.retries import reason_of, retried, status_of
 
 _ERRNO = {404: errno.ENOENT, 401: errno.EACCES, 403: errno.EACCES, 409: errno.EEXIST, 412: errno.EEXIST}
 _T = TypeVar("_T")
-_connected = functools.lru_cache(connect)
+_connected = functools.lru_cache(maxsize=16)(connect)
 _lock = threading.Lock()
 
 

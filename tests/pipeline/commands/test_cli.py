@@ -94,6 +94,11 @@ def test_help_of_commands(cli, command, words):
         (["embed", "--input=a", "--output=b", "--shard-byte=1"], "did you mean --shard-bytes?"),
         (["embed", "--input=a", "--output=b", "--direct_num_worker=1"], "did you mean --direct_num_workers?"),
         (["embed", "--input=a", "--output=b", "--zzz"], "unknown option --zzz; see `embedbeam embed --help`"),
+        # A job server that is named may know more options, and is asked.
+        (
+            ["embed", "--input=a", "--output=b", "--job_endpoint", "127.0.0.1:1", "--zzz=1"],
+            "--job_endpoint 127.0.0.1:1: no job server answers there",
+        ),
         (["embed", "--input=a", "--output=b", "--limit=x"], "--limit: invalid int value: 'x'"),
         (["embed", "--input=a", "--output=b", "--limit=0"], "--limit 0: expected a number of 1 or more"),
         (["embed", "--input=a", "--output=b", "--shard-bytes=1T"], "'1T': expected bytes"),
@@ -381,6 +386,15 @@ def test_plain_file_from_anywhere(tmp_path, model):
     said = "embedbeam: unknown option --unknown_to_all; see `embedbeam embed --help` (ignored)\n"
     assert (done.returncode, jobs.without_steps(done.stderr)) == (0, said)
     assert len(jobs.rows(tmp_path / "out")) == 3
+
+
+def test_an_error_is_told_though_nobody_can_read_its_json(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [*jobs.EMBED[:-1], "status", str(tmp_path), "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=jobs.environment())
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"embedbeam: error: {tmp_path}: no job here")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import json
 
 import jobs
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.options.options import Options
@@ -24,6 +26,17 @@ def test_every_value_of_a_small_input_has_a_say(tmp_path):
     assert types(tmp_path, [*ints, {"text": "t", "n": 0.5}], "n") == {"n": "double"}
     nulls = [{"text": "t", "n": None} for _ in range(300)]
     assert types(tmp_path, [*nulls, {"text": "t", "n": True}], "n") == {"n": "bool"}
+
+
+def test_a_parquet_file_without_rows_states_its_types(tmp_path):
+    (tmp_path / "in").mkdir()
+    columns = pa.schema([("text", pa.string()), ("n", pa.int64())])
+    pq.write_table(columns.empty_table(), tmp_path / "in" / "1.parquet")
+    options = Options(input=str(tmp_path / "in"), output=str(tmp_path / "out"), keep_field=("n",))
+    assert dict(take_sample(make_plan(options), options).kept) == {"n": "int64"}
+    pq.write_table(pa.table({"text": ["a"], "n": ["one"]}), tmp_path / "in" / "2.parquet")
+    with pytest.raises(UsageError, match=r"--keep-field n: int64 \(1.parquet.*\) and string \(2.parquet"):
+        take_sample(make_plan(options), options)
 
 
 def test_mixed_types_are_an_error_that_names_both(tmp_path):

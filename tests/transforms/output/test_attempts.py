@@ -10,12 +10,12 @@ from pathlib import Path
 import jobs
 import pytest
 
-from pipeline.job import parse_plan
 from transforms.elements import ShardReceipt
 from transforms.formats.base import ReadOptions
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder
-from transforms.steps.read import ReadConfig, ReadShards
+from transforms.output.reader import open_output
+from transforms.steps.read import ReadConfig, _ReadFn
 
 SHARD, JOB = "0123456789abcdef", "0" * 32
 KILL_AT = Path(__file__).resolve().parents[2] / "kill_at.py"
@@ -71,7 +71,7 @@ def test_a_broken_note_is_none(note, folder):
 
 
 def shards_of(output):
-    return parse_plan((output / "_embedbeam" / "plan.jsonl").read_bytes(), "plan")[1]
+    return open_output(str(output)).plan.shards
 
 
 def test_a_committed_shard_is_not_read_again(copy_of):
@@ -81,7 +81,7 @@ def test_a_committed_shard_is_not_read_again(copy_of):
     config = ReadConfig(options, (("n", "int64"),), output=str(copy_of), job=job)
     first, second, *_ = shards_of(copy_of)
     (copy_of / "_embedbeam" / "receipts" / f"{second.shard_id}.json").unlink()
-    read = ReadShards(config)
+    read = _ReadFn(config)
     assert list(read.process(first)) == []
     assert len(list(read.process(second))) > 1
     note = json.loads((copy_of / "_embedbeam" / "attempts" / f"{second.shard_id}.json").read_text())

@@ -20,7 +20,7 @@ from transforms.output.folder import Folder
 from transforms.output.schema import RowSchema
 from transforms.output.shard import ShardWriter, letter_line
 from transforms.steps import write as steps
-from transforms.steps.write import WriteConfig, WriteShards
+from transforms.steps.write import WriteConfig, _WriteFn
 
 SHARD, OTHER = "a1" * 8, "b2" * 8
 PART, LETTERS = f"part-{SHARD}.parquet", f"_dead_letters/part-{SHARD}.jsonl"
@@ -68,7 +68,7 @@ ELEMENTS = [row(0), letter(1), row(2), letter(3, "embed", "why"), EndOfShard(SHA
 
 
 def write(folder: Path | str, elements: list[Any], **fields: Any) -> list[Any]:
-    fn = WriteShards(config(folder, **fields))
+    fn = _WriteFn(config(folder, **fields))
     fn.setup()
     try:
         fn.start_bundle()
@@ -293,7 +293,7 @@ def test_a_shard_within_another(tmp_path: Path) -> None:
 
 
 def test_a_failed_bundle_leaves_nothing_to_the_next(tmp_path: Path) -> None:
-    fn = WriteShards(config(tmp_path))
+    fn = _WriteFn(config(tmp_path))
     fn.setup()
     fn.start_bundle()
     list(fn.process(letter(0)))
@@ -332,7 +332,7 @@ def test_rows_are_encoded_and_committed_while_the_chain_goes_on(
         return commit(self, marker)
 
     monkeypatch.setattr(steps.ShardWriter, "commit", slow)
-    fn = WriteShards(config(tmp_path))
+    fn = _WriteFn(config(tmp_path))
     fn.setup()
     fn.start_bundle()
     elements = [row(0), EndOfShard(SHARD, 1), row(1, shard=OTHER)]
@@ -361,7 +361,7 @@ def test_write_fn_life(tmp_path: Path) -> None:
     ids = [OTHER, "c3" * 8]
     assert [r.shard_id for r in write(tmp_path, [EndOfShard(i, 0) for i in ids])] == ids
     with pytest.raises(LedgerError):
-        run(WriteShards(config(tmp_path)), [row(0)])
+        run(_WriteFn(config(tmp_path)), [row(0)])
 
 
 def test_a_late_worker_of_an_earlier_job_commits_nothing(tmp_path: Path) -> None:

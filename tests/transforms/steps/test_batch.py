@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from transforms.blocks import DeadLetters, Run
 from transforms.elements import DeadLetter, EndOfShard, ShardFailed
-from transforms.steps.batch import BatchByTokens, OrderByLength, cost_of, joined, runs_of
-from transforms.steps.step import step
+from transforms.steps.batch import BatchByTokens, OrderByLength, _OrderFn, cost_of, joined, runs_of
 
 _SEEN: list[Any] = []
 
@@ -79,7 +78,7 @@ class OrderAndBatch(beam.PTransform):
         self._budget, self._window = budget, window
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        return chunks | step(OrderByLength(self._budget, self._window)) | BatchByTokens(self._budget)
+        return chunks | OrderByLength(self._budget, self._window) | BatchByTokens(self._budget)
 
 
 BUDGET = 10
@@ -182,7 +181,7 @@ def test_runs_are_short_parts_of_the_budget() -> None:
 def test_a_window_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [whole(document(i, "x" * 500), costs=[i + 1]) for i in range(3)]
     monkeypatch.setattr("transforms.steps.batch.WINDOW_BYTES", 1500)
-    got = through(step(OrderByLength(8)), blocks)  # a whole document and its chunk: 1,000 bytes and more
+    got = through(OrderByLength(8), blocks)  # a whole document and its chunk: 1,000 bytes and more
     assert [int(run.window.costs[i]) for run in got for i in run.chunks] == [2, 1, 3]
     assert [run.window.number for run in got] == [0, 0, 1]
 
@@ -204,7 +203,7 @@ def test_blocks_are_joined_with_their_chunks() -> None:
 
 def test_runs_at_the_end_of_a_bundle_keep_their_window() -> None:
     origin = (12, IntervalWindow(10, 20))
-    fn = OrderByLength(BUDGET, 6)
+    fn = _OrderFn(BUDGET, 6)
     fn.start_bundle()
     assert list(fn.process(whole(document(0, origin=origin)))) == []
     (value,) = finish(fn)
@@ -212,7 +211,7 @@ def test_runs_at_the_end_of_a_bundle_keep_their_window() -> None:
 
 
 def test_a_failed_bundle_leaves_nothing_to_the_next() -> None:
-    fn = OrderByLength(BUDGET, 6)
+    fn = _OrderFn(BUDGET, 6)
     fn.start_bundle()
     list(fn.process(whole(document(0))))
     fn.start_bundle()

@@ -29,7 +29,7 @@ from transforms.encoder.config import ModelConfig
 from transforms.errors import ModelError
 from transforms.modality.spans import window_spans
 from transforms.modality.text import Text
-from transforms.steps.chunk import ChunkDocuments
+from transforms.steps.chunk import _ChunkFn
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
@@ -138,7 +138,7 @@ def plain(elements: Sequence[Any]) -> list[Any]:
 
 
 def chunks_of(encoder: FakeEncoder, config: EmbedConfig, *documents: Doc) -> list[Any]:
-    return plain(run(ChunkDocuments(shared(encoder), config), [block(*documents)]))
+    return plain(run(_ChunkFn(shared(encoder), config), [block(*documents)]))
 
 
 SHORT, LONG = document(0, "a b"), document(1, TEN)
@@ -264,9 +264,7 @@ def test_an_error_of_our_own_is_no_dead_letter(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("marker", [EndOfShard("s", 2), ShardFailed("s", "f", None, "why")])
 def test_markers_and_letters_pass(marker) -> None:
     letters = DeadLetters("s", (DeadLetter("x", "", 0, "read", "blank text"),))
-    got = run(
-        ChunkDocuments(shared(FakeEncoder()), EmbedConfig()), [block(SHORT), letters, marker, block(LONG)]
-    )
+    got = run(_ChunkFn(shared(FakeEncoder()), EmbedConfig()), [block(SHORT), letters, marker, block(LONG)])
     assert plain(got) == [part(SHORT, 0, "a b", 4), *letters.letters, marker, part(LONG, 0, TEN, 12)]
 
 
@@ -303,7 +301,7 @@ def test_bytes_without_tokens_cost_their_share_of_the_budget() -> None:
 def test_the_model_is_loaded_once_though_beam_keeps_only_what_was_acquired_last() -> None:
     loads = []
     encoder = SharedEncoder(ModelConfig("fake"), lambda config: loads.append(config) or load_fake(config))
-    fn = ChunkDocuments(encoder, EmbedConfig())
+    fn = _ChunkFn(encoder, EmbedConfig())
     fn.setup()
     other = Shared().acquire(FakeEncoder)
     gc.collect()

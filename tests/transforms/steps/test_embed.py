@@ -13,7 +13,7 @@ from transforms.elements import DeadLetter, Document, EndOfShard, Origin
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
 from transforms.steps.config import EmbedConfig
-from transforms.steps.embed import EmbedMiniBatches, embed_mini_batch
+from transforms.steps.embed import _EmbedFn, embed_mini_batch
 
 WAIT = 30  # seconds before a test that would hang fails
 
@@ -55,7 +55,7 @@ def test_results_come_in_order_though_the_first_is_slow() -> None:
 
     marker = EndOfShard("s", 2)
     got = run(
-        EmbedMiniBatches(shared(FakeEncoder(before=before)), EmbedConfig()),
+        _EmbedFn(shared(FakeEncoder(before=before)), EmbedConfig()),
         [batch("first"), batch("second"), [marker]],
     )
     assert plain(got) == [embedded("first"), embedded("second"), marker]
@@ -64,7 +64,7 @@ def test_results_come_in_order_though_the_first_is_slow() -> None:
 def test_two_mini_batches_are_in_the_model_at_once() -> None:
     both_inside = threading.Barrier(2)
     encoder = FakeEncoder(before=lambda texts: both_inside.wait(WAIT) and None)
-    got = run(EmbedMiniBatches(shared(encoder), EmbedConfig()), [batch("a", "b"), batch("c")])
+    got = run(_EmbedFn(shared(encoder), EmbedConfig()), [batch("a", "b"), batch("c")])
     assert plain(got) == [embedded("a", "b"), embedded("c")]
 
 
@@ -85,7 +85,7 @@ def test_instances_beside_each_other_share_the_threads() -> None:
     got: dict[int, list[Any]] = {}
 
     def runner_thread(n: int) -> None:
-        got[n] = plain(run(EmbedMiniBatches(encoder, EmbedConfig()), [batch(f"{n}-{i}") for i in range(5)]))
+        got[n] = plain(run(_EmbedFn(encoder, EmbedConfig()), [batch(f"{n}-{i}") for i in range(5)]))
 
     threads = [threading.Thread(target=runner_thread, args=[n]) for n in range(4)]
     for thread in threads:
@@ -98,7 +98,7 @@ def test_instances_beside_each_other_share_the_threads() -> None:
 
 def test_no_more_than_three_mini_batches_wait() -> None:
     """Memory does not grow with the bundle: at each step all but three mini-batches were given on."""
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=lambda texts: time.sleep(0.002))), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: time.sleep(0.002))), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     out: list[Any] = []
@@ -114,7 +114,7 @@ def test_an_error_lands_on_its_own_mini_batch() -> None:
         if texts[0].startswith("broken"):
             raise ModelError("the model gave [1, 2] for 1 texts")
 
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=before)), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=before)), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     out: list[Any] = []
@@ -140,7 +140,7 @@ def test_an_error_in_finish_bundle_comes_after_the_good_ones() -> None:
         if texts == ["broken"]:
             raise ModelError("no")
 
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=before)), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=before)), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     assert [list(fn.process(batch(text))) for text in ("good", "broken")] == [[], []]
@@ -153,7 +153,7 @@ def test_an_error_in_finish_bundle_comes_after_the_good_ones() -> None:
 
 def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
     gate = threading.Event()
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     marker = EndOfShard("s", 2)
@@ -164,7 +164,7 @@ def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
 
 def test_letters_behind_a_slow_mini_batch_do_not_pile_up() -> None:
     gate = threading.Event()
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     got = list(fn.process(batch("a")))
@@ -179,7 +179,7 @@ def test_letters_behind_a_slow_mini_batch_do_not_pile_up() -> None:
 def test_futures_of_a_failed_bundle_do_not_reach_the_next() -> None:
     gate = threading.Event()
     encoder = FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)
-    fn = EmbedMiniBatches(shared(encoder), EmbedConfig())
+    fn = _EmbedFn(shared(encoder), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     for text in ("old 1", "old 2", "old 3"):
@@ -196,7 +196,7 @@ def test_teardown_after_a_setup_that_failed() -> None:
 
     encoder = shared(FakeEncoder())
     encoder._load = load
-    fn = EmbedMiniBatches(encoder, EmbedConfig())
+    fn = _EmbedFn(encoder, EmbedConfig())
     with pytest.raises(ModelError, match=r"^cannot be loaded$"):
         fn.setup()
     fn.teardown()
@@ -204,7 +204,7 @@ def test_teardown_after_a_setup_that_failed() -> None:
 
 def test_results_at_the_end_of_a_bundle_keep_their_windows() -> None:
     gate = threading.Event()
-    fn = EmbedMiniBatches(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
+    fn = _EmbedFn(shared(FakeEncoder(before=lambda texts: gate.wait(WAIT) and None)), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     first, second = (1, IntervalWindow(0, 10)), (12, IntervalWindow(10, 20))

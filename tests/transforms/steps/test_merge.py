@@ -16,7 +16,7 @@ from transforms.blocks import ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock, 
 from transforms.elements import DeadLetter, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
 from transforms.steps.config import EmbedConfig
-from transforms.steps.merge import MergeChunks, merge_vectors
+from transforms.steps.merge import _MergeFn, merge_vectors
 
 floats = st.floats(-100, 100, width=32)
 
@@ -96,8 +96,8 @@ def row(index: int, count: int) -> tuple[Any, ...]:
     return (f"doc{index}", mean.astype(np.float32).tolist(), tokens, 0, None, None, None, None)
 
 
-def merge_fn(mode: str = "mean", **config: Any) -> MergeChunks:
-    return MergeChunks(shared(FakeEncoder()), EmbedConfig(mode, **config))
+def merge_fn(mode: str = "mean", **config: Any) -> _MergeFn:
+    return _MergeFn(shared(FakeEncoder()), EmbedConfig(mode, **config))
 
 
 def plain(elements: Sequence[Any]) -> list[Any]:

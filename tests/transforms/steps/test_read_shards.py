@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from hypothesis import given, settings
@@ -187,6 +189,26 @@ def test_a_bad_file_fails_its_shard_or_is_one_dead_letter(tmp_path: Path) -> Non
     position = failed.position or 0
     assert bad == DeadLetter("2.jsonl.gz", "2.jsonl.gz", position, "read", "bad file", failed.reason, None, 1)
     assert marker == EndOfShard(SHARD, 2)
+
+
+def test_a_file_that_ends_badly_gives_no_document_first(tmp_path: Path) -> None:
+    """Whatever its format: else a model works for hours on a file whose end is missing."""
+    texts = [f"text {i}" for i in range(20_000)]
+    pq.write_table(
+        pa.table({"text": texts}), tmp_path / "0.parquet", compression="none", write_page_checksum=True
+    )
+    parquet = bytearray((tmp_path / "0.parquet").read_bytes())
+    parquet[parquet.rindex(b"text 19990")] = 0
+    records = lines(*({"text": text} for text in texts)).encode()
+    for name, data in (
+        ("1.parquet", bytes(parquet)),
+        ("1.jsonl.gz", gzip.compress(records)[:-9]),
+        ("1.lines.gz", gzip.compress(records)[:-9]),
+        ("1.csv", "text\n" + "a\n" * 20_000 + '"b'),
+    ):
+        (failed,) = read(shard_of(tmp_path, (name, data)), ReadConfig(ReadOptions()))
+        assert isinstance(failed, ShardFailed), name
+        assert failed.source == name
 
 
 @pytest.mark.parametrize("name", ["1.jsonl", "1.txt", "1.csv", "1.parquet", "1.tfrecord"])
