@@ -287,7 +287,7 @@ def main() -> None:
         rates = sorted(DOCUMENTS / value for value in seconds)
         of = f"({rates[0]:,.0f} to {rates[-1]:,.0f}; mark {MARK:,})"
         print(f"{'documents/s, from ' + name:<58} {median(rates):6,.0f}  {of}", flush=True)
-    few, many = 6_000, 60_000
+    few, many = 20_000, 200_000  # the few fill all windows and queues
     high, low = rounds(2, lambda: measure("peak", str(many)), lambda: measure("peak", str(few)))
     show(f"peak RSS at {many:,} documents / at {few:,}", high, low, "<= 1.05")
 
