@@ -12,6 +12,7 @@ import zipfile
 import jobs
 import psutil
 import pytest
+import web
 
 from pipeline.cluster import probe, worker_pool
 from pipeline.run.screen import Screen
@@ -57,12 +58,8 @@ def http_server(answer):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with web.serve(Handler) as port:
+        yield f"127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import functools
 import http.server
 import json
 import tarfile
-import threading
 
 import jobs
 import pytest
+import web
 
 from pipeline.options.secrets import redact_text
 from pipeline.run.signals import resume_command, stopped_text
@@ -25,12 +25,8 @@ def model_url(model, tmp_path):
             pass
 
     handler = functools.partial(Quiet, directory=str(tmp_path / "www"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/m.tar.gz?token=TOPSECRET"
-        server.shutdown()
-        thread.join()
+    with web.serve(handler) as port:
+        yield f"http://127.0.0.1:{port}/m.tar.gz?token=TOPSECRET"
 
 
 def test_a_url_with_a_token(model_url, tmp_path, cli, monkeypatch):

@@ -15,15 +15,7 @@ from transforms.errors import ModelError, UsageError
 STRINGS = tf.TensorSpec([None], tf.string, name="text")
 
 
-@pytest.fixture(autouse=True)
-def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDBEAM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tfhub"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(save_hash_model(tmp_path_factory.mktemp("model") / "hash"))
+pytestmark = pytest.mark.usefixtures("own_caches")
 
 
 def save(folder: Path, call: Any = None, **signatures: Any) -> str:

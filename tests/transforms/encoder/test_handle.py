@@ -7,15 +7,14 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import web
 from hypothesis import given
 from hypothesis import strategies as st
-from models import save_hash_model
 from test_encoder import error, load
 
 from transforms.encoder.model import archive
@@ -23,16 +22,7 @@ from transforms.encoder.model.handle import digest, redact, resolve
 from transforms.errors import ModelError
 from transforms.storage.files import full_path
 
-
-@pytest.fixture(autouse=True)
-def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDBEAM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tfhub"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(save_hash_model(tmp_path_factory.mktemp("model") / "hash"))
+pytestmark = pytest.mark.usefixtures("own_caches")
 
 
 def test_paths_that_are_no_models(tmp_path: Path) -> None:
@@ -190,10 +180,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
             self.send_header("Location", self.path.partition("?")[2])
             self.end_headers()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_address[1]}", folder, asked
-        httpd.shutdown()
+    with web.serve(Handler) as port:
+        yield f"http://127.0.0.1:{port}", folder, asked
 
 
 @pytest.mark.parametrize("top", ["", "encoder"])
@@ -284,10 +272,8 @@ def locked(tmp_path: Path, model: Path) -> Iterator[tuple[int, list[tuple[str, s
             self.end_headers()
             self.wfile.write(packed)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield httpd.server_address[1], asked
-        httpd.shutdown()
+    with web.serve(Handler) as port:
+        yield port, asked
 
 
 def test_a_url_with_a_user_and_a_password(locked, model: Path) -> None:
