@@ -136,8 +136,4 @@ def job_of(plan: plans.PlanFile, folder: Folder) -> Job:
     try:
         return Job(**plan.head, identity=plan.job)
     except TypeError as e:
-        where = folder.join(layout.PLAN)
-        raise UsageError(
-            f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, "
-            "or `overwrite`"
-        ) from e
+        raise plans.other_version(folder.join(layout.PLAN), e) from e

@@ -55,6 +55,11 @@ class Shard:
     shard_id: str
     slices: tuple[Slice, ...]
 
+    @property
+    def bytes(self) -> int:
+        """Of its slices together."""
+        return sum(piece.bytes for piece in self.slices)
+
     def to_line(self) -> str:
         """The shard as one line of the plan file."""
         slices = [[getattr(piece, name) for name in Slice.__slots__] for piece in self.slices]

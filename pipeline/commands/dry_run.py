@@ -39,7 +39,7 @@ def look_at_input(options: Options, screen: Screen) -> Result:
     ]
     documents: float = len(files)
     if not all(kind.whole for _, kind in files):
-        documents = sum(piece.bytes for piece in slices) / max(1.0, sample.bytes_per_document)
+        documents = sum(shard.bytes for shard in plan.shards) / max(1.0, sample.bytes_per_document)
     if options.limit is not None:
         documents = min(documents, options.limit)
     seen: dict[str, Any] = {

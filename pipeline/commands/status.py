@@ -60,7 +60,7 @@ def read_status(path: str) -> dict[str, Any]:
     last = read_run(folder, plan.job)
     runner, since = last.get("runner", LOCAL[0]), last.get("time")
     state = "starting" if starting else _state(output, runner)
-    sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in plan.shards}
+    sizes = {shard.shard_id: shard.bytes for shard in plan.shards}
     done, whole = sum(sizes[r.shard_id] for r in receipts), sum(sizes.values())
     documents = sum(r.documents for r in receipts)
     rate = seconds = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.job import Job, job_of
 from pipeline.options.options import Options, most_dead_letters
-from pipeline.run.output import delete_files, output_lock, read_run
+from pipeline.run.output import output_lock, read_run
 from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
 from transforms.errors import BadFileError, JobFailed, LedgerError
@@ -83,7 +83,7 @@ class Books:
         made = self.make_manifest(receipts, max(0.0, ended - started), last_run.get("device", "unknown"))
         self.check_dead_letters(receipts)
         self.folder.sweep()  # what attempts left that were killed
-        delete_files(self.folder, layout.ATTEMPTS)
+        self.folder.delete_files(layout.ATTEMPTS)
         self.folder.write(layout.MANIFEST, made.to_json())
         self.folder.write(layout.SUCCESS, b"")
         return made

@@ -19,7 +19,7 @@ from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes
 from pipeline.run.finish import Books
 from pipeline.run.loading import importing, shared_encoder, start_loading
-from pipeline.run.output import check_empty, clear, delete_files, output_lock, read_run, write_plan, write_run
+from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
 from transforms.encoder.model.handle import digest, resolve
@@ -144,7 +144,7 @@ class _Launch:
         if self.cluster.is_local and last_runner in runners.LOCAL:
             folder.sweep()  # elsewhere a worker that was thought dead may still be writing
         folder.delete(layout.SUCCESS)
-        delete_files(folder, layout.FAILURES)
+        folder.delete_files(layout.FAILURES)
         left = self.left(books)
         while True:
             if not left:

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 from pipeline.job import Job, plan_file
@@ -97,17 +97,11 @@ def clear(folder: Folder) -> None:
     for name in (layout.SUCCESS, layout.MANIFEST):
         folder.delete(name)
     for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY):
-        delete_files(folder, sub)
+        folder.delete_files(sub)
     for sub in (layout.DEAD_LETTERS, ""):
-        delete_files(folder, sub, which=layout.shard_of_part)
+        folder.delete_files(sub, which=layout.shard_of_part)
     for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
-
-
-def delete_files(folder: Folder, sub: str, which: Callable[[str], object] = bool) -> None:
-    """Deletes the files of a sub-folder, or those whose names are such."""
-    for name in filter(which, folder.names(sub)):
-        folder.delete(f"{sub}/{name}".lstrip("/"))
 
 
 def check_empty(folder: Folder) -> None:

@@ -97,7 +97,7 @@ class Progress:
           near: whether the work is done in this process; elsewhere only receipts tell of it.
         """
         self._seen = folder.shards(layout.RECEIPTS)
-        sizes = {s.shard_id: sum(piece.bytes for piece in s.slices) for s in shards}
+        sizes = {shard.shard_id: shard.bytes for shard in shards}
         self._open = {i: size for i, size in sizes.items() if i not in self._seen}
         self._of, self._folder, self._job = len(shards), None if near else folder, job
         self._begun, self._since = time.monotonic(), time.time()

@@ -33,8 +33,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
     output = full_path(options.output)
     return PipelineConfig(
         read=ReadConfig(
-            options=read_options(options),
-            kept=schema.kept,
+            options=dataclasses.replace(read_options(options), kept=schema.kept),
             skip_bad_files=options.skip_bad_files,
             output=output,
             job=job.identity,

@@ -43,7 +43,7 @@ from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
 EMBED = EmbedConfig("chunks", 3, 128, 500, "float16", True, 9)
-READ = ReadConfig(ReadOptions("body", "id", ("year",)), (("year", "int64"),), True, "out", "j", b"key")
+READ = ReadConfig(ReadOptions("body", "id", ("year",), (("year", "int64"),)), True, "out", "j", b"key")
 WRITE = WriteConfig(
     "out", "j", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
 )

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from transforms.output import layout
@@ -113,6 +114,11 @@ class Folder:
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.join(name))
+
+    def delete_files(self, sub: str, which: Callable[[str], object] = bool) -> None:
+        """Deletes the files of a sub-folder, or those whose names are such."""
+        for name in filter(which, self.names(sub)):
+            self.delete(f"{sub}/{name}".lstrip("/"))
 
     def sweep(self, *, own: bool = False) -> int:
         """Deletes temporary files that a killed run left, or this process's own; returns how many."""

@@ -50,9 +50,7 @@ def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:
     """Deletes the receipts that are not among a job's own, and their files: the shards are embedded anew."""
     others = folder.shards(layout.RECEIPTS) - {receipt.shard_id for receipt in own}
     for sub in (layout.DEAD_LETTERS, "") if others else ():
-        for name in folder.names(sub):
-            if layout.shard_of_part(name) in others:
-                folder.delete(f"{sub}/{name}".lstrip("/"))
+        folder.delete_files(sub, which=lambda name: layout.shard_of_part(name) in others)
     for shard_id in others:
         folder.delete(layout.receipt(shard_id))
     return len(others)

@@ -71,10 +71,7 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
         identity = _identity(head)
         del head["shards_sha256"]
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise UsageError(
-            f"{where}: not a plan of this version of embedbeam ({e}); use another output folder, or "
-            "`overwrite`"
-        ) from e
+        raise other_version(where, e) from e
     found = lines.count(b"\n")
     if found != count:
         raise UsageError(
@@ -88,6 +85,14 @@ def from_bytes(data: bytes, where: str) -> PlanFile:
     # Not splitlines: names may hold U+2028, which is no end of a line here.
     shards = tuple(Shard.from_line(line) for line in lines.decode().split("\n")[:-1])
     return PlanFile(job, head, shards)
+
+
+def other_version(where: str, error: Exception) -> UsageError:
+    """What a plan is that cannot be understood."""
+    return UsageError(
+        f"{where}: not a plan of this version of embedbeam ({error}); use another output folder, or "
+        "`overwrite`"
+    )
 
 
 def read(folder: Folder) -> PlanFile | None:

@@ -24,8 +24,7 @@ class ReadConfig:
     """How shards are read.
 
     Attributes:
-      options: which fields are the payload, the id and the kept ones.
-      kept: types of the kept fields, by name, as in RowSchema.
+      options: which fields are the payload, the id and the kept ones, with their types.
       skip_bad_files: whether a bad file is one dead letter instead of a failed shard.
       output: the folder where shards are committed; those that are, are not read again. "" where none is.
       job: identity of the job that is committed there.
@@ -34,7 +33,6 @@ class ReadConfig:
     """
 
     options: ReadOptions
-    kept: tuple[tuple[str, str], ...] = ()
     skip_bad_files: bool = False
     output: str = ""
     job: str = ""
@@ -58,7 +56,7 @@ def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[E
 
 
 def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
-    options = dataclasses.replace(config.options, kept=config.kept)
+    options = config.options
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):
         try:

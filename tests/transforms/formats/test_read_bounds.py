@@ -167,13 +167,18 @@ def tfrecord_shard(tmp_path, records):
     return Shard("s", (whole(path, "tfrecord"),))
 
 
+def read_kept(shard, name, kind):
+    """The shard's elements, with a kept field of a type."""
+    options = ReadOptions(keep_fields=(name,), kept=((name, kind),))
+    return flat(list(read_shard(shard, ReadConfig(options))))
+
+
 def test_a_bytes_feature_has_one_type_whatever_the_record(tmp_path):
     records = [example(text="a", raw=raw) for raw in (b"\xff", b"text", b"\xc3\xa9")]
     shard = tfrecord_shard(tmp_path, records)
-    options = ReadOptions(keep_fields=("raw",))
-    *found, _ = flat(list(read_shard(shard, ReadConfig(options, (("raw", "binary"),)))))
+    *found, _ = read_kept(shard, "raw", "binary")
     assert [one.kept["raw"] for one in found] == [b"\xff", b"text", b"\xc3\xa9"]
-    bad, *found, _ = flat(list(read_shard(shard, ReadConfig(options, (("raw", "string"),)))))
+    bad, *found, _ = read_kept(shard, "raw", "string")
     assert bad.reason == "keep field 'raw' expected string, got binary: b'\\xff'"
     assert [one.kept["raw"] for one in found] == ["text", "é"]
 
@@ -181,11 +186,10 @@ def test_a_bytes_feature_has_one_type_whatever_the_record(tmp_path):
 def test_a_feature_of_lists_is_json_in_every_record(tmp_path):
     records = [example(text="a", tags=tags) for tags in (["p", "q"], ["p"], "r")]
     shard = tfrecord_shard(tmp_path, [*records, example(text="b")])
-    options = ReadOptions(keep_fields=("tags",))
-    *found, end = flat(list(read_shard(shard, ReadConfig(options, (("tags", "json"),)))))
+    *found, end = read_kept(shard, "tags", "json")
     assert [one.kept["tags"] for one in found] == ['["p","q"]', '["p"]', '["r"]', None]
     assert end == EndOfShard("s", 4)
-    bad, *found, _ = flat(list(read_shard(shard, ReadConfig(options, (("tags", "string"),)))))
+    bad, *found, _ = read_kept(shard, "tags", "string")
     assert bad.reason == "keep field 'tags' expected string, got array: [b'p', b'q']"
     assert [one.kept["tags"] for one in found] == ["p", "r", None]
 

@@ -120,7 +120,7 @@ def test_a_kept_field_of_another_type_is_a_dead_letter(tmp_path: Path) -> None:
     records = lines({"text": "a", "year": 1999}, {"text": "b", "year": "1999"}, {"text": "c"})
     options = ReadOptions(keep_fields=("year",))
     shard = shard_of(tmp_path, ("k.jsonl", records))
-    got = read(shard, ReadConfig(options, (("year", "int64"),)))
+    got = read(shard, ReadConfig(dataclasses.replace(options, kept=(("year", "int64"),))))
     position = records.index('{"text": "b"')
     assert got[1] == DeadLetter(
         *(f"k.jsonl:{position}", "k.jsonl", position, "read"),
@@ -162,7 +162,7 @@ def test_integers_of_any_length_and_nested_ones_stay_exact(tmp_path: Path) -> No
     records = [{"text": "a", "n": [big]}, {"text": "b", "n": {"x": -big}}, {"text": "c", "n": [0.5]}]
     options = ReadOptions(keep_fields=("n",))
     shard = shard_of(tmp_path, ("k.jsonl", lines(*records, {"text": "d", "n": big})))
-    *good, bad, _ = read(shard, ReadConfig(options, (("n", "string"),)))
+    *good, bad, _ = read(shard, ReadConfig(dataclasses.replace(options, kept=(("n", "string"),))))
     assert [d.kept["n"] for d in good] == [f"[{big}]", f'{{"x":{-big}}}', "[0.5]"]
     assert bad.reason == f"keep field 'n' expected string, got integer: {big}"
 
