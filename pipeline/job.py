@@ -35,6 +35,7 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     A resume on another machine takes them from here, so it makes the same mini-batches.
 
     Attributes:
+      intra_op: threads of one of TensorFlow's ops on a CPU; None: by the device.
       identity: of the job, as in its plan file; "" before that is made.
     """
 
@@ -50,6 +51,7 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
+    intra_op: int | None = None
     identity: str = ""
 
     def __post_init__(self) -> None:
@@ -65,13 +67,20 @@ def recorded(options: Options) -> dict[str, Any]:
     }
 
 
-def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
-    """The record of a new job, with everything that was left open chosen."""
+def new_job(
+    options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any, *, near: bool = True
+) -> Job:
+    """The record of a new job, with everything that was left open chosen.
+
+    `near` is whether this process embeds: what was tuned for its machine is not for others.
+    """
     from transforms.steps.config import WINDOW_CHUNKS
 
     # Workers' GPUs are of a memory that is not known here.
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
-    budget = options.batch_tokens or policy.default_batch_tokens(*device)
+    tuned = encoder.tuned if near else None
+    threads = encoder.threads if near else policy.threads(cores=1, device="CPU")
+    budget = options.batch_tokens or (tuned.batch_tokens if tuned else policy.default_batch_tokens(*device))
     return Job(
         **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes},
         embedbeam=installed("embedbeam"),
@@ -84,6 +93,7 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         dim=encoder.dim,
         model_dtype=encoder.dtype,
         window_chunks=WINDOW_CHUNKS,
+        intra_op=threads.intra_op,
     )
 
 

@@ -189,6 +189,8 @@ class ShardReceipt(Element):
       host, pid: the process that embedded it.
       attempt: how many times it was begun, this time included.
       job: the identity of the job that it belongs to.
+      mini_batches, retries: how many there were, and calls of the model beyond one for each.
+      model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
     job: str
@@ -207,3 +209,7 @@ class ShardReceipt(Element):
     host: str
     pid: int
     attempt: int = 1
+    mini_batches: int = 0
+    retries: int = 0
+    model_span: float = 0.0
+    model_idle: float = 0.0

@@ -185,6 +185,9 @@ class Books:
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
             feature_spec=spec,
+            mini_batches=sum(r.mini_batches for r in receipts),
+            retries=sum(r.retries for r in receipts),
+            model_waited=ledger.waiting(receipts),
         )
 
 

@@ -15,6 +15,8 @@ class ModelConfig:
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
       modality: what the model's payloads are.
+      in_flight, intra_op: as in policy.Threads; None: as tuned for this machine, or by its cores. What more
+        threads of an op do to a vector's last bits is the model's affair, so a job's plan records intra_op.
     """
 
     handle: str
@@ -22,3 +24,5 @@ class ModelConfig:
     output: str | None = None
     digest: str | None = None
     modality: str = "text"
+    in_flight: int | None = None
+    intra_op: int | None = None

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transforms.encoder.policy import Threads
+
 
 class Encoder(Protocol):
     """Payloads in, vectors out. Its methods may be called from several threads.
@@ -21,6 +23,7 @@ class Encoder(Protocol):
       digest: of its files.
       device: CPU or GPU.
       device_name: as the machine calls it.
+      threads: how many call it at once, and how many each call has; None: by the device.
       device_memory: bytes of the GPU; None on a CPU, or where nobody tells.
     """
 
@@ -34,6 +37,7 @@ class Encoder(Protocol):
     device: str
     device_name: str
     device_memory: int | None
+    threads: Threads | None
 
     def embed(self, payloads: Sequence[Any]) -> np.ndarray:
         """Returns float32 [len(payloads), dim]; NaN or infinity where the model makes them so."""

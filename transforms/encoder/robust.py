@@ -13,6 +13,7 @@ import numpy as np
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
+from transforms.observer import ModelClock
 
 _LOG = logging.getLogger(__name__)
 Failure = tuple[str, str]  # a dead letter's kind and detail
@@ -28,9 +29,15 @@ class RobustEncoder:
 
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
+        self.clock = ModelClock()
         self._lock = threading.Lock()
         self._fits = math.inf  # the largest cost that is still tried
         self._good: Any = encoder.sample  # a payload that has been embedded
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether memory ran out for a mini-batch."""
+        return self._fits < math.inf
 
     def embed(
         self, payloads: Sequence[Any], costs: Sequence[int]

@@ -22,6 +22,8 @@ class Manifest:
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
       feature_spec: how to parse TFRecord output; None for Parquet.
+      mini_batches, retries: of all committed shards; calls of the model beyond one for each.
+      model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
     output: str
@@ -45,6 +47,9 @@ class Manifest:
     finished: str
     versions: Mapping[str, str]
     feature_spec: Mapping[str, Any] | None = None
+    mini_batches: int = 0
+    retries: int = 0
+    model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:
         return to_json(self)
