@@ -10,15 +10,24 @@ from typing import Any
 from pipeline.commands import Result, add_json
 from pipeline.options.arguments import add_arguments, given_options
 from transforms.errors import UsageError
+from transforms.storage.urls import redact
 
 # Options of `embed` that change what goes through the model; the others have no say here.
 _LEFT_OUT = ("keep_field", "keep_text", "batch_tokens")
 
 
-def _minutes(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 24 * 60:
-        raise ValueError
+def minutes(text: str) -> float:
+    """A number of minutes, up to a day.
+
+    >>> minutes("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes, like 5 or 0.5")
     return value
 
 
@@ -30,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     words = [one for one in stated(RunOptions) if one.name in ("quiet", "verbose")]
     add_arguments(parser, [one for one in [*what, *words] if one.name not in _LEFT_OUT])
     parser.add_argument(
-        "--minutes", type=_minutes, default=5.0, metavar="N", help="how long it may take (default: 5)"
+        "--minutes", type=minutes, default=5.0, metavar="N", help="how long it may take (default: 5)"
     )
     parser.add_argument(
         "--plot",
@@ -63,7 +72,7 @@ def run(args: argparse.Namespace) -> Result:
     from pipeline.tune.tuning import Tuning, record_of
 
     outcome = Tuning(options, args.minutes, args.screen).run()
-    record: dict[str, Any] = {"model": options.model} | record_of(outcome)
+    record: dict[str, Any] = {"model": redact(options.model)} | record_of(outcome)
     record |= {"remembered": None, "plots": []}
     if outcome.best is not None:
         from pipeline.tune.remember import remember

@@ -7,14 +7,12 @@ import html
 import io
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transforms.errors import UsageError
-from transforms.storage.urls import redact
 
 MIB = 1 << 20
 _PAGE = """<!doctype html>
@@ -70,14 +68,14 @@ def table(record: dict[str, Any]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE, pad_edge=False)
+    made = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     made.add_column("")
     for head in HEADS:
         made.add_column(head, justify="right", no_wrap=True)
     for row in sorted(record["trials"], key=_order):
         made.add_row("*" if is_best(row, record) else "", *cells(row))
     text = io.StringIO()
-    Console(file=text, width=max(120, shutil.get_terminal_size().columns), no_color=True).print(made)
+    Console(file=text, width=160, no_color=True).print(made)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
@@ -89,7 +87,7 @@ def headline(record: dict[str, Any]) -> str:
     """What was tried on what."""
     cores = f"{record['cores']} core{'' if record['cores'] == 1 else 's'}"
     return (
-        f"{redact(record['model'])} on {record['device']}, {cores}: {record['documents']:,} documents of "
+        f"{record['model']} on {record['device']}, {cores}: {record['documents']:,} documents of "
         f"about {record['tokens']:,} tokens for each trial"
     )
 
@@ -188,7 +186,7 @@ def _draw(record: dict[str, Any]) -> Any:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     rate.legend()
-    rate.set_title(f"{redact(record['model'])} on {record['device']}, {record['cores']} cores")
+    rate.set_title(f"{record['model']} on {record['device']}, {record['cores']} cores")
     return figure
 
 
@@ -198,7 +196,7 @@ def _page(record: dict[str, Any], svg: str) -> str:
         inner = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row))
         rows.append(f"<tr{' class=best' if is_best(row, record) else ''}>{inner}</tr>")
     return _PAGE.format(
-        title=html.escape(f"embedbeam tune: {redact(record['model'])}"),
+        title=html.escape(f"embedbeam tune: {record['model']}"),
         line=html.escape(headline(record)),
         svg=svg[svg.index("<svg") :],
         heads="".join(f"<th>{html.escape(head)}</th>" for head in HEADS),
