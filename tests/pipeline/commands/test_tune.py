@@ -165,8 +165,8 @@ def test_a_resume_takes_the_plans_not_what_was_tuned_since(tmp_path, corpus, mod
 def test_mistakes_are_told_before_a_model_is_loaded(tmp_path, corpus, cli):
     assert cli("tune", f"--input={tmp_path}/none")[::2] == (
         2,
-        f"embedbeam: error: --input {tmp_path}/none: matches no file; check the path (hidden files, names that "
-        "begin with _ and the output folder are never read)\n",
+        f"embedbeam: error: --input {tmp_path}/none: matches no file; check the path (hidden files, names "
+        "that begin with _ and the output folder are never read)\n",
     )
     for minutes in ("0", "-1", "nan", "soon"):
         code, _, err = cli("tune", f"--input={corpus}", f"--minutes={minutes}")

@@ -1,5 +1,7 @@
 """Which settings are tried, and which one wins."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_medians_and_quartiles():
 def test_budgets_double_and_the_sample_can_tell_of_each_but_the_first(usual, tokens, in_flight):
     found = search.budgets(usual, tokens, in_flight)
     assert found[0] == max(1, usual // 8)
-    assert all(b == 2 * a for a, b in zip(found, found[1:], strict=False))
+    assert all(b == 2 * a for a, b in itertools.pairwise(found))
     assert all(b * in_flight * search.MINI_BATCHES <= tokens for b in found[1:])
     if search.is_large_enough(usual, tokens, in_flight) and usual >= 8 and not usual % 8:
         assert usual in found
