@@ -42,7 +42,10 @@ def answers(questions: SimpleQueue[Any]) -> Any:
 
     while True:
         kind, what = questions.get()
-        yield draw_sample(options, what) if kind == "sample" else run_trial(options, loaded, what)
+        if kind == "sample":
+            yield draw_sample(options, loaded.modality, what)
+        else:
+            yield run_trial(options, loaded, what)
 
 
 def described(loaded: Any) -> Loaded:

@@ -141,10 +141,18 @@ def around(tried: Iterable[Tried]) -> list[int]:
 
 
 def again(tried: Iterable[Tried], seed: int) -> list[Tried]:
-    """Those worth another trial, in an order of chance: a machine that drifts drifts for all of them."""
+    """Those worth another trial, in an order of chance: a machine that drifts drifts for all of them.
+
+    One slow trial says little where others work, too: a setting is left out after two.
+    """
     tried = list(tried)
-    best = max((one.rate for one in tried), default=0.0)
-    worth = [one for one in tried if one.trials and not one.why and one.rate >= _HOPELESS * best]
+    best = max((one.rate for one in tried if len(one.trials) > 1), default=0.0)
+    sound = [one for one in tried if one.trials and not one.why]
+    worth = [
+        one
+        for one in sound
+        if len(one.trials) < 2 or max(t.tokens_per_second for t in one.trials) >= _HOPELESS * best
+    ]
     return random.Random(seed).sample(worth, len(worth))
 
 

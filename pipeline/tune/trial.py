@@ -18,13 +18,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pipeline.options.options import Options
 from pipeline.plan.plan import make_plan, read_options
 from pipeline.tune.search import Setting, Trial
-from transforms import modality
 from transforms.blocks import DocumentBlock
 from transforms.elements import Element, EndOfShard, Slice
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.policy import Threads
 from transforms.errors import BadFileError, UsageError
 from transforms.formats.slices import read_slice
+from transforms.modality import Modality
 from transforms.observer import Event, MiniBatchBegun, MiniBatchDone, observe
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.config import EmbedConfig
@@ -58,7 +58,7 @@ class _Times:
                 self.done.append(event)
 
 
-def draw_sample(options: Options, wanted: int) -> int:
+def draw_sample(options: Options, of: Modality, wanted: int) -> int:
     """Reads about so many documents from all over the input, the same in every process.
 
     Returns:
@@ -67,12 +67,12 @@ def draw_sample(options: Options, wanted: int) -> int:
     Raises:
       UsageError: none can be read.
     """
-    shards = make_plan(options).shards
+    shards = make_plan(options, of).shards
     slices = [piece for shard in shards for piece in shard.slices]
     random.Random(_SEED).shuffle(slices)
     most, before = -(-wanted // _PLACES), -1
     while True:
-        _sample[:] = _read(slices, options, wanted, most)
+        _sample[:] = _read(slices, options, of, wanted, most)
         found = sum(block.columns.num_rows for block in _sample)
         if found >= wanted or found == before or most >= wanted:
             break
@@ -82,10 +82,11 @@ def draw_sample(options: Options, wanted: int) -> int:
     return found
 
 
-def _read(slices: list[Slice], options: Options, wanted: int, most: int) -> Iterator[DocumentBlock]:
+def _read(
+    slices: list[Slice], options: Options, of: Modality, wanted: int, most: int
+) -> Iterator[DocumentBlock]:
     """Blocks of the first `most` records of slices, until there are enough; bad files are left out."""
-    of = modality.get("text")
-    gathered, reading = Gathered("sample"), dataclasses.replace(read_options(options), keep_fields=())
+    gathered, reading = Gathered("sample"), dataclasses.replace(read_options(options, of), keep_fields=())
     found = size = 0
     for piece in slices:
         limit = min(filter(None, (most, piece.limit, wanted - found)))
@@ -115,7 +116,11 @@ def run_trial(options: Options, loaded: HubEncoder, setting: Setting) -> Trial:
     encoder = SharedEncoder(ModelConfig(options.model))
     encoder.keep(loaded)
     config = EmbedConfig(
-        options.long_documents, options.chunk_overlap, options.max_tokens, setting.batch_tokens
+        mode=options.long_documents,
+        overlap=options.chunk_overlap,
+        max_tokens=options.max_tokens,
+        batch_tokens=setting.batch_tokens,
+        modality=loaded.modality,
     )
     times = _Times()
     end = observe(times.hear)

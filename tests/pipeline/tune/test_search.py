@@ -99,3 +99,8 @@ def test_the_winner(found, best):
 
 def test_nothing_wins_where_nothing_came_to_its_end():
     assert search.winner([tried(1000), tried(2000, 5, why="out of memory")], USUAL) is None
+
+
+def test_one_slow_trial_leaves_nothing_out():
+    slow, twice_slow, best = tried(100, 10), tried(200, 10, 11), tried(400, 100, 100)
+    assert sorted(one.setting.batch_tokens for one in search.again([slow, twice_slow, best], 1)) == [100, 400]
