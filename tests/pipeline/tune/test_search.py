@@ -73,8 +73,8 @@ def test_other_threads_are_tried_around_the_best_budget():
 
 
 def test_the_hopeless_are_not_repeated_and_the_order_is_one_of_chance():
-    found = [tried(2**i, 100 - i) for i in range(10)] + [
-        tried(5000, 84),
+    found = [tried(2**i, 100 - i, 60, 100) for i in range(10)] + [
+        tried(5000, 84, 84),
         tried(9000, 100, why="out of memory"),
     ]
     orders = [[one.setting for one in search.again(found, seed)] for seed in range(5)]
