@@ -50,7 +50,8 @@ def head(output):
 @pytest.mark.slow
 def test_tune_finds_remembers_and_draws(many, model, tmp_path, cache):
     done = jobs.run(
-        *(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json"), f"--plot={tmp_path}/plot"
+        *(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json", "--quiet"),
+        f"--plot={tmp_path}/plot",
     )
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads(done.stdout)
@@ -78,7 +79,7 @@ def test_tune_finds_remembers_and_draws(many, model, tmp_path, cache):
 @pytest.mark.slow
 def test_memory_that_runs_out_is_survived(many, save_model, cache):
     model = save_model(fits=40)  # rows: at 16 tokens a text, of about 300 tokens
-    done = jobs.run(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json")
+    done = jobs.run(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads(done.stdout)
     stopped = {row["batch_tokens"]: row["stopped"] for row in record["trials"] if row["in_flight"] > 1}
