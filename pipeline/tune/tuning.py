@@ -18,7 +18,7 @@ from transforms.errors import JobFailed
 _TRIALS = 40
 _LEAST_SECONDS, _MOST_SECONDS = 1.0, 15.0
 _FIRST_DOCUMENTS = 64  # a short trial tells how large the sample is to be
-_MOST_ROUNDS = 9
+_MOST_ROUNDS = 6
 
 
 @dataclasses.dataclass(frozen=True)
