@@ -1,7 +1,7 @@
 """Web archives, as Common Crawl publishes them: a document per page; slices are ranges of gzip members.
 
-WET files hold pages' texts, WARC files what servers answered. Both are read alike: a conversion is text, a response
-is a page where it is HTML or plain text. All other records are no documents.
+WET files hold pages' texts, WARC files what servers answered. Both are read alike: a conversion is text, and a
+response is a page where it is HTML or plain text. All other records are no documents.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def _parse_http(record: WarcRecord) -> tuple[str, str] | None:
 def _body(record: WarcRecord, data: bytes) -> bytes:
     """A page's bytes, decoded, no more than one beyond RECORD_BYTES.
 
-    Crawlers write bodies decoded, or as they came, and leave the headers as they were: what cannot be decoded is
-    taken as it is.
+    Crawlers write bodies decoded, or as they came, and leave the headers as they were: what cannot be decoded
+    is taken as it is.
     """
     if not record.is_http_parsed:
         return record.reader.read(RECORD_BYTES + 1)

@@ -67,8 +67,8 @@ class _Feed:
 def framed(stream: BinaryIO) -> Iterator[Framed]:
     """Yields all records of a stream, and one of what lies from a broken one to the next that begins.
 
-    A record is sound if its Content-Length leads to two ends of lines, the next record, or the stream's end. One
-    that the stream ends in is bad, of kind TRUNCATED.
+    A record is sound if its Content-Length leads to two ends of lines, the next record, or the stream's end.
+    One that the stream ends in is bad, of kind TRUNCATED.
     """
     feed = _Feed(stream)
     line = feed.line()
