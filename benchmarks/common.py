@@ -101,6 +101,7 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
     from pipeline.options.options import Options
     from pipeline.plan.plan import make_plan, read_options
     from transforms.encoder.config import ModelConfig
+    from transforms.modality.text import TEXT
     from transforms.steps.batch import BatchByTokens, OrderByLength
     from transforms.steps.chunk import ChunkDocuments
     from transforms.steps.config import EmbedConfig
@@ -114,7 +115,7 @@ def mini_batches(path: Path, model: str) -> list[list[str]]:
         _ = (
             root
             | beam.Create(shards, reshuffle=False)
-            | ReadShards(ReadConfig(read_options(options)))
+            | ReadShards(ReadConfig(read_options(options, TEXT)))
             | ChunkDocuments(SharedEncoder(ModelConfig(model)), EmbedConfig(batch_tokens=BATCH_TOKENS))
             | OrderByLength(BATCH_TOKENS)
             | BatchByTokens(BATCH_TOKENS)

@@ -15,12 +15,15 @@ from pipeline.options.options import (
     ModelOptions,
     Options,
     OutputOptions,
+    PayloadOptions,
 )
 from pipeline.plan.plan import Plan
 from pipeline.version import installed
+from transforms import modality
 from transforms.encoder import policy
 from transforms.encoder.model.handle import redact
 from transforms.errors import UsageError
+from transforms.modality import Modality
 from transforms.output import layout
 from transforms.output import plan_file as plans
 from transforms.output.folder import Folder
@@ -29,12 +32,13 @@ from transforms.storage.files import full_path
 
 
 @group
-class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
+class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOptions):
     """The head of plan.jsonl. Options that the user left open stand here as they were chosen.
 
     A resume on another machine takes them from here, so it makes the same mini-batches.
 
     Attributes:
+      payload: what the modality is told, as the fields of its dataclass.
       identity: of the job, as in its plan file; "" before that is made.
     """
 
@@ -50,6 +54,7 @@ class Job(InputOptions, ModelOptions, ChunkingOptions, OutputOptions):
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
+    payload: dict[str, Any] = dataclasses.field(default_factory=dict)
     identity: str = ""
 
     def __post_init__(self) -> None:
@@ -84,13 +89,22 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         dim=encoder.dim,
         model_dtype=encoder.dtype,
         window_chunks=WINDOW_CHUNKS,
+        payload=dataclasses.asdict(encoder.modality),
     )
+
+
+def modality_of(job: Job) -> Modality:
+    """What the job's documents are."""
+    return modality.get(job.modality or "text", **job.payload)
 
 
 def fingerprint_key(job: Job) -> bytes:
     """What changes a document's vectors besides its payload; 32 bytes."""
     model = ("model_digest", "signature", "model_output", "max_tokens")
     what = {name: getattr(job, name) for name in (*model, "long_documents", "chunk_overlap", "vector_dtype")}
+    # Options of later versions count where they are used: what was embedded before keeps its fingerprint.
+    payload = {one.name: (getattr(job, one.name), one.default) for one in stated(PayloadOptions)}
+    what |= {name: value for name, (value, default) in payload.items() if value != default}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 

@@ -14,6 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, RowBlock, Run
 from transforms.elements import Document, Origin
 from transforms.encoder.config import ModelConfig
+from transforms.modality.text import Text
 from transforms.steps.encoder import SharedEncoder
 
 DIM = 3
@@ -35,6 +36,8 @@ class FakeEncoder:
     dim = DIM
     dtype = "float32"
     unit_length = False
+    modality = Text()
+    prepares = False
     sample = "a sample sentence"
     digest = "fake"
     device = "CPU"
@@ -53,6 +56,12 @@ class FakeEncoder:
         self._counter = count
         self._before = before
         self.calls: list[list[str]] = []
+
+    def prepare(self, texts: Sequence[str]) -> tuple[Sequence[str], dict[int, Any]]:
+        return texts, {}
+
+    def estimate(self, texts: Sequence[str]) -> np.ndarray:
+        return self.modality.estimate(texts)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         self.calls.append(list(texts))

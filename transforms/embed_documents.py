@@ -14,6 +14,7 @@ from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, Documen
 from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
+from transforms.modality import Modality
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
 from transforms.steps.config import EmbedConfig
@@ -26,7 +27,7 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
-    def __init__(self, modality: str):
+    def __init__(self, modality: Modality):
         self._modality = modality
 
     def start_bundle(self) -> None:
@@ -50,8 +51,8 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = modality.get(self._modality)
-        payloads, refusals = of.decode([origin.document.payload for origin in held], field="payload")
+        of = self._modality
+        payloads, refusals = of.decode({"payload": [origin.document.payload for origin in held]})
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
             "source": pa.repeat("", len(held)),
@@ -122,6 +123,7 @@ class EmbedDocuments(beam.PTransform):
       chunk_overlap: tokens that a chunk repeats of the one before it.
       max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
+      modality: what the payloads are.
     """
 
     model: str
@@ -131,6 +133,7 @@ class EmbedDocuments(beam.PTransform):
     chunk_overlap: int = 32
     max_tokens: int | None = None
     batch_tokens: int = policy.default_batch_tokens("CPU")
+    modality: str = "text"
 
     def __post_init__(self) -> None:
         if self.long_documents not in ("mean", "truncate", "chunks"):
@@ -139,8 +142,16 @@ class EmbedDocuments(beam.PTransform):
             raise ValueError("batch_tokens must be at least 1, and chunk_overlap at least 0")
 
     def expand(self, documents: beam.PCollection) -> Any:
-        encoder = SharedEncoder(ModelConfig(self.model, self.signature, self.model_output))
-        config = EmbedConfig(self.long_documents, self.chunk_overlap, self.max_tokens, self.batch_tokens)
+        encoder = SharedEncoder(
+            ModelConfig(self.model, self.signature, self.model_output, modality=self.modality)
+        )
+        config = EmbedConfig(
+            self.long_documents,
+            self.chunk_overlap,
+            self.max_tokens,
+            self.batch_tokens,
+            modality=modality.get(self.modality),
+        )
         return (
             documents
             | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)

@@ -12,6 +12,7 @@ from pipeline.options.options import Options
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
+from transforms import modality
 from transforms.formats import registry
 
 
@@ -30,9 +31,10 @@ def look_at_input(options: Options, screen: Screen) -> Result:
     with screen.doing("checking the options"):
         prepare(options)
     with screen.doing("listing the input"):
-        plan = make_plan(options)
+        of = modality.get(options.modality or "text")
+        plan = make_plan(options, of)
     with screen.doing("sampling the input"):
-        sample = take_sample(plan, options)
+        sample = take_sample(plan, options, of)
     slices = [piece for shard in plan.shards for piece in shard.slices]
     files = [
         (piece, registry.get(piece.format)) for piece in {piece.path: piece for piece in slices}.values()

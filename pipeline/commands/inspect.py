@@ -46,7 +46,8 @@ def card_of(encoder: HubEncoder) -> dict[str, Any]:
     return {
         "digest": encoder.digest,
         "signature": encoder.signature,
-        "input": encoder.input_name,
+        "modality": encoder.modality.name,
+        "input": encoder.input.described,
         "output": encoder.output,
         "dim": encoder.dim,
         "dtype": encoder.dtype,
@@ -66,7 +67,8 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
     numbers = ", ".join(f"{value:.4f}" for value in card["vector"][:4])
     yield f"model       {card['model']}"
     yield f"digest      {card['digest']}"
-    yield f"signature   {card['signature']}({card['input']}: string [n])"
+    yield f"modality    {card['modality']}"
+    yield f"signature   {card['signature']}({card['input']})"
     yield f"output      {card['output'] or 'the only one'}: {card['dtype']} [n, {card['dim']}]"
     yield f"dim         {card['dim']}"
     yield f"dtype       {card['dtype']}"

@@ -152,7 +152,7 @@ def check(instance: Group, options: Sequence[Option]) -> None:
     """
     for one in options:
         value = getattr(instance, one.name)
-        if one.choices and value not in one.choices:
+        if one.choices and value is not None and value not in one.choices:
             expected = f"one of {', '.join(one.choices)}"
         elif one.least is not None and value is not None and value < one.least:
             expected = f"a number of {one.least} or more"

@@ -25,6 +25,12 @@ def _formats() -> tuple[str, ...]:
     return ("auto", *registry.names())
 
 
+def _modalities() -> tuple[str, ...]:
+    from transforms import modality
+
+    return modality.NAMES
+
+
 def _folder(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(path) if "://" not in str(path) else str(path)
 
@@ -50,7 +56,9 @@ class InputOptions(Group):
     input_format: str = option(
         "how files are read; auto goes by their names", default="auto", choices=_formats
     )
-    text_field: str = option("field or column that holds the text", default="text")
+    text_field: str | None = option(
+        "field or column that is embedded", default=None, unset="text, or the modality's name", chosen=True
+    )
     id_field: str | None = option(
         "field or column that holds the document id", default=None, unset="file and position"
     )
@@ -72,6 +80,13 @@ class ModelOptions(Group):
         metavar="HANDLE",
         compared=False,  # its digest is
     )
+    modality: str | None = option(
+        "what documents are",
+        default=None,
+        choices=_modalities,
+        unset="by the model's signature",
+        chosen=True,
+    )
     signature: str | None = option(
         "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
@@ -81,6 +96,18 @@ class ModelOptions(Group):
         default=None,
         least=1,
         chosen=True,
+    )
+
+
+@group
+class PayloadOptions(Group):
+    """How payloads become the model's input. ModelConfig has fields of the same names."""
+
+    title: ClassVar[str] = "payload"
+    pooling: str = option(
+        "of the vectors of a document's positions, where the model gives these",
+        default="mean",
+        choices=("mean", "cls", "max", "last"),
     )
 
 
@@ -153,12 +180,12 @@ class RunOptions(Group):
 
 
 # What makes a job the job it is: its plan records them, and a rerun must not ask for others.
-RECORDED = (InputOptions, ModelOptions, ChunkingOptions, OutputOptions)
+RECORDED = (InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOptions)
 GROUPS = (*RECORDED, RunOptions)
 
 
 @group
-class Options(InputOptions, ModelOptions, ChunkingOptions, OutputOptions, RunOptions):
+class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOptions, RunOptions):
     """Options of `embed`, checked. None means: chosen for this job, and recorded in its plan."""
 
     def __post_init__(self) -> None:
@@ -174,6 +201,8 @@ class Options(InputOptions, ModelOptions, ChunkingOptions, OutputOptions, RunOpt
                 "tfrecord_gzip needs `output_format` tfrecord; Parquet is compressed already",
                 argument="tfrecord_gzip",
             )
+        if self.keep_text and self.modality not in (None, "text"):
+            raise UsageError("keep_text needs documents that are text", argument="keep_text")
         for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
             raise UsageError(f"keep_field {name} is given twice", argument="keep_field")
         most_dead_letters(self.max_dead_letters, 0)

@@ -9,13 +9,14 @@ from typing import Any
 
 from pipeline.options.options import Options
 from pipeline.plan.plan import Plan, read_options
-from transforms import modality
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.errors import BadFileError, UsageError
 from transforms.formats import registry
 from transforms.formats.base import RawBlock
 from transforms.formats.compression import compression_of
 from transforms.formats.slices import read_slice
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
 from transforms.output.schema import RowSchema
 
 # Looked at: so many slices, spread over the plan, and so many records at the head of each.
@@ -70,7 +71,7 @@ class Sample:
         return self.tokens / max(1, self.documents)
 
 
-def take_sample(plan: Plan, options: Options) -> Sample:
+def take_sample(plan: Plan, options: Options, of: Modality = TEXT) -> Sample:
     """Reads the first records of slices all over the plan, or all of a small input where fields are kept.
 
     Raises:
@@ -87,26 +88,27 @@ def take_sample(plan: Plan, options: Options) -> Sample:
     else:
         slices = slices[:: max(1, len(slices) // _SLICES)][:_SLICES]
     for piece in slices:
-        left -= _look(sample, piece, options, patience=left)
+        left -= _look(sample, piece, options, of, patience=left)
     first = sample.first_letter
     if not sample.documents and first is not None and sample.missing:
         raise UsageError(
             f"{first.source} at {first.position}: {first.reason}, and so in all {sample.letters} records "
-            f"looked at; name the right one with --text-field (now {options.text_field}) or --id-field"
+            f"looked at; name the right one with --text-field (now {options.text_field or of.field}) or "
+            "--id-field"
         )
     sample.kept = _kept_types(sample, options)
     return sample
 
 
-def _look(sample: Sample, piece: Slice, options: Options, *, patience: int) -> int:
+def _look(sample: Sample, piece: Slice, options: Options, of: Modality, *, patience: int) -> int:
     """Looks at the first records of a slice, or at all within so many bytes; returns how many those were."""
     most = _RECORDS if patience <= 0 else None
     limit = min(filter(None, (most, piece.limit)), default=None)
     head: RawBlock | None = None
     records = size = taken = 0
     try:
-        for raw in read_slice(dataclasses.replace(piece, limit=limit), read_options(options)):
-            _look_at(sample, raw, piece, options)
+        for raw in read_slice(dataclasses.replace(piece, limit=limit), read_options(options, of)):
+            _look_at(sample, raw, piece, options, of)
             head = head or raw
             records += len(raw.positions)
             size += raw.size
@@ -123,11 +125,10 @@ def _look(sample: Sample, piece: Slice, options: Options, *, patience: int) -> i
     return size
 
 
-def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options) -> None:
+def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options, of: Modality) -> None:
     from transforms.steps.documents import checked
 
-    kind = modality.get("text")
-    block = checked(raw, piece, read_options(options), kind)
+    block = checked(raw, piece, read_options(options, of), of)
     sample.documents += len(block.rows)
     sample.letters += len(block.refused)
     for row, doc_id, reason, detail in block.refused:
@@ -135,7 +136,7 @@ def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options) -> N
         if sample.first_letter is None:
             position = int(raw.positions[row])
             sample.first_letter = DeadLetter(doc_id, piece.source, position, "read", reason, detail)
-    sample.tokens += float(kind.estimate(block.payloads.to_pylist()).sum())
+    sample.tokens += float(of.estimate(block.payloads.to_pylist()).sum())
     for name, values in block.kept.items():
         if name in raw.types:
             _merge(sample, name, raw.types[name], piece.source)

@@ -8,13 +8,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.options.options import Options
+from pipeline.options.options import InputOptions, Options
 from transforms.elements import Shard, Slice
 from transforms.errors import BadFileError, UsageError
 from transforms.formats import registry
 from transforms.formats.base import ReadOptions, packed
 from transforms.formats.compression import SUFFIXES
 from transforms.formats.slices import read_slice
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
 from transforms.storage.files import full_path, is_local, local_path
 from transforms.storage.listing import list_files
 
@@ -56,8 +58,12 @@ def default_shard_bytes(total_bytes: int, parallelism: int) -> int:
     return max(min(max(even, 64 * KIB), 8 * MIB), -(-total_bytes // _MOST_SHARDS))
 
 
-def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
+def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) -> Plan:
     """Finds the input files and cuts them into shards.
+
+    Args:
+      of: what documents are.
+      parallelism: how many workers share them.
 
     Raises:
       UsageError: a pattern matches nothing, or a file's format is unknown.
@@ -79,7 +85,7 @@ def make_plan(options: Options, *, parallelism: int = 1) -> Plan:
         )
     slices = cut_files(files, target)
     if options.limit is not None:
-        slices = list(first_documents(slices, options))
+        slices = list(first_documents(slices, options, of))
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
 
 
@@ -185,14 +191,14 @@ def _shard(slices: Sequence[Slice]) -> Shard:
     return Shard(sha.hexdigest()[:16], tuple(slices))
 
 
-def first_documents(slices: Sequence[Slice], options: Options) -> Iterator[Slice]:
+def first_documents(slices: Sequence[Slice], options: Options, of: Modality) -> Iterator[Slice]:
     """The slices that hold the first `limit` documents, the last one limited."""
     left = options.limit or 0
     for piece in slices:
         if left <= 0:
             return
         try:
-            found = read_slice(dataclasses.replace(piece, limit=left), read_options(options))
+            found = read_slice(dataclasses.replace(piece, limit=left), read_options(options, of))
             documents = sum(len(block.positions) for block in found)
         except BadFileError:
             yield piece  # its shard will fail and say why
@@ -201,7 +207,11 @@ def first_documents(slices: Sequence[Slice], options: Options) -> Iterator[Slice
         left -= documents
 
 
-def read_options(options: Options) -> ReadOptions:
-    return ReadOptions(
-        text_field=options.text_field, id_field=options.id_field, keep_fields=options.keep_field
-    )
+def read_options(options: InputOptions, of: Modality) -> ReadOptions:
+    """What is taken from records.
+
+    Args:
+      of: what documents are.
+    """
+    fields = (options.text_field or of.field,)
+    return ReadOptions(fields, of.kind, options.id_field, options.keep_field)

@@ -22,8 +22,10 @@ from pipeline.run.loading import importing, shared_encoder, start_loading
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import digest, resolve
+from transforms.encoder.model.handle import MINILM, digest, resolve
 from transforms.errors import UsageError
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
 from transforms.observer import observe
 from transforms.output import layout, ledger, plan_file
 from transforms.output.folder import Folder
@@ -112,16 +114,26 @@ class _Launch:
         options, screen = self.options, self.screen
         if not self.cluster.is_local:
             options = dataclasses.replace(options, worker_gpus=self.cluster.gpus)
+        of = self.modality(loading)
+        options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
-            plan = make_plan(options, parallelism=self.cluster.slots or 1)
+            plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
         with screen.doing("sampling the input"):
-            kept = take_sample(plan, options).kept
+            kept = take_sample(plan, options, of).kept
         if plan.unknown:
             screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
         if loading.done():
             loading.result()  # raises what is wrong with it, if anything is
         self.import_submit()  # while the model is loaded
         return new_job(options, plan, kept, loading.result()), plan
+
+    def modality(self, loading: Future[HubEncoder]) -> Modality:
+        """What documents are; where that is not plain, the model is waited for, which tells."""
+        text = self.options.modality == "text" or (self.options.modality, self.options.model) == (
+            None,
+            MINILM,
+        )
+        return TEXT if text else loading.result().modality
 
     def look_at_cluster(self) -> None:
         """Is it there, and has an earlier run's job ended?"""

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pipeline.options.options import Options
+from pipeline.options.fields import stated
+from pipeline.options.options import Options, PayloadOptions
 from pipeline.run.screen import Screen
 from transforms.encoder.model.handle import MINILM, resolve
 from transforms.storage.files import full_path
@@ -100,4 +101,7 @@ def _config(options: Options, model_digest: str | None) -> ModelConfig:
     from transforms.encoder.config import ModelConfig
 
     handle = options.model if options.model == MINILM else full_path(options.model)
-    return ModelConfig(handle, options.signature, options.model_output, model_digest)
+    payload = {one.name: getattr(options, one.name) for one in stated(PayloadOptions)}
+    return ModelConfig(
+        handle, options.signature, options.model_output, model_digest, options.modality, **payload
+    )

@@ -11,7 +11,7 @@ from pipeline.build import PipelineConfig, build_pipeline
 from pipeline.cluster import job_server, remote
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.failures import plain_error
-from pipeline.job import Job, fingerprint_key
+from pipeline.job import Job, fingerprint_key, modality_of
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
 from transforms.errors import EmbedbeamError, JobFailed
@@ -28,16 +28,17 @@ _LOG = logging.getLogger(__name__)
 
 def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
     """What each step of the pipeline is told."""
-    schema = row_schema(dataclasses.asdict(job))
+    schema, of = row_schema(dataclasses.asdict(job)), modality_of(job)
     # Workers run in folders of their own.
     output = full_path(options.output)
     return PipelineConfig(
         read=ReadConfig(
-            options=dataclasses.replace(read_options(options), kept=schema.kept),
+            options=dataclasses.replace(read_options(job, of), kept=schema.kept),
             skip_bad_files=options.skip_bad_files,
             output=output,
             job=job.identity,
             fingerprint_key=fingerprint_key(job),
+            modality=of,
         ),
         embed=EmbedBlocks(
             encoder,
@@ -49,6 +50,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 vector_dtype=job.vector_dtype,
                 keep_payload=job.keep_text,
                 window_chunks=job.window_chunks,
+                modality=of,
             ),
         ),
         write=WriteConfig(

@@ -7,18 +7,20 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Which model, and which part of it.
+    """Which model, which part of it, and how payloads become its input.
 
     Attributes:
       handle: as the user gave it.
       signature: name of a signature; None picks serving_default, default, or the model's own call.
       output: name of the output where there are several.
       digest: expected digest; None checks nothing.
-      modality: what the model's payloads are.
+      modality: name of what the model's payloads are; None goes by the signature.
+      pooling: of an output [n, positions, dim]: mean, cls, max or last.
     """
 
     handle: str
     signature: str | None = None
     output: str | None = None
     digest: str | None = None
-    modality: str = "text"
+    modality: str | None = None
+    pooling: str = "mean"

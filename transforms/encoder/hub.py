@@ -11,20 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from transforms import modality
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.device import import_tensorflow, prepare_device
+from transforms.encoder.inputs import model_input
 from transforms.encoder.messages import first_line, model_error
 from transforms.encoder.model.handle import digest, resolve
-from transforms.encoder.signature import (
-    count_signature,
-    max_tokens,
-    pick_output,
-    pick_signature,
-    string_input,
-)
+from transforms.encoder.outputs import pick_output, pooled
+from transforms.encoder.signature import pick_signature
 from transforms.errors import ModelError
 from transforms.storage.urls import redact
+from transforms.texts import Refusal
 
 _LOG = logging.getLogger(__name__)
 # How far a vector's length may be from 1: in bfloat16, of 8 bits, a unit vector's comes out .996 to 1.004.
@@ -38,7 +34,7 @@ class HubEncoder:
         """Loads, checks and warms up the model.
 
         Raises:
-          UsageError: the model is not there, is no SavedModel, or does not map strings to vectors.
+          UsageError: the model is not there, is no SavedModel, or does not map the modality to vectors.
           ModelError: the digest is not the expected one.
         """
         started = time.monotonic()
@@ -56,12 +52,12 @@ class HubEncoder:
         self.device, self.device_name, self.device_memory = prepare_device(tf)
         loaded = _load(folder, config.handle)
         self.signature, function = pick_signature(tf, loaded, config)
-        self.input_name, self._call = string_input(tf, function, config.handle, self.signature)
+        self._tf, self._pooling = tf, config.pooling
+        self.input = model_input(tf, loaded, function, self.signature, config)
         self.output = pick_output(function, config)
-        self._count = count_signature(tf, loaded, config.handle)
-        self.can_count = self._count is not None
-        self.window = max_tokens(loaded)
-        self.sample = modality.get(config.modality).sample
+        self.modality, self.sample = self.input.modality, self.input.sample
+        self.window, self.can_count = self.input.window, self.input.can_count
+        self.prepares = self.input.prepares
         self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
         self._warm_up(config.handle)
@@ -71,52 +67,61 @@ class HubEncoder:
         times = f"loaded in {self.load_seconds:.1f} s, warmed up in {self.warm_up_seconds:.1f} s"
         _LOG.info("model %s on %s: %s", redact(config.handle), self.device_name, times)
 
-    def embed(self, payloads: Sequence[Any]) -> np.ndarray:
-        """Returns float32 [len(payloads), dim].
+    def prepare(self, payloads: Sequence[Any]) -> tuple[Sequence[Any], dict[int, Refusal]]:
+        return self.input.prepare(payloads)
+
+    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
+        """Returns float32 [len(prepared), dim].
 
         Raises:
           ModelError: the output has not one row a payload, or another dim than the first one had.
           tf.errors.OpError: whatever the model raises.
         """
-        result = self._call(list(payloads))
+        result, mask = self.input.call(prepared)
         if isinstance(result, dict):
             result = result[self.output]
         elif isinstance(result, (list, tuple)):
             (result,) = result
         if not self.dim:
             self.dtype = result.dtype.name
-        vectors = result.numpy()
-        if vectors.ndim != 2 or len(vectors) != len(payloads) or (self.dim and vectors.shape[1] != self.dim):
-            found = f"the model gave {list(vectors.shape)} for {len(payloads)} documents"
-            raise ModelError(f"{found}, expected [{len(payloads)}, {self.dim or 'dim'}]")
+        vectors = pooled(self._tf, result, mask, self._pooling).numpy()
+        if vectors.ndim != 2 or len(vectors) != len(prepared) or (self.dim and vectors.shape[1] != self.dim):
+            found = f"the model gave {list(vectors.shape)} for {len(prepared)} documents"
+            raise ModelError(f"{found}, expected [{len(prepared)}, {self.dim or 'dim'}]")
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
         """Returns int64 [len(payloads)].
 
         Raises:
-          ModelError: the model has no signature for it, or it has not one number a payload.
+          ModelError: the model cannot, or it has not one number a payload.
         """
-        if self._count is None:
+        if not self.can_count:
             raise ModelError("the model cannot count tokens: it has no signature count_tokens")
-        counts = np.asarray(self._count(list(payloads)), dtype=np.int64)
+        counts = np.asarray(self.input.count(payloads), dtype=np.int64)
         if counts.shape != (len(payloads),):
             found = f"signature count_tokens gave {list(counts.shape)} for {len(payloads)} documents"
             raise ModelError(f"{found}, expected [{len(payloads)}]")
         return counts
 
+    def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
+        return self.input.estimate(payloads)
+
     def _warm_up(self, handle: str) -> None:
         try:
-            vectors = self.embed([self.sample])
+            prepared, refused = self.prepare([self.sample])
+            if refused:
+                raise ModelError(": ".join(filter(None, refused[0])))
+            vectors = self.embed(prepared)
             if self.can_count:
                 self.count_tokens([self.sample])
         except ModelError as e:
             raise model_error(handle, str(e)) from e
         except Exception as e:  # a model may raise anything; the user needs its first line
-            raise model_error(handle, f"fails on a sample sentence: {first_line(e)}") from e
+            raise model_error(handle, f"fails on a sample {self.modality.name}: {first_line(e)}") from e
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
-            raise model_error(handle, "gives NaN or infinity for a sample sentence")
+            raise model_error(handle, f"gives NaN or infinity for a sample {self.modality.name}")
         # Once for the model: a rule for each document would treat its documents differently.
         self.unit_length = bool(np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT))
 

@@ -7,16 +7,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transforms.modality import Modality
+from transforms.texts import Refusal
+
 
 class Encoder(Protocol):
     """Payloads in, vectors out. Its methods may be called from several threads.
 
     Attributes:
+      modality: what its payloads are.
       dim: length of a vector.
       dtype: of the model's own numbers, before they become float32.
       unit_length: whether its vectors have length 1, within what bfloat16 can tell.
       window: the most tokens that it embeds at once, special tokens included; None if it does not say.
       can_count: whether count_tokens works.
+      prepares: whether `prepare` does work that is worth a thread of its own, such as decoding.
       sample: a payload that it is known to embed.
       digest: of its files.
       device: CPU or GPU.
@@ -24,19 +29,27 @@ class Encoder(Protocol):
       device_memory: bytes of the GPU; None on a CPU, or where nobody tells.
     """
 
+    modality: Modality
     dim: int
     dtype: str
     unit_length: bool
     window: int | None
     can_count: bool
+    prepares: bool
     sample: Any
     digest: str
     device: str
     device_name: str
     device_memory: int | None
 
-    def embed(self, payloads: Sequence[Any]) -> np.ndarray:
-        """Returns float32 [len(payloads), dim]; NaN or infinity where the model makes them so."""
+    def prepare(self, payloads: Sequence[Any]) -> tuple[Sequence[Any], dict[int, Refusal]]:
+        """What `embed` takes, one for each payload, and by its number why one cannot be embedded."""
+
+    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
+        """Returns float32 [len(prepared), dim]; NaN or infinity where the model makes them so."""
 
     def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
         """Returns int64 [len(payloads)]: tokens before truncation, special tokens included."""
+
+    def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
+        """Returns int64 [len(payloads)]: their cost in tokens, where it cannot count."""

@@ -13,9 +13,11 @@ import numpy as np
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
+from transforms.texts import Refusal
 
 _LOG = logging.getLogger(__name__)
-Failure = tuple[str, str]  # a dead letter's kind and detail
+# What `prepare` made of payloads, and why some of them cannot be embedded.
+Prepared = tuple[Sequence[Any], dict[int, Refusal]]
 _ALONE = ("out of memory", "the model cannot embed it even alone")
 _NAN = ("the model gives NaN or infinity", "")
 
@@ -30,15 +32,17 @@ class RobustEncoder:
         self.encoder = encoder
         self._lock = threading.Lock()
         self._fits = math.inf  # the largest cost that is still tried
-        self._good: Any = encoder.sample  # a payload that has been embedded
+        self._good: Any = None  # what has been embedded
 
-    def embed(
-        self, payloads: Sequence[Any], costs: Sequence[int]
-    ) -> tuple[np.ndarray, dict[int, Failure], int]:
+    def prepare(self, payloads: Sequence[Any]) -> Prepared:
+        """Payloads as the model takes them; may run on other threads than the model."""
+        return self.encoder.prepare(payloads)
+
+    def embed(self, prepared: Prepared, costs: Sequence[int]) -> tuple[np.ndarray, dict[int, Refusal], int]:
         """Embeds a mini-batch.
 
         Args:
-          payloads: n of them.
+          prepared: of n payloads.
           costs: of each, as the token budget counts them.
 
         Returns:
@@ -49,9 +53,22 @@ class RobustEncoder:
           ModelError: every row failed, and so does one that was embedded before; or the model gives the wrong
             shape.
         """
+        everything, refused = prepared
+        numbers = [i for i in range(len(costs)) if i not in refused] if refused else range(len(costs))
+        payloads = [everything[i] for i in numbers] if refused else everything
+        vectors, failures, calls = self._embed(payloads, [costs[i] for i in numbers] if refused else costs)
+        if refused:
+            found, vectors = vectors, np.zeros((len(costs), self.encoder.dim), np.float32)
+            vectors[numbers] = found
+            failures = refused | {numbers[row]: why for row, why in failures.items()}
+        return vectors, failures, calls
+
+    def _embed(
+        self, payloads: Sequence[Any], costs: Sequence[int]
+    ) -> tuple[np.ndarray, dict[int, Refusal], int]:
         vectors = np.zeros((len(payloads), self.encoder.dim), np.float32)
-        failures: dict[int, Failure] = {}
-        parts, calls = [(0, len(payloads))] if payloads else [], 0
+        failures: dict[int, Refusal] = {}
+        parts, calls = [(0, len(payloads))] if len(payloads) else [], 0
         while parts:
             first, last = parts.pop()
             totals = np.cumsum(costs[first:last])
@@ -70,7 +87,7 @@ class RobustEncoder:
                 parts += [(middle, last), (first, middle)]
         if len(failures) < len(payloads):
             self._good = next(payload for i, payload in enumerate(payloads) if i not in failures)
-        elif failures and not self._embeds(self._good):
+        elif failures and not self._embeds_what_it_did():
             count = "the document" if len(payloads) == 1 else f"all {len(payloads)} documents"
             why = ": ".join(filter(None, failures[0]))
             raise ModelError(
@@ -78,7 +95,7 @@ class RobustEncoder:
             )
         return vectors, failures, calls
 
-    def _try(self, payloads: Sequence[Any], cost: int) -> np.ndarray | Failure:
+    def _try(self, payloads: Sequence[Any], cost: int) -> np.ndarray | Refusal:
         """Returns the vectors, or why there are none."""
         try:
             vectors = self.encoder.embed(payloads)
@@ -100,9 +117,11 @@ class RobustEncoder:
                 message = "out of memory at %d tokens: mini-batches are cut at %d from here on"
                 _LOG.warning(message, cost, fits)
 
-    def _embeds(self, payload: Any) -> bool:
+    def _embeds_what_it_did(self) -> bool:
         try:
-            return bool(np.isfinite(self.encoder.embed([payload])).all())
+            if self._good is None:
+                (self._good,), _ = self.encoder.prepare([self.encoder.sample])
+            return bool(np.isfinite(self.encoder.embed([self._good])).all())
         except Exception:  # the question is only whether it works
             return False
 

@@ -30,16 +30,23 @@ class ReadOptions:
     """What to take from records that have fields.
 
     Attributes:
-      text_field: name of the field or column that is embedded.
+      payload_fields: names of the fields or columns that make the payload; mostly one.
+      payload_kind: what they hold: text, bytes (given as they are) or any (values as they are).
       id_field: name of the field that holds the document's id; None makes ids from file and position.
       keep_fields: names of fields that go with the document to the output.
       kept: types of the kept fields, by name, once they are known; for formats whose values have none.
     """
 
-    text_field: str = "text"
+    payload_fields: tuple[str, ...] = ("text",)
+    payload_kind: str = "text"
     id_field: str | None = None
     keep_fields: tuple[str, ...] = ()
     kept: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def payload_field(self) -> str:
+        """The first of them, which names what formats give that have no fields."""
+        return self.payload_fields[0]
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -49,7 +56,7 @@ class ReadOptions:
     @property
     def strict(self) -> tuple[str, ...]:
         """The fields that make a document: payload and id."""
-        return (self.text_field,) if self.id_field is None else (self.text_field, self.id_field)
+        return (*self.payload_fields, *(() if self.id_field is None else (self.id_field,)))
 
 
 @dataclasses.dataclass(slots=True, eq=False)

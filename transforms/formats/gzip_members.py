@@ -1,8 +1,8 @@
 """Gzip files whose members are records: walked from any member to any other, so that such files can be cut.
 
 The first bytes of a member are no proof of one: a record may hold a gzip file, byte for byte, since deflate
-stores what it cannot shrink. So a cut is looked for once, when the plan is made, and both of its sides are held
-to it: who reads up to it has to arrive there exactly. So nothing is lost or read twice, wherever the cuts are.
+stores what it cannot shrink. So a cut is looked for once, when the plan is made, and both of its sides are
+held to it: who reads up to it has to arrive there exactly. So nothing is lost or read twice.
 """
 
 from __future__ import annotations

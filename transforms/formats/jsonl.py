@@ -86,7 +86,7 @@ def _record(line: bytes, row: int, options: ReadOptions, bad: Bad, array: bool) 
                 value = fields.get(name)
                 (value if isinstance(value, str) else as_json(value)).encode("utf-8")
     except UnicodeEncodeError as e:
-        of = "" if name == options.text_field else f" of field {name!r}"
+        of = "" if name in options.payload_fields else f" of field {name!r}"
         bad[row] = "not Unicode", f"lone surrogate at {e.start}{of}"
     except json.JSONDecodeError as e:
         blank = not text or text.isspace()

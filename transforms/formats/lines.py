@@ -98,7 +98,7 @@ def _skip(stream: BinaryIO, most: int | None) -> int:
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     def texts(head: bytes, lines: Sequence[bytes], bad: Bad) -> dict[str, Any]:
-        return {options.text_field: _texts(lines, bad)}
+        return {options.payload_field: _texts(lines, bad)}
 
     return line_blocks(slice, texts)
 

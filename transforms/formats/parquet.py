@@ -208,7 +208,7 @@ def _check_columns(schema: pa.Schema, slice: Slice, options: ReadOptions) -> Non
             raise wrong(name, f"{problem} column {name!r}; the file has {columns}")
     for name in options.strict:
         found = schema.field(name).type
-        is_id = name != options.text_field
+        is_id = name not in options.payload_fields
         if not re.fullmatch(r"string|u?int\d+" if is_id else "string", type_name(found)):
             expected = "string or integer" if is_id else "string"
             raise wrong(name, f"column {name!r} is {found}, expected {expected}")

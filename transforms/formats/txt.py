@@ -24,7 +24,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
         elif wrong := foreign(data[:4096]):
             bad[0] = wrong
     data = data.removeprefix(BOM)
-    columns = {options.text_field: [data]}
+    columns = {options.payload_field: [data]}
     yield RawBlock(
         np.zeros(1, np.int64), columns, lambda _: escaped(data), len(data), slice.bytes, bad, whole=True
     )

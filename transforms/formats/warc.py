@@ -1,6 +1,6 @@
 """Web archives, as Common Crawl publishes them: a document per page; slices are ranges of gzip members.
 
-WET files hold pages' texts, WARC files what servers answered. Both are read alike: a conversion is text, and a
+WET files hold pages' texts, WARC files what servers answered. Both are read alike: a conversion is text, a
 response is a page where it is HTML or plain text. All other records are no documents.
 """
 

@@ -1,9 +1,10 @@
-"""What a payload is: how it is decoded, refused, costed, split, fingerprinted and shown."""
+"""What a payload is: how it is decoded, refused, weighed, split, fingerprinted and shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -13,24 +14,35 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Count = Callable[[Sequence[Any]], np.ndarray]
+# A column as formats give it: a Python list, in which `elements.ABSENT` stands for a missing field and a
+# UnicodeDecodeError for bytes that are not UTF-8; or an Arrow array.
+Values: TypeAlias = "list[Any] | pa.Array"
 
 
 class Modality(Protocol):
-    """All that differs between texts, images and other payloads; formats know nothing of it.
+    """All that differs between texts, images and other payloads; formats and models know nothing of it.
+
+    Implementations are small frozen dataclasses, which travel to the workers.
 
     Attributes:
-      sample: a payload that any model of this modality embeds, for the warm-up.
+      name: as users name it.
+      field: the field that holds the payload where the user names none.
+      kind: what formats give for it: text, bytes (as they are) or any (the values as they are).
+      bytes_a_token: a mini-batch holds at most so many bytes of payloads for each token of its budget.
+      most_at_once: a longer payload is counted in pieces; None: as a whole.
+      cuts_late: whether a chunk is cut out of its document only when it is embedded, since whole documents
+        are smaller than their chunks.
     """
 
-    sample: Any
+    name: ClassVar[str]
+    field: ClassVar[str]
+    kind: ClassVar[str]
+    bytes_a_token: ClassVar[int]
+    most_at_once: ClassVar[int | None]
+    cuts_late: ClassVar[bool]
 
-    def decode(self, values: list[Any] | pa.Array, *, field: str) -> tuple[pa.Array, dict[int, Refusal]]:
-        """The values of a column as payloads.
-
-        Args:
-          values: a Python list, in which `elements.ABSENT` stands for a missing field and a
-            UnicodeDecodeError for bytes that are not UTF-8; or an Arrow array.
-          field: the column's name, for reasons.
+    def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
+        """The values of the payload's fields, mostly of one, as payloads.
 
         Returns:
           The payloads, with null where one is refused, and the refusals by row.
@@ -46,7 +58,7 @@ class Modality(Protocol):
         """The payload as a dead letter shows it."""
 
     def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
-        """Cost of payloads, int64 [n], where the model cannot count."""
+        """Cost of payloads in tokens, int64 [n], where no model says better."""
 
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
@@ -64,3 +76,54 @@ class Modality(Protocol):
 
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
         """16 bytes for each payload, as fixed_size_binary[16]; `key` is what else changes its vector."""
+
+
+class Whole:
+    """What modalities share whose payloads are embedded whole."""
+
+    cuts_late: ClassVar[bool] = False
+    most_at_once: ClassVar[int | None] = None
+
+    def split(
+        self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None
+    ) -> list[np.ndarray]:
+        """One span each, of the cost that the window allows."""
+        return [np.array([[0, self.length(payload), window]], np.int64) for payload in payloads]
+
+    def pieces(self, payload: Any, size: int) -> Iterator[Any]:
+        yield payload
+
+    def length(self, payload: Any) -> int:
+        return 0
+
+    def cut(self, payload: Any, start: int, end: int) -> Any:
+        return payload
+
+
+class Encoded(Whole):
+    """What modalities share whose payloads are bytes of an encoded file."""
+
+    kind: ClassVar[str] = "bytes"
+
+    def from_file(self, data: bytes) -> Any:
+        return data
+
+    def weight(self, payloads: pa.Array) -> np.ndarray:
+        import pyarrow.compute as pc
+
+        return np.asarray(pc.binary_length(payloads), np.int64)
+
+    def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
+        return digests((payload.as_buffer() for payload in payloads), key)
+
+
+def digests(payloads: Iterator[Any], key: bytes) -> pa.Array:
+    """The first 16 bytes of SHA-256 over the key (what else changes a vector) and each payload's bytes."""
+    import pyarrow as pa
+
+    def digest(payload: Any) -> bytes:
+        sha = hashlib.sha256(key)
+        sha.update(payload)
+        return sha.digest()[:16]
+
+    return pa.array(list(map(digest, payloads)), pa.binary(16))

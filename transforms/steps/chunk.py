@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms import modality, observer
+from transforms import observer
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, DocumentBlock
 from transforms.elements import DeadLetter, Element
 from transforms.encoder.messages import first_line
@@ -20,12 +20,9 @@ from transforms.modality import Modality
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 
-# A larger payload is counted in pieces: a tokenizer takes many times the memory of what it cuts.
-_PIECE = 1 << 18
 _CUT_AT_ONCE = 10_000
-# A mini-batch has at most so many bytes for each token of its budget: a word of a megabyte is three tokens.
-_BYTES_A_TOKEN = 64
-# And at most so many bytes of the documents that its chunks are of, which wait with them.
+# A mini-batch has at most so many bytes of the documents that its chunks are of, which wait with them; or as
+# many as its budget allows.
 _BYTES_HELD = 8 << 20
 
 
@@ -38,7 +35,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = modality.get(config.modality)
+        self._modality: Modality = config.modality
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -77,11 +74,12 @@ class Chunker:
             of_row = [spans.get(i, whole[i : i + 1]) for i in range(len(values))]
             owners = np.repeat(owners, list(map(len, of_row)))
             starts, ends, tokens = np.concatenate(of_row).T.copy()
-            cut = self._cut(values, block.payloads.type, owners, starts, ends)
+            if not self._modality.cuts_late:
+                cut = self._cut(values, block.payloads.type, owners, starts, ends)
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
         del values  # may be a huge text
-        weights = self._weights(block.payloads, block.payloads if cut is None else cut, owners)
+        weights = self._weights(block.payloads, cut, owners)
         known = self._encoder.can_count
         return ChunkBlock(
             number=0,
@@ -96,13 +94,13 @@ class Chunker:
             dropped=dropped if known else None,
         )
 
-    def _weights(self, documents: pa.Array, chunks: pa.Array, owners: np.ndarray) -> np.ndarray:
+    def _weights(self, documents: pa.Array, cut: pa.Array | None, owners: np.ndarray) -> np.ndarray:
         """What chunks take of the budget for their bytes, and for their share of their document's."""
-        held = self._modality.weight(documents) // np.bincount(owners, minlength=len(documents)).clip(1)
-        return np.maximum(
-            -(-self._modality.weight(chunks) // _BYTES_A_TOKEN),
-            held[owners] * self._config.batch_tokens // _BYTES_HELD,
-        )
+        budget, a_token = self._config.batch_tokens, self._modality.bytes_a_token
+        weights = self._modality.weight(documents)
+        held = (weights // np.bincount(owners, minlength=len(documents)).clip(1))[owners]
+        chunks = held if cut is None else self._modality.weight(cut)
+        return np.maximum(-(-chunks // a_token), held * budget // max(_BYTES_HELD, budget * a_token))
 
     def _cut_long(self, values: Sequence[Any], totals: np.ndarray) -> dict[int, np.ndarray]:
         """The spans of the documents that are longer than the window, by their row."""
@@ -115,7 +113,7 @@ class Chunker:
             spans = self._modality.split(texts, window=window, overlap=overlap, count=self._count)
             return dict(zip(long, spans, strict=True))
         spans = self._modality.split(texts, window=window, overlap=overlap, count=self._count, most=2)
-        if self._encoder.window != window:
+        if self._encoder.window != window or not self._encoder.can_count:
             return {i: of_text[:1] for i, of_text in zip(long, spans, strict=True)}
         # A model that cuts by itself, between any two tokens, gets the words beyond its window too, and so
         # embeds exactly as many tokens as it can.
@@ -128,13 +126,16 @@ class Chunker:
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
         """Tokens of payloads, int64, as the model counts them, or estimated."""
-        large = np.flatnonzero(self._lengths(payloads) > _PIECE).tolist()
+        most = self._modality.most_at_once
+        if most is None:
+            return self._ask(payloads)
+        large = np.flatnonzero(self._lengths(payloads) > most).tolist()
         alone = {i: self._modality.cut(payloads[i], 0, 0) for i in large}
         counts = self._ask(
             [alone.get(i, payload) for i, payload in enumerate(payloads)] if large else payloads
         )
         for i in large:  # what stood for it has the special tokens alone
-            pieces, special = self._modality.pieces(payloads[i], _PIECE), counts[i]
+            pieces, special = self._modality.pieces(payloads[i], most), counts[i]
             counts[i] += sum(int(self._ask([piece])[0]) - special for piece in pieces)
         return counts
 
@@ -152,7 +153,7 @@ class Chunker:
         try:
             if self._encoder.can_count:
                 return self._encoder.count_tokens(payloads)
-            return self._modality.estimate(payloads)
+            return self._encoder.estimate(payloads)
         except Exception as e:  # a tokenizer may raise anything for a text
             raise _Refused(first_line(e)) from e
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
+
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
 
@@ -31,4 +34,4 @@ class EmbedConfig:
     vector_dtype: str = "float32"
     keep_payload: bool = False
     window_chunks: int = WINDOW_CHUNKS
-    modality: str = "text"
+    modality: Modality = TEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,10 @@ from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
 from transforms.formats.base import Bad, RawBlock, ReadOptions
 from transforms.modality import Modality
+from transforms.modality.protocol import Values
 from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES, KeptError, arrow_type, check_kept
 from transforms.texts import as_strings, is_text, not_utf8, plain_values, sound_texts
 
-Values: TypeAlias = "list[Any] | pa.Array"
 # The kinds of kept columns that take values of Python's types as they are; all else is looked at one by one.
 _TAKEN: dict[type, tuple[str, ...]] = {
     str: TEXT_TYPES,
@@ -57,10 +57,10 @@ def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modalit
         doc_ids, why = pc.coalesce(given, _places(raw, slice, rows)), Bad()
     else:
         doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
-    values = columns[options.text_field]
+    of_payload = {name: columns[name] for name in options.payload_fields}
     if raw.whole:
-        values = list(map(modality.from_file, values))
-    payloads, refused = modality.decode(values, field=options.text_field)
+        of_payload = {name: list(map(modality.from_file, values)) for name, values in of_payload.items()}
+    payloads, refused = modality.decode(of_payload)
     why = refused | why
     kept: dict[str, Values] = {}
     for name in options.keep_fields:

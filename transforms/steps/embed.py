@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,8 @@ from transforms.blocks import DeadLetters, EmbeddedBatch, Run
 from transforms.elements import Element
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
-from transforms.encoder.robust import RobustEncoder
+from transforms.encoder.robust import Prepared, RobustEncoder
+from transforms.modality import Modality
 from transforms.output.schema import FLOAT16_MAX
 from transforms.steps.behind import Behind
 from transforms.steps.config import EmbedConfig
@@ -29,31 +30,49 @@ from transforms.steps.step import at_origin
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
+def payloads_of(runs: Sequence[Run], modality: Modality) -> list[Any]:
+    """What is embedded of some runs, one by one."""
+    if not modality.cuts_late:
+        return [v for run in runs for v in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
+    made = []
+    for run in runs:
+        window, documents = run.window, run.window.documents.payloads
+        spans = np.stack([window.owners, window.starts, window.ends])[:, run.chunks].T.tolist()
+        made += [modality.cut(documents[owner].as_buffer(), start, end) for owner, start, end in spans]
+    return made
+
+
 def embed_mini_batch(
-    encoder: RobustEncoder, runs: Sequence[Run], vector_dtype: str = "float32", handed_over: float = 0.0
+    encoder: RobustEncoder,
+    runs: Sequence[Run],
+    config: EmbedConfig = EmbedConfig(),  # noqa: B008  frozen
+    *,
+    prepared: Prepared | None = None,
+    handed_over: float = 0.0,
 ) -> EmbeddedBatch:
     """Embeds a mini-batch.
 
     Args:
+      runs: of one or two windows, a run a window.
+      prepared: its payloads, where that was done beforehand.
       handed_over: when it was ready, in seconds of time.monotonic(), for observers.
 
     Raises:
       ModelError: the model itself is at fault.
     """
+    if prepared is None:
+        prepared = encoder.prepare(payloads_of(runs, config.modality))
     begun = time.monotonic()
-    # One or two windows, of many runs: they are looked up, and their vectors placed, together.
-    runs = [_together(list(same)) for _, same in itertools.groupby(runs, key=lambda run: id(run.window))]
-    payloads = [value for run in runs for value in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
     calls = 0
     try:
-        vectors, failures, calls = encoder.embed(payloads, costs.tolist())
+        vectors, failures, calls = encoder.embed(prepared, costs.tolist())
     finally:
         tokens = [run.window.tokens[run.chunks].sum() for run in runs if run.window.tokens is not None]
         observer.tell(
             observer.MiniBatchDone(
-                chunks=len(payloads),
+                chunks=len(costs),
                 tokens=int(sum(tokens)),
                 cost=int(costs.sum()),
                 padded=int(costs.max()) * len(costs),
@@ -62,21 +81,25 @@ def embed_mini_batch(
                 calls=calls,
             )
         )
-    if vector_dtype == "float16":
+    if config.vector_dtype == "float16":
         beyond = np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist()
         failures |= dict.fromkeys(beyond, _BEYOND)
     return EmbeddedBatch(tuple(runs), vectors, failures)
 
 
-def _together(runs: list[Run]) -> Run:
-    """Runs of one window as one."""
-    return Run(runs[0].window, np.concatenate([run.chunks for run in runs]), sum(run.cost for run in runs))
+def together(runs: Sequence[Run]) -> list[Run]:
+    """The runs of each window as one: their payloads are looked up, and their vectors placed, together."""
+    windows = [list(same) for _, same in itertools.groupby(runs, key=lambda run: id(run.window))]
+    return [
+        Run(same[0].window, np.concatenate([run.chunks for run in same]), sum(run.cost for run in same))
+        for same in windows
+    ]
 
 
 @functools.cache
-def _model_threads(count: int) -> ThreadPoolExecutor:
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
     """The process's threads for the model: a runner may run many DoFn instances beside each other."""
-    return ThreadPoolExecutor(count, thread_name_prefix="embed")
+    return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
 @dataclasses.dataclass(eq=False)
@@ -93,7 +116,9 @@ class _EmbedFn(beam.DoFn):
         self._robust = self.encoder.acquire()
         device = self._robust.encoder.device
         in_flight = policy.threads(cores=available_cores(), device=device).in_flight
-        self._behind = Behind(_model_threads(in_flight), in_flight + 1)
+        self._behind = Behind(_threads(in_flight, "embed"), in_flight + 1)
+        # Decoding goes on while the model works, and never waits behind it for a thread.
+        self._preparing = _threads(in_flight + 1, "prepare") if self._robust.encoder.prepares else None
 
     def start_bundle(self) -> None:
         self._behind.drop()  # what a bundle that failed has left
@@ -104,8 +129,17 @@ class _EmbedFn(beam.DoFn):
         if not runs:
             # Dead letters count as a mini-batch: nothing else bounds how many wait. A marker is alone.
             return self._behind.put(others, weight=int(isinstance(batch[0], DeadLetters)))
-        now, dtype = time.monotonic(), self.config.vector_dtype
-        return self._behind.do(lambda: [embed_mini_batch(self._robust, runs, dtype, now), *others], weight=1)
+        return self._behind.do(self._work(together(runs), others), weight=1)
+
+    def _work(self, runs: list[Run], others: list[Any]) -> Callable[[], list[Any]]:
+        now, robust, config = time.monotonic(), self._robust, self.config
+        if self._preparing is None:
+            return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
+        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, config.modality)))
+        return lambda: [
+            embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
+            *others,
+        ]
 
     def finish_bundle(self) -> Iterator[Any]:
         return map(at_origin, self._behind.finish())

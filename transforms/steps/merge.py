@@ -10,7 +10,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms import modality
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
@@ -82,7 +81,7 @@ class _OpenWindow:
         if alive.any():
             yield self._rows(alive, config, unit_length)
         if dead:
-            yield dead_letters(block, dead, stage="embed", of=modality.get(config.modality))
+            yield dead_letters(block, dead, stage="embed", of=config.modality)
 
     def _rows(self, alive: np.ndarray, config: EmbedConfig, unit_length: bool) -> RowBlock:
         window, block = self.window, self.window.documents

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from transforms import modality
 from transforms.blocks import DeadLetters
 from transforms.elements import DeadLetter, Element, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.formats.base import RawBlock, ReadOptions
 from transforms.formats.slices import check_slice, read_slice
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
 from transforms.observer import Read, tell
 from transforms.output import attempts
 from transforms.output.folder import Folder
@@ -29,7 +30,7 @@ class ReadConfig:
       output: the folder where shards are committed; those that are, are not read again. "" where none is.
       job: identity of the job that is committed there.
       fingerprint_key: what changes vectors besides the payload.
-      modality: name of what payloads are.
+      modality: what payloads are.
     """
 
     options: ReadOptions
@@ -37,7 +38,7 @@ class ReadConfig:
     output: str = ""
     job: str = ""
     fingerprint_key: bytes = b""
-    modality: str = "text"
+    modality: Modality = TEXT
 
 
 def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
@@ -65,7 +66,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
             if not config.skip_bad_files:
                 raise
             bad[number] = e
-    of, index, gathered = modality.get(config.modality), 0, Gathered(shard.shard_id)
+    index, gathered = 0, Gathered(shard.shard_id)
     for number, piece in enumerate(shard.slices):
         if error := bad.get(number):
             name, at = error.source, error.position or 0
@@ -78,7 +79,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
         raw: RawBlock | None = None
         for raw in read_slice(piece, options):  # a file that is changed while it is read fails its shard
             batch, letters = document_columns(
-                raw, piece, options, of, index=index, key=config.fingerprint_key
+                raw, piece, options, config.modality, index=index, key=config.fingerprint_key
             )
             if letters:
                 yield DeadLetters(shard.shard_id, tuple(letters))

@@ -15,6 +15,7 @@ from pipeline.plan.plan import KIB, MIB, default_shard_bytes, make_plan, pack, r
 from pipeline.run import changes
 from transforms.elements import Shard, Slice
 from transforms.errors import UsageError
+from transforms.modality.text import TEXT
 
 
 def plan_of(*patterns, output="/nowhere/out", **given):
@@ -24,7 +25,7 @@ def plan_of(*patterns, output="/nowhere/out", **given):
 
 def read_all(plan, options):
     """Texts of the whole plan, in order."""
-    elements = [e for s in plan.shards for p in s.slices for e in read_slice(p, read_options(options))]
+    elements = [e for s in plan.shards for p in s.slices for e in read_slice(p, read_options(options, TEXT))]
     assert all(isinstance(e, Doc) for e in elements)
     return [e.text for e in elements]
 

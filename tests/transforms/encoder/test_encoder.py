@@ -61,7 +61,11 @@ def error(handle: str | Path, **config: Any) -> str:
 
 def test_a_real_model(model: Path) -> None:
     encoder = load(model)
-    assert (encoder.signature, encoder.output, encoder.input_name) == ("serving_default", "embedding", "text")
+    assert (encoder.signature, encoder.output, encoder.input.described) == (
+        "serving_default",
+        "embedding",
+        "text: string [n]",
+    )
     assert (encoder.dim, encoder.dtype, encoder.window, encoder.can_count) == (DIM, "float32", 16, True)
     vectors = encoder.embed(["a b", "c", "a b"])
     assert vectors.dtype == np.float32
@@ -127,18 +131,14 @@ def test_a_signature_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("specs", "takes", "more"),
+    ("specs", "takes"),
     [
-        (
-            [tf.TensorSpec([None, 224, 224, 3], tf.float32, "x")],
-            "x: float32 [n, 224, 224, 3]",
-            "; this is an image model",
-        ),
-        ([STRINGS, tf.TensorSpec([None], tf.string, "y")], "text: string [n], y: string [n]", ""),
-        ([tf.TensorSpec([None], tf.int32, "ids")], "ids: int32 [n]", ""),
+        ([tf.TensorSpec([None, 224, 224, 3], tf.float32, "x")], "x: float32 [n, 224, 224, 3]"),
+        ([STRINGS, tf.TensorSpec([None], tf.string, "y")], "text: string [n], y: string [n]"),
+        ([tf.TensorSpec([None], tf.int32, "ids")], "ids: int32 [n]"),
     ],
 )
-def test_inputs_that_are_not_one_string_tensor(tmp_path: Path, specs, takes: str, more: str) -> None:
+def test_inputs_that_are_not_one_string_tensor(tmp_path: Path, specs, takes: str) -> None:
     def serve(*tensors):
         return {"out": tf.zeros([tf.shape(tensors[0])[0], 2])}
 
@@ -146,9 +146,9 @@ def test_inputs_that_are_not_one_string_tensor(tmp_path: Path, specs, takes: str
     source = f"lambda {names}: serve({names})"
     path = save(tmp_path / "m", serving_default=signature(eval(source, {"serve": serve}), *specs))
     # Keyword arguments of a signature come in order of name.
-    assert error(path) == (
-        f"model M: signature serving_default takes ({takes}), expected one string tensor [n]{more}: "
-        "choose a text model or another `signature`"
+    assert error(path, modality="text") == (
+        f"model M: signature serving_default takes ({takes}), expected one string tensor [n]: "
+        "choose a text model, another `signature`, or the `modality` that fits"
     )
 
 
@@ -244,7 +244,7 @@ def test_a_dim_that_changes(tmp_path: Path) -> None:
 
 def test_nan_for_the_sample(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=named(float("nan")))
-    assert error(path) == "model M: gives NaN or infinity for a sample sentence"
+    assert error(path) == "model M: gives NaN or infinity for a sample text"
 
 
 def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
             return {"out": constant(1.0)(text)}
 
     path = save(tmp_path / "m", serving_default=signature(serve))
-    assert error(path) == "model M: fails on a sample sentence: assertion failed: [too few]"
+    assert error(path) == "model M: fails on a sample text: assertion failed: [too few]"
 
 
 def test_count_tokens_of_the_wrong_shape(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Moody(FakeEncoder):
 
 
 def embed(robust: RobustEncoder, texts: list[str]) -> tuple[list[list[float]], dict[int, tuple[str, str]]]:
-    vectors, failures, _ = robust.embed(texts, [len(text.split()) for text in texts])
+    vectors, failures, _ = robust.embed((texts, {}), [len(text.split()) for text in texts])
     assert vectors.dtype == np.float32
     return vectors.tolist(), failures
 
@@ -197,7 +197,7 @@ def test_a_real_model_runs_out_of_memory(small: HubEncoder) -> None:
 
 def test_real_rows_are_the_same_alone_and_after_memory_ran_out(small: HubEncoder) -> None:
     texts = ["a b", "c", "POISON d", "e", "NOTANUMBER f", "g h i", "j"]
-    vectors, failures, calls = RobustEncoder(small).embed(texts, [2] * len(texts))
+    vectors, failures, calls = RobustEncoder(small).embed((texts, {}), [2] * len(texts))
     assert failures == {
         2: ("the model refuses it", "InvalidArgumentError: assertion failed: [refused text]"),
         4: NAN,
@@ -211,4 +211,4 @@ def test_a_real_model_that_breaks_after_its_warm_up(tmp_path: Path) -> None:
     robust = RobustEncoder(HubEncoder(ModelConfig(save_hash_model(tmp_path, breaks=True))))
     reason = r"the model refuses it: InvalidArgumentError: assertion failed: \[broken model\]"
     with pytest.raises(ModelError, match=f"^the model fails on all 2 documents .* before: {reason}$"):
-        robust.embed(["a", "b"], [1, 1])
+        robust.embed((["a", "b"], {}), [1, 1])

@@ -108,7 +108,7 @@ def test_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (ReadOptions("body"), "no column 'body'; the file has 'text' (string), 'n' (double)"),
+        (ReadOptions(("body",)), "no column 'body'; the file has 'text' (string), 'n' (double)"),
         (ReadOptions(keep_fields=("k",)), "no column 'k'; the file has 'text' (string), 'n' (double)"),
         (ReadOptions("n"), "column 'n' is double, expected string"),
         (ReadOptions(id_field="n"), "column 'n' is double, expected string or integer"),

@@ -147,7 +147,7 @@ def test_jsonl_ids(tmp_path, value, expected):
 
 
 def test_jsonl_id_missing_and_id_of_a_dead_letter(tmp_path):
-    options = ReadOptions(id_field="id", text_field="body")
+    options = ReadOptions(id_field="id", payload_fields=("body",))
     data = b'{"body": "a"}\n{"id": "k", "body": ""}'
     assert short(read(tmp_path, data, "jsonl", options=options)) == [
         ("f:0", "missing field 'id'", '{"body": "a"}'),

@@ -226,10 +226,10 @@ class Constant(FakeEncoder):
 
 def test_a_vector_beyond_float16_is_a_failure() -> None:
     runs = batch("1", "65504", "-65505", "2", "1e30")
-    got = embed_mini_batch(RobustEncoder(Constant()), runs, "float16")
+    got = embed_mini_batch(RobustEncoder(Constant()), runs, EmbedConfig(vector_dtype="float16"))
     why = ("beyond float16", "a number above 65504; use vector_dtype=float32")
     assert got.failures == {2: why, 4: why}
-    whole_ones = embed_mini_batch(RobustEncoder(Constant()), runs, "float32")
+    whole_ones = embed_mini_batch(RobustEncoder(Constant()), runs)
     assert whole_ones.failures == {}
     assert whole_ones.vectors[:, 0].tolist() == np.array([1, 65504, -65505, 2, 1e30], np.float32).tolist()
 

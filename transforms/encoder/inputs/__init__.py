@@ -1,0 +1,56 @@
+"""What models take, one file a modality. A new one is a file here, and a line in `_WHERE`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from transforms.encoder.config import ModelConfig
+from transforms.encoder.inputs.protocol import ModelInput
+from transforms.encoder.messages import model_error
+from transforms.encoder.signature import described, tensors
+
+__all__ = ["ModelInput", "modality_of", "model_input"]
+
+# Its class, by modality; imported when it is used.
+_WHERE = {"text": "text.TextInput"}
+
+
+def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
+    """How payloads become what a function of the model takes.
+
+    Args:
+      function: of a signature, or the model's own call.
+      signature: its name.
+
+    Raises:
+      UsageError: the function does not take what the modality has, or tells of none.
+    """
+    name = config.modality or modality_of(tf, function)
+    if name is None:
+        takes = described(tensors(tf, function)[0]) or "nothing"
+        reason = f"signature {signature} takes ({takes}), which does not tell what the documents are"
+        raise model_error(
+            config.handle, f"{reason}: choose another `signature`, or say {_asked()} with `modality`"
+        )
+    module, _, cls = _WHERE[name].partition(".")
+    made: ModelInput = getattr(importlib.import_module(f"transforms.encoder.inputs.{module}"), cls)(
+        tf, loaded, function, signature, config
+    )
+    return made
+
+
+def _asked() -> str:
+    *most, last = _WHERE
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def modality_of(tf: Any, function: Any) -> str | None:
+    """The modality that a function's inputs tell of; None where they tell of none.
+
+    One tensor of strings is text, one of floats [n, h, w, 3] (or 1) an image, one of floats [n] or
+    [n, samples] with a name that says so sound; integers [n, tokens] are token ids, and a tensor [n] or
+    [n, 1] for each of several names is a row of a table.
+    """
+    specs = list(tensors(tf, function)[0].values())
+    return "text" if [spec.dtype for spec in specs] == [tf.string] else None
