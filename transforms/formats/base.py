@@ -68,7 +68,7 @@ class RawBlock:
       columns: for each field a value per record: a list (ABSENT for a field that is missing, a
         UnicodeDecodeError for bytes that are not UTF-8), or an Arrow array. Fields that the format cannot
         have are left out.
-      record: the text of a record (its number in the block), for a dead letter.
+      record: the text of a record (its number in the block), for a dead letter; None for a file of bytes.
       size: bytes of the records, decompressed.
       bytes: how many bytes of the file were read for them; for progress.
       bad: kind and detail of the records that are none, by number; their values mean nothing.
@@ -82,7 +82,7 @@ class RawBlock:
 
     positions: np.ndarray
     columns: dict[str, list[Any] | pa.Array]
-    record: Callable[[int], str]
+    record: Callable[[int], str | None]
     size: int
     bytes: int
     bad: Bad = dataclasses.field(default_factory=dict)
@@ -220,6 +220,6 @@ def in_blocks(
         before = taken()
 
 
-def too_long(size: int) -> tuple[str, str]:
+def too_long(size: int, most: int = RECORD_BYTES) -> tuple[str, str]:
     """Kind and detail of a record that is longer than a record may be."""
-    return "too long", f"{size:,} bytes, expected at most {RECORD_BYTES:,}"
+    return "too long", f"{size:,} bytes, expected at most {most:,}"
