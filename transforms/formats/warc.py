@@ -13,13 +13,13 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from transforms.elements import ABSENT, RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats import gzip_members, web_page
+from transforms.formats import gzip_members
 from transforms.formats.base import (
     HEAD_BYTES,
     Bad,
@@ -32,37 +32,17 @@ from transforms.formats.base import (
 )
 from transforms.formats.compression import compression_of, open_decompressed, taken_of
 from transforms.formats.records import escaped
+from transforms.formats.warc_pages import TYPES, Content, NoDocument, fill
 from transforms.formats.warc_records import HEADER_BYTES, MARK, TRUNCATED, Framed, framed
 from transforms.storage import files
 
-if TYPE_CHECKING:
-    from fastwarc.warc import WarcRecord
-
-_PAGES = ("text/html", "application/xhtml+xml")
-_TYPES = dict.fromkeys(("text", "url", "date", "language", "mime", "title"), "string") | {"status": "int64"}
-# Header lines of a record that Common Crawl adds.
-_LANGUAGE, _MIME = "WARC-Identified-Content-Language", "WARC-Identified-Payload-Type"
-
-
-@dataclasses.dataclass(slots=True)
-class _Content:
-    """A record: its bytes, its URL, and its fields."""
-
-    data: bytes
-    url: str | None
-    values: dict[str, Any]
-
-
-class _NoDocument(Exception):
-    """A record that holds no page: its one argument says what it is."""
-
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
-    """Other fields than the ones of _TYPES are lines of the record's header, by their names."""
+    """Other fields than the ones of TYPES are lines of the record's header, by their names."""
     skipped: collections.Counter[str] = collections.Counter()
     with _opened(slice) as (records, taken):
 
-        def columns(contents: Sequence[_Content], bad: Bad) -> dict[str, list[Any]]:
+        def columns(contents: Sequence[Content], bad: Bad) -> dict[str, list[Any]]:
             return {name: [one.values.get(name, ABSENT) for one in contents] for name in options.fields}
 
         blocks = in_blocks(
@@ -73,7 +53,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
             ids=lambda content: content.url,
             taken=taken,
         )
-        types = {name: _TYPES[name] for name in options.fields if name in _TYPES}
+        types = {name: TYPES[name] for name in options.fields if name in TYPES}
         for block in blocks:
             yield dataclasses.replace(block, types=types, skipped=dict(skipped))
             skipped.clear()
@@ -86,95 +66,14 @@ def _documents(
     records: Iterator[Framed], options: ReadOptions, skipped: collections.Counter
 ) -> Iterator[Record]:
     for position, data, size, bad in records:
-        content = _Content(data, None, {})
+        content = Content(data, None, {})
         if bad is None:
             try:
-                bad = _fill(content, options)
-            except _NoDocument as e:
+                bad = fill(content, options)
+            except NoDocument as e:
                 skipped[e.args[0]] += 1
                 continue
         yield position, content, size, bad
-
-
-def _fill(content: _Content, options: ReadOptions) -> tuple[str, str] | None:
-    """Fills in a record's URL and fields; returns what is wrong with it.
-
-    Raises:
-      _NoDocument: it holds no page.
-    """
-    from fastwarc.warc import WarcRecord
-
-    try:
-        record = WarcRecord.from_bytes(content.data)
-    except OSError as e:
-        return "bad WARC header", str(e)[:200]
-    headers = record.headers
-    kind = (headers.get("WARC-Type") or "nothing").lower()
-    if kind not in ("conversion", "response", "resource"):
-        raise _NoDocument(f"{kind} record")
-    content.url = (headers.get("WARC-Target-URI") or "").strip().strip("<>") or None
-    values: dict[str, Any] = {
-        name: headers.get(name, ABSENT) for name in options.fields if name not in _TYPES
-    }
-    values |= {"url": content.url, "date": headers.get("WARC-Date"), "language": headers.get(_LANGUAGE)}
-    values |= {"title": None, "status": None}
-    content.values = values
-    charset = None
-    if kind == "response":
-        if bad := _parse_http(record):
-            return bad
-        values["status"] = status = record.http_headers.status_code
-        if status is not None and not 200 <= status < 300:
-            raise _NoDocument(f"answer {status}")
-        mime, charset = record.http_content_type, record.http_charset
-    else:
-        mime = (headers.get("Content-Type") or "").partition(";")[0]
-    mime = (headers.get(_MIME) or mime or "").strip().lower()
-    if mime not in (*_PAGES, "text/plain"):
-        raise _NoDocument(mime or "answer without a type")
-    values["mime"] = mime
-    body = _body(record, content.data)
-    if len(body) > RECORD_BYTES:
-        return "too long", f"more than {RECORD_BYTES:,} bytes when decoded"
-    if kind == "conversion":
-        values["text"] = _utf8(body)
-    elif mime == "text/plain":
-        values["text"] = web_page.decoded(body, charset)
-    else:
-        values["text"], values["title"] = web_page.page(body, charset)
-    return None
-
-
-def _parse_http(record: WarcRecord) -> tuple[str, str] | None:
-    try:
-        record.parse_http(auto_decode="none", strict_mode=False)
-    except (OSError, ValueError) as e:
-        return "bad HTTP header", str(e)[:200]
-    return None
-
-
-def _body(record: WarcRecord, data: bytes) -> bytes:
-    """A page's bytes, decoded, no more than one beyond RECORD_BYTES.
-
-    Crawlers write bodies decoded, or as they came, and leave the headers as they were: what cannot be decoded
-    is taken as it is.
-    """
-    if not record.is_http_parsed:
-        return record.reader.read(RECORD_BYTES + 1)
-    from fastwarc.warc import WarcRecord
-
-    with contextlib.suppress(OSError):
-        again = WarcRecord.from_bytes(data)
-        again.parse_http(auto_decode="all", strict_mode=False)
-        return again.reader.read(RECORD_BYTES + 1)
-    return record.reader.read(RECORD_BYTES + 1)
-
-
-def _utf8(data: bytes) -> str | UnicodeDecodeError:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        return e
 
 
 @contextlib.contextmanager

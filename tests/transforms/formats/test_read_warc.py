@@ -145,6 +145,7 @@ def test_what_is_no_page_is_counted(tmp_path):
         *crawled("http://a.org/", page(LONG)),
         *crawled("http://a.org/i.png", b"\x89PNG", mime="image/png"),
         response("http://a.org/gone", page(LONG), status="404 Not Found"),
+        record("response", "dns:a.org", b"20240220211055\na.org. 60 IN A 10.0.0.1\n", content_type="text/dns"),
         record("revisit", "http://a.org/", b"", http=[("Content-Type", "text/html")]),
     ]
     path = tmp_path / "f.warc.gz"
@@ -160,6 +161,7 @@ def test_what_is_no_page_is_counted(tmp_path):
         "request record": 2,
         "metadata record": 2,
         "image/png": 1,
+        "text/dns": 1,
         "answer 404": 1,
         "revisit record": 1,
     }
