@@ -22,6 +22,7 @@ class Manifest:
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
       feature_spec: how to parse TFRecord output; None for Parquet.
+      model_revision: the commit or the version that a hub's handle meant; None for other handles.
     """
 
     output: str
@@ -45,6 +46,7 @@ class Manifest:
     finished: str
     versions: Mapping[str, str]
     feature_spec: Mapping[str, Any] | None = None
+    model_revision: str | None = None
 
     def to_json(self) -> bytes:
         return to_json(self)
