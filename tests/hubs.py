@@ -44,11 +44,27 @@ class Hub:
     other_url: str = ""  # the same server under another name, where large files lie
     repositories: dict = dataclasses.field(default_factory=dict)
     asked: list = dataclasses.field(default_factory=list)  # (method, path, token)
-    status: dict = dataclasses.field(default_factory=dict)  # beginning of a path -> HTTP status
-    cut: dict = dataclasses.field(default_factory=dict)  # end of a path -> bytes after which it breaks off
+    status: dict = dataclasses.field(default_factory=dict)  # beginning of a path -> HTTP status, or several
+    cut: dict = dataclasses.field(
+        default_factory=dict
+    )  # end of a path -> bytes after which it breaks off, or several
 
     def put(self, name, files, ref="main"):
         return self.repositories.setdefault(name, Repository()).commit(files, ref)
+
+    def fails(self, path):
+        """The status that a path is refused with; of a list each once."""
+        for beginning, status in self.status.items():
+            if path.startswith(beginning) and status:
+                return status.pop(0) if isinstance(status, list) else status
+        return None
+
+    def cuts(self, name):
+        """After how many bytes a file breaks off; of a list each once."""
+        for end, size in self.cut.items():
+            if name.endswith(end) and size:
+                return size.pop(0) if isinstance(size, list) else size
+        return None
 
     def downloads(self):
         """Names of the files whose bytes were asked for."""
@@ -98,9 +114,8 @@ def _hugging_face(hub):
         def do_GET(self):
             path, _, query = self.path.partition("?")
             hub.asked.append((self.command, self.path, self.headers["Authorization"]))
-            for beginning, status in hub.status.items():
-                if path.startswith(beginning):
-                    return self.send_json({"error": "no"}, status)
+            if status := hub.fails(path):
+                return self.send_json({"error": "no"}, status)
             if lfs := re.fullmatch(r"/lfs/(\w+)/(.*)", path):
                 return self.send_blob(*lfs.groups())
             parts = re.fullmatch(
@@ -118,7 +133,9 @@ def _hugging_face(hub):
             files = repository.commits[sha]
             if parts["a"] and parts["what"] != "tree":
                 siblings = [{"rfilename": name} for name in files]
-                return self.send_json({"id": parts["a"], "modelId": parts["a"], "sha": sha, "siblings": siblings})
+                return self.send_json(
+                    {"id": parts["a"], "modelId": parts["a"], "sha": sha, "siblings": siblings}
+                )
             if repository.gated and self.headers["Authorization"] != f"Bearer {TOKEN}":
                 return self.refuse(403, "GatedRepo", f"Access to model {parts['b']} is restricted.")
             if parts["what"] == "tree":
@@ -160,7 +177,7 @@ def _hugging_face(hub):
                 for files in repository.commits.values():
                     data = files.get(name, b"")
                     if hashlib.sha256(data).hexdigest() == blob:
-                        cut = next((size for end, size in hub.cut.items() if name.endswith(end)), None)
+                        cut = hub.cuts(name)
                         return self.send_file(data, cut, ETag=f'"{blob}"')
             self.send(404)
 
@@ -176,7 +193,7 @@ def _kaggle(hub):
             hub.asked.append(("GET", name, self.headers["Authorization"]))
             model, _, file = name.partition("//")
             data = hub.repositories[model][file]
-            cut = next((size for end, size in hub.cut.items() if name.endswith(end)), None)
+            cut = hub.cuts(name)
             md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
             self.send_file(data, cut, X_Goog_Hash=f"crc32c=AAAAAA==,md5={md5}")
 
@@ -184,9 +201,8 @@ def _kaggle(hub):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             what = self.path.rpartition("/")[2]
             hub.asked.append((what, asked.get("path", ""), self.headers["Authorization"]))
-            for beginning, status in hub.status.items():
-                if what.startswith(beginning):
-                    return self.send_json({"code": status, "message": f"no, status {status}"}, status)
+            if status := hub.fails(what):
+                return self.send_json({"code": status, "message": f"no, status {status}"}, status)
             keys = ("ownerSlug", "modelSlug", "framework", "instanceSlug")
             name = "/".join(str(asked[key]).lower().removeprefix("model_framework_") for key in keys)
             versions = [int(key.rpartition("/")[2]) for key in hub.repositories if key.startswith(f"{name}/")]

@@ -5,14 +5,53 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from transforms.storage.retries import retried
 from transforms.storage.urls import redact_all
 
+PATIENCE = 30.0  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LATER = "try again later"
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
 _SCHEME = re.compile(r"\b(Bearer|Basic) +[^\s'\",]+", re.IGNORECASE)
+_T = TypeVar("_T")
 _OFFLINE = "and HF_HUB_OFFLINE forbids to fetch it: unset that, or fetch it once where there is a network"
+
+
+def patiently(operation: Callable[[], _T], *, broken: tuple[type[Exception], ...] = ()) -> _T:
+    """Asks a hub again that is busy: a cluster's workers all ask at once. Else what is wrong is told at once.
+
+    Args:
+      broken: errors of a download that broke off, if the client does not go on with it by itself.
+    """
+
+    def once() -> tuple[Any, Exception | None]:
+        try:
+            return operation(), None
+        except Exception as e:
+            status = _status_in(e)
+            if status in (408, 429) or status >= 500:
+                e.code = status  # type: ignore[attr-defined]  # where `retried` looks for it
+                raise
+            if isinstance(e, broken):
+                raise
+            return None, e
+
+    result, error = retried(once, patience=PATIENCE)
+    if error is not None:
+        raise error
+    return result
+
+
+def _status_in(error: BaseException | None) -> int:
+    """The HTTP status that a server answered with, however often the error was wrapped; 0 if none did."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return 0
 
 
 def plain(text: object) -> str:
@@ -54,13 +93,13 @@ def reason(error: BaseException, name: str, revision: str | None) -> str:
         return f"the repository has no revision {revision or 'main'}; see {page}"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"is not in the cache ({constants.HF_HUB_CACHE}), or not all of it, {_OFFLINE}"
-    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-        return answered(error.response.status_code, constants.ENDPOINT, "HF_TOKEN")
-    if kinds & {"TransportError", "ConnectionError"}:
-        what = plain(error) or type(error).__name__
+    if status := _status_in(error):
+        return answered(status, constants.ENDPOINT, "HF_TOKEN")
+    what = plain(error) or type(error).__name__
+    if kinds & {"ConnectError", "ConnectTimeout", "ProxyError", "ConnectionError"}:
         return f"{constants.ENDPOINT} cannot be reached ({what}); check the network, or {_LATER}"
     told = full_disk(error, constants.HF_HUB_CACHE, "HF_HOME")
-    return told or f"cannot be fetched ({plain(error) or type(error).__name__}); {_LATER}"
+    return told or f"cannot be fetched ({what}); {_LATER}"
 
 
 def answered(status: int, server: str, token: str) -> str:

@@ -18,10 +18,11 @@ from urllib.parse import quote, unquote
 from transforms.encoder.messages import model_error
 from transforms.encoder.model import hub_files
 from transforms.encoder.model.cache import cache_dir, locked
-from transforms.encoder.model.hub_errors import reason
+from transforms.encoder.model.hub_errors import patiently, reason
 from transforms.errors import UsageError
 
 _FORM = "hf://ORG/NAME[@REVISION][/FOLDER]"
+_REFS = ("refs/pr/", "refs/convert/")  # slashes in other revisions are %2F
 _HANDLE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@((?:refs/(?:pr|convert)/)?[^/@]+))?(?:/(.*))?")
 _COMMIT = re.compile("[0-9a-f]{40}")
 PRECISION = "float32"  # of the models that are made of checkpoints
@@ -47,8 +48,11 @@ class HubHandle:
         return self.revision if self.revision and _COMMIT.fullmatch(self.revision) else None
 
     def __str__(self) -> str:
-        revision = f"@{quote(self.revision, safe='/')}" if self.revision else ""
-        return f"hf://{self.name}{revision}" + ("" if self.folder is None else f"/{self.folder or '.'}")
+        revision = self.revision or ""
+        if not revision.startswith(_REFS):
+            revision = quote(revision, safe="")
+        folder = "" if self.folder is None else f"/{self.folder or '.'}"
+        return f"hf://{self.name}{'@' if revision else ''}{revision}{folder}"
 
 
 def parse(handle: str) -> HubHandle:
@@ -77,7 +81,7 @@ def pin(handle: str) -> str:
     if where.commit:
         return str(where)
     with _told(handle, where) as hub:
-        commit = hub.HfApi().resolve_revision(where.name, revision=where.revision).resolved
+        commit = patiently(lambda: hub.HfApi().resolve_revision(where.name, revision=where.revision)).resolved
     return str(dataclasses.replace(where, revision=commit))
 
 
@@ -118,7 +122,8 @@ def _names(hub: Any, where: HubHandle) -> list[str]:
         listed = hub.get_cached_repo_tree(where.name, revision=where.commit)
     except hub.errors.CachedRepoTreeNotFoundError:
         try:
-            listed = list(hub.HfApi().list_repo_tree(where.name, revision=where.commit, recursive=True))
+            tree = hub.HfApi().list_repo_tree
+            listed = patiently(lambda: list(tree(where.name, revision=where.commit, recursive=True)))
         except (OSError, hub.errors.OfflineModeIsEnabled):
             # Older clients keep files without a list of what there is.
             with contextlib.suppress(OSError):
@@ -136,11 +141,8 @@ def _download(hub: Any, where: HubHandle, names: Sequence[str]) -> Path:
             super().__init__(*args, **kwargs | {"disable": True})
 
     patterns = [glob.escape(name) for name in names]
-    return Path(
-        hub.snapshot_download(
-            where.name, revision=where.commit, allow_patterns=patterns, tqdm_class=NoBar, library_name="embedbeam"
-        )
-    )
+    settings = {"allow_patterns": patterns, "tqdm_class": NoBar, "library_name": "embedbeam"}
+    return Path(patiently(lambda: hub.snapshot_download(where.name, revision=where.commit, **settings)))
 
 
 def _export(handle: str, checkpoint: Path, made: Path) -> None:

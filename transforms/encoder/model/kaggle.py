@@ -119,8 +119,9 @@ def _error(handle: str, name: str, told: dict[str, Any]) -> UsageError:
     page = "https://www.kaggle.com/models/" + name
     status, why = told.get("status"), plain(told["reason"])
     if status in (401, 403):
-        what = "may need your consent at its page, or a token: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
-        return model_error(handle, f"Kaggle answered with HTTP status {status}; {page} {what}")
+        tokens = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
+        advice = f"{page} may need your consent there, or a token: {tokens}"
+        return model_error(handle, f"Kaggle answered with HTTP status {status}; {advice}")
     if status == 404:
         return model_error(handle, f"there is no {page} (owner, model, framework, variation, version)")
     if status:

@@ -12,19 +12,14 @@ import sys
 import threading
 from typing import Any
 
-from transforms.storage.retries import retried
+from transforms.encoder.model.hub_errors import patiently
 
 _SECONDS = (10, 60)  # to connect; without a byte
-_PATIENCE = 10.0
 
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(1)
-
-
-class _Unreachable(Exception):
-    pass
 
 
 def _download(name: str) -> dict[str, Any]:
@@ -38,17 +33,9 @@ def _download(name: str) -> dict[str, Any]:
     def patient(session: Any, request: Any, **settings: Any) -> Any:
         return send(session, request, **settings | {"timeout": settings.get("timeout") or _SECONDS})
 
-    def once() -> str:
-        try:
-            return kagglehub.model_download(name)
-        except requests.HTTPError as e:
-            e.code = e.response.status_code  # where `retried` looks for it
-            raise
-        except requests.ConnectionError as e:
-            raise _Unreachable(e) from e
-
-    requests.Session.send = patient
-    path = retried(once, patience=_PATIENCE)
+    requests.Session.send = patient  # type: ignore[method-assign]
+    broken = (requests.exceptions.ChunkedEncodingError, requests.ReadTimeout)
+    path = patiently(lambda: kagglehub.model_download(name), broken=broken)
     return {"path": path, "version": get_accessed_datasources()[parse_model_handle(name)]}
 
 
@@ -57,8 +44,11 @@ def main() -> None:
     try:
         told = _download(sys.argv[1])
     except Exception as e:  # of the client, of its HTTP library, of the disk
-        told = {"reason": str(e) or type(e).__name__, "status": getattr(e, "code", None)}
-        told["unreachable"] = isinstance(e, _Unreachable)
+        told = {
+            "reason": str(e) or type(e).__name__,
+            "status": getattr(getattr(e, "response", None), "status_code", None),
+        }
+        told["unreachable"] = "ConnectionError" in {cls.__name__ for cls in type(e).__mro__}
     print(f"\n{json.dumps(told)}", flush=True)
 
 
