@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import re
+import threading
 import urllib.parse
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class Hub:
     cut: dict = dataclasses.field(
         default_factory=dict
     )  # end of a path -> bytes after which it breaks off, or several
+
+    goes_on: threading.Event = dataclasses.field(default_factory=threading.Event)  # what is cut waits for it
 
     def put(self, name, files, ref="main"):
         return self.repositories.setdefault(name, Repository()).commit(files, ref)
@@ -104,10 +107,15 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body[:cut])
+            if cut is not None:
+                self.wfile.flush()
+                self.goes_on.wait(60)
 
 
 def _hugging_face(hub):
     class Handler(_Answers):
+        goes_on = hub.goes_on
+
         def refuse(self, status, code, text):
             self.send_json({"error": text}, status, X_Error_Code=code, X_Error_Message=text)
 
@@ -188,6 +196,8 @@ def _kaggle(hub):
     """As a proxy, since the client has no address of its own that could be set: `http_proxy` leads here."""
 
     class Handler(_Answers):
+        goes_on = hub.goes_on
+
         def do_GET(self):
             name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).removeprefix("/files/")
             hub.asked.append(("GET", name, self.headers["Authorization"]))
@@ -224,6 +234,7 @@ def _kaggle(hub):
 def hugging_face():
     """A Hugging Face Hub on this machine; its large files come from another host's name."""
     hub = Hub()
+    hub.goes_on.set()
     with web.serve(_hugging_face(hub)) as port:
         hub.url, hub.other_url = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
         yield hub
@@ -233,6 +244,7 @@ def hugging_face():
 def kaggle():
     """A Kaggle on this machine, for a client that has `hub.url` as its `http_proxy`."""
     hub = Hub()
+    hub.goes_on.set()
     with web.serve(_kaggle(hub)) as port:
         hub.url = f"http://127.0.0.1:{port}"
         yield hub

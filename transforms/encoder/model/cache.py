@@ -40,3 +40,9 @@ def locked(name: str) -> Iterator[None]:
     with open(path, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def not_kept(error: OSError) -> str:
+    """What to say where the cache cannot be written."""
+    where = f"{cache_dir()}: {error.strerror or error}"
+    return f"cannot be kept in {where}; make room or allow it, or set EMBEDBEAM_CACHE to another folder"

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from transforms.encoder.messages import model_error
 from transforms.encoder.model import hub_files
-from transforms.encoder.model.cache import cache_dir, locked
+from transforms.encoder.model.cache import cache_dir, locked, not_kept
 from transforms.encoder.model.hub_errors import patiently, reason
 from transforms.errors import UsageError
 
@@ -109,10 +109,7 @@ def fetch(handle: str) -> Path:
         snapshot = _download(hub, where, wanted)
     if model is not None:
         return snapshot / model.folder
-    checkpoint = snapshot / (where.folder or "")
-    with locked(made.name):
-        if not made.exists():
-            _export(handle, checkpoint, made)
+    _export(handle, snapshot / (where.folder or ""), made)
     return made
 
 
@@ -149,12 +146,14 @@ def _export(handle: str, checkpoint: Path, made: Path) -> None:
     from transforms.encoder.export import export
 
     try:
-        export(checkpoint, made, precision=PRECISION)
+        with locked(made.name):
+            if not made.exists():
+                export(checkpoint, made, precision=PRECISION)
     except UsageError as e:
         why = str(e).replace(f"{checkpoint}/", "").replace(str(checkpoint), "the checkpoint")
         raise model_error(handle, f"its checkpoint cannot be exported: {why}") from e
     except OSError as e:
-        raise model_error(handle, f"cannot be exported into {made.parent} ({e.strerror or e})") from e
+        raise model_error(handle, not_kept(e)) from e
 
 
 def _made_name(where: HubHandle) -> str:

@@ -35,7 +35,7 @@ class Client:
     def __init__(self, folder: Path, variables: dict):
         self.folder, self.variables = folder, variables
 
-    def _run(self, *command, **variables) -> SimpleNamespace:
+    def environment(self, **variables) -> dict[str, str]:
         names = (
             "HF_",
             "HUGGING",
@@ -49,7 +49,10 @@ class Client:
         )
         kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
         environment = kept | {"PYTHONPATH": str(ROOT), "EMBEDBEAM_CACHE": str(self.folder / "cache")}
-        environment |= {name: str(value) for name, value in (self.variables | variables).items()}
+        return environment | {name: str(value) for name, value in (self.variables | variables).items()}
+
+    def run(self, *command, **variables) -> SimpleNamespace:
+        environment = self.environment(**variables)
         ran = subprocess.run(
             list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300
         )
@@ -58,11 +61,11 @@ class Client:
         return ran
 
     def embedbeam(self, *arguments, **variables) -> SimpleNamespace:
-        return self._run(Path(sys.executable).with_name("embedbeam"), *arguments, **variables)
+        return self.run(Path(sys.executable).with_name("embedbeam"), *arguments, **variables)
 
     def ask(self, *handles: str, **variables) -> list:
         """For each handle what it is pinned to, its folder and its digest; or what is wrong."""
-        ran = self._run(sys.executable, "-c", _ASK, *handles, **variables)
+        ran = self.run(sys.executable, "-c", _ASK, *handles, **variables)
         assert (ran.returncode, ran.stderr) == (0, "")
         return [json.loads(line) for line in ran.stdout.splitlines()]
 

@@ -14,7 +14,8 @@ BERT = [
 NEITHER = "has neither a SavedModel (saved_model.pb) nor a checkpoint (config.json and *.safetensors)"
 OTHERS = [
     "README.md", ".gitattributes", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack",
-    "onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin", "rust_model.ot", "2_Dense/pytorch_model.bin",
+    "onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin", "rust_model.ot",
+    "2_Dense/pytorch_model.bin",
 ]  # fmt: skip
 
 
@@ -82,8 +83,8 @@ def test_a_checkpoint_is_taken_in_one_form(there: list[str], wanted: list[str], 
         (
             ["m/config.json", "m/pytorch_model.bin"],
             "m",
-            f"{NEITHER} in m; found config.json, pytorch_model.bin; .bin weights are not read, since they can "
-            "run code: convert them to model.safetensors",
+            f"{NEITHER} in m; found config.json, pytorch_model.bin; .bin weights are not read, since they "
+            "can run code: convert them to model.safetensors",
         ),
         (
             [f"{i}.gguf" for i in range(10)],

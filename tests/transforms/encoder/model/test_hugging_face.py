@@ -96,7 +96,7 @@ print(resolve("hf://org/bert"))
     found: list[str] = []
 
     def one() -> None:
-        found.append(hf._run(sys.executable, "-c", code).stdout)
+        found.append(hf.run(sys.executable, "-c", code).stdout)
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
@@ -225,7 +225,7 @@ try:
 except UsageError as e:
     print(e)
 """
-    said = hf._run(sys.executable, "-c", code).stdout
+    said = hf.run(sys.executable, "-c", code).stdout
     assert (
         f": File too large: {tmp_path}/hf/hub; make room, or set HF_HOME to a folder on a larger disk" in said
     )
@@ -236,8 +236,37 @@ def test_without_the_client(hf, tmp_path) -> None:
     (tmp_path / "path" / "huggingface_hub" / "__init__.py").write_text("raise ImportError('none')")
     code = "import sys; sys.path.insert(0, sys.argv[1]); "
     code += "from pipeline.cli import main; sys.exit(main(sys.argv[2:]))"
-    ran = hf._run(sys.executable, "-c", code, tmp_path / "path", "inspect", "hf://org/hash")
+    ran = hf.run(sys.executable, "-c", code, tmp_path / "path", "inspect", "hf://org/hash")
     expected = (
         "embedbeam: error: --model hf://org/hash: needs one more package: pip install 'embedbeam[hf]'\n"
     )
     assert (ran.returncode, ran.stderr) == (2, expected)
+
+
+@pytest.mark.slow
+def test_workers_get_the_commit(hub, hf, model) -> None:
+    commit = hub.put("org/hash", hubs.files_of(model))
+    code = """
+from pipeline.options.options import Options
+from pipeline.run.loading import load_encoder, shared_encoder
+from pipeline.run.screen import Screen
+options = Options(input="-", output="-", model="hf://org/hash@main")
+print(shared_encoder(options, load_encoder(options, Screen(quiet=True))).config.handle)
+import apache_beam as beam
+from transforms import embed_documents
+made = []
+embed_documents.SharedEncoder = lambda config: made.append(config.handle) or exit()
+try:
+    beam.Pipeline() | beam.Create([]) | embed_documents.EmbedDocuments("hf://org/hash")
+except SystemExit:
+    print(*made)
+"""
+    ran = hf.run(sys.executable, "-c", code)
+    assert ran.stdout.splitlines() == [f"hf://org/hash@{commit}"] * 2
+
+
+def test_a_cache_that_cannot_be_written(hub, hf, checkpoint, tmp_path) -> None:
+    hub.put("org/bert", checkpoint)
+    (tmp_path / "file").write_text("")
+    [message] = hf.ask("hf://org/bert", EMBEDBEAM_CACHE=tmp_path / "file")
+    assert f": cannot be kept in {tmp_path}/file: Not a directory; make room or allow it, or set" in message

@@ -97,8 +97,8 @@ def test_what_is_wrong_is_one_line(site, kaggle, model) -> None:
     site.status["Get"] = 403
     [consent] = kaggle.ask(HANDLE)
     assert consent == (
-        f"model {HANDLE}: Kaggle answered with HTTP status 403; {page}/small may need your consent there, or a "
-        "token: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
+        f"model {HANDLE}: Kaggle answered with HTTP status 403; {page}/small may need your consent there, "
+        "or a token: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
     )
     site.status["Get"] = 418
     assert kaggle.ask(HANDLE, **KEY)[0].startswith(
@@ -131,7 +131,7 @@ importlib.util.find_spec = lambda name, *a: None if name == "kagglehub" else fin
 from pipeline.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    ran = kaggle._run(sys.executable, "-c", code, "inspect", HANDLE)
+    ran = kaggle.run(sys.executable, "-c", code, "inspect", HANDLE)
     expected = (
         f"embedbeam: error: --model {HANDLE}: needs one more package: pip install 'embedbeam[kaggle]'\n"
     )
