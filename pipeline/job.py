@@ -38,6 +38,7 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     A resume on another machine takes them from here, so it makes the same mini-batches.
 
     Attributes:
+      intra_op: threads of one of TensorFlow's ops on a CPU; None: by the device.
       payload: what the modality is told, as the fields of its dataclass.
       identity: of the job, as in its plan file; "" before that is made.
       model_revision: the commit or the version that a hub's handle meant; None for other handles.
@@ -55,6 +56,7 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
+    intra_op: int | None = None
     payload: dict[str, Any] = dataclasses.field(default_factory=dict)
     identity: str = ""
     model_revision: str | None = None
@@ -72,13 +74,20 @@ def recorded(options: Options) -> dict[str, Any]:
     }
 
 
-def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
-    """The record of a new job, with everything that was left open chosen."""
+def new_job(
+    options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any, *, near: bool = True
+) -> Job:
+    """The record of a new job, with everything that was left open chosen.
+
+    `near` is whether this process embeds: what was tuned for its machine is not for others.
+    """
     from transforms.steps.config import WINDOW_CHUNKS
 
     # Workers' GPUs are of a memory that is not known here.
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
-    budget = options.batch_tokens or policy.default_batch_tokens(*device)
+    tuned = encoder.tuned if near else None
+    threads = encoder.threads if near else policy.threads(cores=1, device="CPU")
+    budget = options.batch_tokens or (tuned.batch_tokens if tuned else policy.default_batch_tokens(*device))
     return Job(
         **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes},
         embedbeam=installed("embedbeam"),
@@ -91,6 +100,7 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         dim=encoder.dim,
         model_dtype=encoder.dtype,
         window_chunks=WINDOW_CHUNKS,
+        intra_op=threads.intra_op,
         payload=dataclasses.asdict(encoder.modality),
         model_revision=revision(encoder.handle),
     )

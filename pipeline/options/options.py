@@ -168,6 +168,7 @@ class RunOptions(Group):
         "print the plan (files, shards, bytes, estimates) and write nothing", default=False
     )
     runner: str = option("Beam runner; its own options pass through", default="DirectRunner")
+    trace: bool = option("write what each mini-batch cost into _embedbeam/trace/", default=False)
     worker_gpus: int | None = option(
         "GPUs of each worker machine of a cluster", default=None, least=0, unset="0"
     )

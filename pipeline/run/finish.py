@@ -187,6 +187,9 @@ class Books:
             feature_spec=spec,
             skipped=ledger.skipped(receipts),
             model_revision=job.model_revision,
+            mini_batches=sum(r.mini_batches for r in receipts),
+            retries=sum(r.retries for r in receipts),
+            model_waited=ledger.waiting(receipts),
         )
 
 

@@ -127,7 +127,14 @@ class _Launch:
         if loading.done():
             loading.result()  # raises what is wrong with it, if anything is
         self.import_submit()  # while the model is loaded
-        return new_job(options, plan, kept, loading.result()), plan
+        encoder, near = loading.result(), self.cluster.in_process
+        if near and encoder.tuned and not options.batch_tokens:
+            tuned = encoder.tuned
+            screen.say(
+                f"mini-batches of {tuned.batch_tokens:,} tokens, {tuned.in_flight} in flight, as tuned on "
+                f"{tuned.date} for this model on {tuned.where}"
+            )
+        return new_job(options, plan, kept, encoder, near=near), plan
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
@@ -173,7 +180,7 @@ class _Launch:
                 left = self.left(books)  # an earlier run's job may have done it meanwhile
                 if not left:
                     continue
-                self.loading = start_loading(self.options, self.screen, job.model_digest)
+                self.loading = start_loading(self.options, self.screen, job.model_digest, job.intra_op)
             sent = self.submit(books, self.loading)
             if sent is not None:
                 output, runner = self.options.output, self.options.runner
@@ -192,7 +199,7 @@ class _Launch:
     def submit(self, books: Books, loading: Future[HubEncoder]) -> str | None:
         """Runs the pipeline; returns the id of a job that goes on without this process."""
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
-        encoder = shared_encoder(self.options, loaded)
+        encoder = shared_encoder(self.options, loaded, books.job.intra_op)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
@@ -206,6 +213,6 @@ class _Launch:
         """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent."""
         job, _ = self.plan_job()
         assert self.loading is not None
-        encoder = shared_encoder(self.options, self.loading.result())
+        encoder = shared_encoder(self.options, self.loading.result(), job.intra_op)
         self.import_submit()(self.options, job, encoder, self.cluster)
         self.screen.say(f"job {self.cluster.job_name} was built for {self.options.runner}; nothing was sent")
