@@ -75,7 +75,7 @@ class ModelOptions(Group):
 
     title: ClassVar[str] = "model"
     model: Text = option(
-        "TF Hub handle: folder, .tar.gz, URL, or the name minilm",
+        "TF Hub handle: folder, .tar.gz, URL, hf://, kaggle://, or the name minilm",
         default="minilm",
         metavar="HANDLE",
         compared=False,  # its digest is

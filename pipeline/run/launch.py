@@ -12,7 +12,7 @@ from pipeline.cluster import remote, runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job
+from pipeline.job import Job, check_same_job, new_job, pinned_model
 from pipeline.options.options import Options
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
@@ -22,7 +22,7 @@ from pipeline.run.loading import importing, shared_encoder, start_loading
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import MINILM, digest, resolve
+from transforms.encoder.model.handle import MINILM, digest, resolve, revision
 from transforms.errors import UsageError
 from transforms.modality import Modality
 from transforms.modality.text import TEXT
@@ -91,7 +91,9 @@ class _Launch:
             return None
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
-            check_same_job(books.job, options, digest(resolve(options.model)))
+            model = pinned_model(books.job, options)
+            check_same_job(books.job, options, digest(resolve(model)), revision(model))
+        self.options = dataclasses.replace(options, model=model)
         if not options.quiet:
             with screen.doing("listing the input"):
                 for note in changes.notes(options, books.shards):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.options.fields import stated
 from pipeline.options.options import Options, PayloadOptions
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import MINILM, resolve
+from transforms.encoder.model.handle import MINILM, pin, resolve
 from transforms.storage.files import full_path
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def load_encoder(
     """
     config = _config(options, model_digest, intra_op)
     with screen.doing("fetching the model"):
+        config = dataclasses.replace(config, handle=pin(config.handle))
         resolve(config.handle)
     with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.device import import_tensorflow
@@ -95,7 +97,9 @@ def shared_encoder(options: Options, loaded: HubEncoder, intra_op: int | None = 
     """What travels to the workers; those of this process share the model that is loaded here."""
     from transforms.steps.encoder import SharedEncoder
 
-    encoder = SharedEncoder(_config(options, loaded.digest, intra_op))
+    # Workers fetch the very revision that was loaded here.
+    config = dataclasses.replace(_config(options, loaded.digest, intra_op), handle=loaded.handle)
+    encoder = SharedEncoder(config)
     encoder.keep(loaded)
     return encoder
 

@@ -40,6 +40,7 @@ class HubEncoder:
         """
         started = time.monotonic()
         folder = resolve(config.handle)
+        self.handle, self.folder = config.handle, folder
         with ThreadPoolExecutor(1) as threads:
             # Hashing leaves Python free, and TF's import is nothing but Python.
             found = threads.submit(digest, folder)

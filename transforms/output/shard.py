@@ -198,6 +198,7 @@ class ShardWriter:
             host=socket.gethostname(),
             pid=os.getpid(),
             attempt=marker.attempt,
+            skipped=dict(sorted(marker.skipped.items())),
             mini_batches=self._mini_batches,
             retries=self._retries,
             model_span=round(self._span, 6),
