@@ -80,13 +80,13 @@ class Tuning:
             self._processes[usual.intra_op] = self._processes.pop(1)  # on a GPU it has no say
             self._doing = "trying how fast the model is"
             first: Trial = self._ask(usual.intra_op, ("trial", usual))
+            tokens = self._size_sample(first, usual)
         except TooSlow as e:
             raise JobFailed(
                 f"the model was not loaded and tried once in {duration(self._seconds)}; give more --minutes"
             ) from e
         except RanOut as e:
             raise JobFailed("memory ran out in a first trial; give a smaller --batch-tokens to embed") from e
-        tokens = self._size_sample(first, usual)
         outcome = Outcome(loaded, self._documents, tokens, (), usual, None)
         if not search.is_large_enough(usual.batch_tokens, tokens, usual.in_flight):
             needed = search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
