@@ -107,7 +107,7 @@ class Tuning:
     def _size_sample(self, first: Trial, usual: Setting) -> int:
         """Makes the sample as large as a trial has time for; returns about how many tokens it has."""
         seconds = min(max(_LEAST_SECONDS, self._seconds / _TRIALS), _MOST_SECONDS)
-        least = 1.1 * search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
+        least = 2.2 * search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
         each = first.tokens / first.documents
         wanted = max(first.tokens_per_second * seconds, least) / max(each, 1e-9)
         self._doing = "reading a sample"
