@@ -79,14 +79,15 @@ class Tuning:
             usual = Setting(loaded.batch_tokens, loaded.in_flight, int(loaded.device == "CPU"))
             self._processes[usual.intra_op] = self._processes.pop(1)  # on a GPU it has no say
             self._doing = "trying how fast the model is"
-            first: Trial = self._ask(usual.intra_op, ("trial", usual))
+            small = dataclasses.replace(usual, batch_tokens=max(1, usual.batch_tokens // 8))
+            first: Trial = self._ask(usual.intra_op, ("trial", small))
             tokens = self._size_sample(first, usual)
         except TooSlow as e:
             raise JobFailed(
                 f"the model was not loaded and tried once in {duration(self._seconds)}; give more --minutes"
             ) from e
         except RanOut as e:
-            raise JobFailed("memory ran out in a first trial; give a smaller --batch-tokens to embed") from e
+            raise JobFailed("memory ran out in a first trial, of the smallest mini-batches") from e
         outcome = Outcome(loaded, self._documents, tokens, (), usual, None)
         if not search.is_large_enough(usual.batch_tokens, tokens, usual.in_flight):
             needed = search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
@@ -101,7 +102,8 @@ class Tuning:
         except _Over:
             pass
         best = search.winner(self._tried.values(), usual)
-        reason = "" if best else f"no trial came to its end in {duration(self._seconds)}; give more --minutes"
+        short = f"{duration(self._seconds)} were too short to try enough of them twice; give more --minutes"
+        reason = "" if best else short
         return dataclasses.replace(outcome, tried=tuple(self._tried.values()), best=best, reason=reason)
 
     def _size_sample(self, first: Trial, usual: Setting) -> int:
