@@ -192,6 +192,8 @@ class ShardReceipt(Element):
       attempt: how many times it was begun, this time included.
       job: the identity of the job that it belongs to.
       skipped: records that are no documents, by what they are.
+      mini_batches, retries: how many there were, and calls of the model beyond one for each.
+      model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
     job: str
@@ -211,3 +213,7 @@ class ShardReceipt(Element):
     pid: int
     attempt: int = 1
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    mini_batches: int = 0
+    retries: int = 0
+    model_span: float = 0.0
+    model_idle: float = 0.0

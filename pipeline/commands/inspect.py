@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="TF Hub handle, or minilm")
+    parser.add_argument("model", metavar="MODEL", help="TF Hub handle, hf://, kaggle://, or minilm")
     parser.add_argument("--signature", metavar="NAME", help="signature of the SavedModel")
     parser.add_argument("--model-output", metavar="NAME", help="which output, where there are several")
     parser.set_defaults(takes_beams=False)
@@ -28,11 +28,12 @@ def run(args: argparse.Namespace) -> Result:
     """
     from pipeline.options.options import Options
     from pipeline.run.loading import load_encoder
-    from transforms.encoder.model.handle import redact
+    from transforms.encoder.model.handle import redact, revision
 
     asked = {"model": args.model, "signature": args.signature, "model_output": args.model_output}
     encoder = load_encoder(Options(input="-", output="-", **asked), args.screen)
-    card = {"model": redact(args.model)} | card_of(encoder)
+    found = {"revision": revision(encoder.handle), "folder": str(encoder.folder)}
+    card = {"model": redact(args.model)} | found | card_of(encoder)
     return Result(card, card_lines(card))
 
 
@@ -66,6 +67,9 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
     window, counts = card["max_tokens"], card["counts"]
     numbers = ", ".join(f"{value:.4f}" for value in card["vector"][:4])
     yield f"model       {card['model']}"
+    if card["revision"]:
+        yield f"revision    {card['revision']}"
+    yield f"folder      {card['folder']}"
     yield f"digest      {card['digest']}"
     yield f"modality    {card['modality']}"
     yield f"signature   {card['signature']}({card['input']})"
