@@ -109,6 +109,29 @@ class PayloadOptions(Group):
         default="mean",
         choices=("mean", "cls", "max", "last"),
     )
+    image_size: int | None = option(
+        "side of the square that images become where the model leaves their size open",
+        default=None,
+        metavar="PIXELS",
+        least=1,
+        unset="the model's, or 224",
+    )
+    image_range: str | None = option(
+        "what pixels become: 0 to 1, Keras' modes tf, torch and caffe, or 0 to 255",
+        default=None,
+        choices=("unit", "tf", "torch", "caffe", "raw"),
+        unset="unit, or raw for models of uint8",
+    )
+    image_resize: str = option(
+        "how images become of the model's size: stretch, crop the middle, or pad with black",
+        default="stretch",
+        choices=("stretch", "crop", "pad"),
+    )
+    image_interpolation: str = option(
+        "how pixels are made of others when images are resized",
+        default="bilinear",
+        choices=("nearest", "bilinear", "bicubic", "lanczos"),
+    )
 
 
 @group
