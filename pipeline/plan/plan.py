@@ -115,6 +115,8 @@ def find_files(options: Options) -> tuple[str, list[Slice], list[str]]:
                 raise UsageError(
                     f"--input {pattern}: {file.path}: its name does not tell its format; give --input-format"
                 )
+    for kind in {file.format for file in found.values()}:
+        registry.require(kind)
     root = _common_root(roots)
     if len(set(roots)) > 1:
         found = {p: dataclasses.replace(file, source=_relative(p, root)) for p, file in found.items()}
