@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photo(number: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """Something like a photo: light from one side, round things, and the grain of a sensor; uint8 [h, w, 3]."""
+    """Something like a photo: light from one side, round things, grain; uint8 [h, w, 3]."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = y / height, x / width

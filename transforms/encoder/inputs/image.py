@@ -11,7 +11,6 @@ import numpy as np
 
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.inputs.pixels import Shape, Unfit, opened
-from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.inputs.text import string_input
 from transforms.encoder.inputs.threads import side_by_side
 from transforms.encoder.messages import model_error
@@ -34,8 +33,8 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def image_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
-    """How images become what a function takes.
+def image_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> Any:
+    """How images become what a function takes: a ModelInput.
 
     Raises:
       UsageError: it takes none, or others than the user asks for; or Pillow is not there.
@@ -112,13 +111,13 @@ class _Pixels(_Images):
         self._dtype, self._last = spec.dtype, _channels_last(spec)
         _, *shape = spec.shape.as_list()
         height, width, channels = shape if self._last else (*shape[1:], shape[0])
-        self._shape = Shape(
-            _side(height, config), _side(width, config), channels, config.image_resize, config.image_interpolation
-        )
+        resize, interpolation = config.image_resize, config.image_interpolation
+        height, width = _side(height, config), _side(width, config)
+        self._shape = Shape(height, width, channels, resize, interpolation)
         self._range = config.image_range or ("unit" if spec.dtype.is_floating else "raw")
         self._check_range(config)
-        self.modality = Image(cost_of(self._shape.height, self._shape.width))
-        how = f"{self._shape.height} x {self._shape.width}, {config.image_resize}, {config.image_interpolation}"
+        self.modality = Image(cost_of(height, width))
+        how = f"{height} x {width}, {resize}, {interpolation}"
         self.described = f"{described(specs)}; images {how}, {_RANGES[self._range]}"
         self.sample = _sample()
 

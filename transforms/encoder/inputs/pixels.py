@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MOST_PIXELS = 1 << 27
 # What a pixel takes while it is decoded, converted and resized: two copies of four bytes.
 _BYTES_A_PIXEL = 8
-# A jpeg may be decoded at a half, a fourth or an eighth of its size, in a part of the time; what is lost is not
-# seen where so many times the model's pixels are left in each direction.
+# A jpeg may be decoded at a half, a fourth or an eighth of its size, in a part of the time; what is lost is
+# not seen where so many times the model's pixels are left in each direction.
 _SPARE = 4
 # Pillow's class of each kind. `Image.open` would try all there are, some of which start other programs.
 _CLASSES = {
@@ -176,7 +176,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header, in each of its three forms; (1, 1) where Pillow will find it damaged."""
+    """Width and height by the header, in its three forms; (1, 1) where Pillow will find it damaged."""
     form, body = data[12:16], data[20:30]
     if len(body) < 10:
         return 1, 1
@@ -207,7 +207,14 @@ def _unfit(kind: str) -> Iterator[None]:
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error) as e:
         words = " ".join(str(e).split())
         raise Unfit("truncated image" if "truncated" in words.lower() else kind.lower(), words) from e
-    except (TypeError, AttributeError, OverflowError, RuntimeError, NotImplementedError, ArithmeticError) as e:
+    except (
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+        NotImplementedError,
+        ArithmeticError,
+    ) as e:
         raise Unfit(kind.lower(), f"{type(e).__name__}: {e}") from e  # what decoders stumble over, too
 
 
@@ -255,4 +262,3 @@ def _inside(have: tuple[int, int], want: tuple[int, int]) -> tuple[int, int]:
     scale = min(want[0] / have[0], want[1] / have[1])
     width, height = (max(1, math.floor(side * scale + 0.5)) for side in have)
     return min(width, want[0]), min(height, want[1])
-
