@@ -35,9 +35,13 @@ def check_files(plan: Plan, of: Modality) -> None:
         if of.name not in held:
             advice = "give a model of the files' kind"
             if of.kind == "bytes":
-                advice += f", or files of {of.name}s (`input_format` {of.name} takes no others from a folder)"
+                advice += f", or files of it (`input_format` {of.name} takes no others from a folder)"
             raise UsageError(
-                f"input {piece.source}: {piece.format} files hold {held[0]}, and the model takes {of.name}: "
-                f"{advice}",
+                f"input {piece.source}: {piece.format} files hold {_named(held[0])}, and the model takes "
+                f"{_named(of.name)}: {advice}",
                 argument="input",
             )
+
+
+def _named(name: str) -> str:
+    return "images" if name == "image" else name

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 1 << 27
 # What a pixel takes while it is decoded, converted and resized: two copies of four bytes.
 _BYTES_A_PIXEL = 8
-# A jpeg may be decoded at a half, a fourth or an eighth of its size, in a part of the time; what is lost is
-# not seen where so many times the model's pixels are left in each direction.
-_SPARE = 4
+# A large jpeg is decoded at a half, a fourth or an eighth of its size, in a part of the time and the memory;
+# what is lost is hardly seen where so many times the model's pixels are left in each direction.
+_LARGE, _SPARE = 4_000_000, 4
 # Pillow's class of each kind. `Image.open` would try all there are, some of which start other programs.
 _CLASSES = {
     "jpeg": "JpegImagePlugin.JpegImageFile",
@@ -104,9 +104,9 @@ class Shape:
         """
         image = opened(data)
         pixels = image.width * image.height
-        if self.interpolation != "nearest":
+        if pixels > _LARGE and self.interpolation != "nearest":
             side = _SPARE * max(self.height, self.width)
-            image.draft("", (side, side))  # jpeg alone can; nothing happens where it would be too small
+            image.draft("", (side, side))  # jpeg alone can, and none gets smaller than this
         if not image.info.get("progressive"):  # whose decoder holds all of it anyway
             pixels = image.width * image.height
         with _ROOM.of(pixels * _BYTES_A_PIXEL):
@@ -162,7 +162,7 @@ def opened(data: bytes) -> ImageFile.ImageFile:
     if kind == "webp":  # whose decoder makes room for all its pixels before it tells how many they are
         _check_size(*_webp_size(data))
     module, _, name = _CLASSES[kind].partition(".")
-    with _unfit(f"damaged {kind}"):
+    with _unfit(kind):
         image: ImageFile.ImageFile = getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data))
     _check_size(*image.size)
     return image
@@ -191,7 +191,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 def _loaded(image: ImageFile.ImageFile) -> Image.Image:
     """The image decoded; of several in one file the first."""
-    with _unfit(f"damaged {image.format}"):
+    with _unfit(str(image.format).lower()):
         image.load()
     return image
 
@@ -206,7 +206,9 @@ def _unfit(kind: str) -> Iterator[None]:
         raise Unfit("too large", str(e)) from e
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error) as e:
         words = " ".join(str(e).split())
-        raise Unfit("truncated image" if "truncated" in words.lower() else kind.lower(), words) from e
+        if "truncated" in words.lower():
+            raise Unfit("truncated image", f"the {kind} ends before its last pixels") from e
+        raise Unfit(f"damaged {kind}", words) from e
     except (
         TypeError,
         AttributeError,
@@ -215,7 +217,7 @@ def _unfit(kind: str) -> Iterator[None]:
         NotImplementedError,
         ArithmeticError,
     ) as e:
-        raise Unfit(kind.lower(), f"{type(e).__name__}: {e}") from e  # what decoders stumble over, too
+        raise Unfit(f"damaged {kind}", f"{type(e).__name__}: {e}") from e  # what decoders stumble over, too
 
 
 def _converted(image: Image.Image, channels: int) -> Image.Image:
