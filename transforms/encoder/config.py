@@ -18,6 +18,10 @@ class ModelConfig:
       pooling: of an output [n, positions, dim]: mean, cls, max or last.
       in_flight, intra_op: as in policy.Threads; None: as tuned for this machine, or by its cores. What more
         threads of an op do to a vector's last bits is the model's affair, so a job's plan records intra_op.
+      image_size: side of the square that images become where the model leaves it open.
+      image_range: what their pixels' numbers become: unit, tf, torch, caffe or raw; None goes by the model.
+      image_resize: stretch, crop or pad.
+      image_interpolation: nearest, bilinear, bicubic or lanczos.
     """
 
     handle: str
@@ -28,3 +32,7 @@ class ModelConfig:
     pooling: str = "mean"
     in_flight: int | None = None
     intra_op: int | None = None
+    image_size: int | None = None
+    image_range: str | None = None
+    image_resize: str = "stretch"
+    image_interpolation: str = "bilinear"

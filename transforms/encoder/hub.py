@@ -65,7 +65,7 @@ class HubEncoder:
         self.prepares = self.input.prepares
         self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
-        self._warm_up(config.handle)
+        self._warm_up(config)
         self._keep = loaded  # a loaded model's variables die with it
         self.load_seconds = loaded_at - started
         self.warm_up_seconds = time.monotonic() - loaded_at
@@ -112,7 +112,8 @@ class HubEncoder:
     def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
         return self.input.estimate(payloads)
 
-    def _warm_up(self, handle: str) -> None:
+    def _warm_up(self, config: ModelConfig) -> None:
+        handle = config.handle
         try:
             prepared, refused = self.prepare([self.sample])
             if refused:
@@ -123,7 +124,9 @@ class HubEncoder:
         except ModelError as e:
             raise model_error(handle, str(e)) from e
         except Exception as e:  # a model may raise anything; the user needs its first line
-            raise model_error(handle, f"fails on a sample {self.modality.name}: {first_line(e)}") from e
+            advice = "" if config.modality else "; if it takes other documents, say so with `modality`"
+            name = self.modality.name
+            raise model_error(handle, f"fails on a sample {name}: {first_line(e)}{advice}") from e
         self.dim = vectors.shape[1]
         if not np.isfinite(vectors).all():
             raise model_error(handle, f"gives NaN or infinity for a sample {self.modality.name}")

@@ -10,7 +10,10 @@ from transforms.modality.protocol import Modality
 __all__ = ["NAMES", "Modality", "get"]
 
 # Its class, by the name users know it by; imported when it is used.
-_WHERE = {"text": "text.Text"}
+_WHERE = {
+    "text": "text.Text",
+    "image": "image.Image",
+}
 NAMES = tuple(_WHERE)
 
 

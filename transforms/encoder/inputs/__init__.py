@@ -6,14 +6,18 @@ import importlib
 from typing import Any
 
 from transforms.encoder.config import ModelConfig
+from transforms.encoder.inputs.image import is_image
 from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, tensors
 
 __all__ = ["ModelInput", "modality_of", "model_input"]
 
-# Its class, by modality; imported when it is used.
-_WHERE = {"text": "text.TextInput"}
+# Its class, or what makes one, by modality; imported when it is used.
+_WHERE = {
+    "text": "text.TextInput",
+    "image": "image.image_input",
+}
 
 
 def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
@@ -53,4 +57,8 @@ def modality_of(tf: Any, function: Any) -> str | None:
     [n, 1] for each of several names is a row of a table.
     """
     specs = list(tensors(tf, function)[0].values())
-    return "text" if [spec.dtype for spec in specs] == [tf.string] else None
+    if [spec.dtype for spec in specs] == [tf.string]:
+        return "text"
+    if len(specs) == 1 and is_image(specs[0]):
+        return "image"
+    return None
