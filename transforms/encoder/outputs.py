@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transforms.encoder.config import ModelConfig
 
 POOLINGS = ("mean", "cls", "max", "last")
+_VECTORS = "floats [n, dim] or [n, positions, dim]"
 
 
 def pick_output(function: Any, config: ModelConfig) -> str | None:
@@ -34,9 +35,7 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
         spec, what, argument = alone[0], f"model {redact(config.handle)}: its output", "model"
     if not is_vectors(spec):
         found = f"{spec.dtype.name} {shape_of(spec.shape)}"
-        raise UsageError(
-            f"{what} is {found}, expected floats [n, dim] or [n, positions, dim]", argument=argument
-        )
+        raise UsageError(f"{what} is {found}, expected {_VECTORS}", argument=argument)
     return name
 
 
@@ -51,9 +50,12 @@ def _named_output(outputs: dict[str, Any], config: ModelConfig) -> str:
     names = [n for n, spec in fitting.items() if spec.shape.rank != 3] or list(fitting)
     if len(names) > 1 and "default" in names:
         return "default"  # the name TF Hub gives the one meant for users
+    if not names:
+        reason = f"has no vectors among its outputs ({described(outputs)}), expected {_VECTORS}"
+        raise model_error(config.handle, f"{reason}; choose another `signature`")
     if len(names) != 1:
-        found = f"found {len(names)} of ({described(outputs)}); name one with `model_output`"
-        raise model_error(config.handle, f"expected one output of floats [n, dim], {found}")
+        has = f"has several outputs that hold vectors ({described({n: outputs[n] for n in names})})"
+        raise model_error(config.handle, f"{has}; name one with `model_output`")
     return names[0]
 
 
