@@ -91,6 +91,13 @@ class ModelOptions(Group):
         "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
     model_output: str | None = option("which output of the signature, where there are several", default=None)
+    dim: int | None = option(
+        "how many of a vector's numbers are kept, from the first, of models that were trained for it",
+        default=None,
+        least=1,
+        unset="all",
+        chosen=True,
+    )
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
@@ -108,6 +115,21 @@ class PayloadOptions(Group):
         "of the vectors of a document's positions, where the model gives these",
         default="mean",
         choices=("mean", "cls", "max", "last"),
+    )
+    preprocessor: str | None = option(
+        "TF Hub handle of the model that makes the encoder's input of texts",
+        default=None,
+        metavar="HANDLE",
+        compared=False,  # its digest is, with the model's
+    )
+    seq_length: int | None = option(
+        "most tokens of what the preprocessor makes", default=None, least=3, unset="its own"
+    )
+    prompt: str | None = option(
+        "what comes before each text: a name among the model's prompts, or a text",
+        default=None,
+        metavar="NAME|TEXT",
+        unset="the model's own, if it has one",
     )
 
 

@@ -91,7 +91,8 @@ class _Launch:
             return None
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
-            check_same_job(books.job, options, digest(resolve(options.model)))
+            handles = filter(None, (options.model, options.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)))
         if not options.quiet:
             with screen.doing("listing the input"):
                 for note in changes.notes(options, books.shards):
@@ -129,10 +130,8 @@ class _Launch:
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
-        text = self.options.modality == "text" or (self.options.modality, self.options.model) == (
-            None,
-            MINILM,
-        )
+        one = self.options
+        text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
     def look_at_cluster(self) -> None:

@@ -76,7 +76,9 @@ def load_encoder(options: Options, screen: Screen, model_digest: str | None = No
     """
     config = _config(options, model_digest)
     with screen.doing("fetching the model"):
-        resolve(config.handle)
+        for one in (config.handle, config.preprocessor):
+            if one is not None:
+                resolve(one)
     with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
@@ -102,6 +104,13 @@ def _config(options: Options, model_digest: str | None) -> ModelConfig:
 
     handle = options.model if options.model == MINILM else full_path(options.model)
     payload = {one.name: getattr(options, one.name) for one in stated(PayloadOptions)}
+    payload["preprocessor"] = options.preprocessor and full_path(options.preprocessor)
     return ModelConfig(
-        handle, options.signature, options.model_output, model_digest, options.modality, **payload
+        handle,
+        options.signature,
+        options.model_output,
+        model_digest,
+        options.modality,
+        dim=options.dim,
+        **payload,
     )

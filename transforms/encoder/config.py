@@ -16,6 +16,11 @@ class ModelConfig:
       digest: expected digest; None checks nothing.
       modality: name of what the model's payloads are; None goes by the signature.
       pooling: of an output [n, positions, dim]: mean, cls, max or last.
+      preprocessor: handle of the model that makes the encoder's input of strings.
+      seq_length: most tokens of what the preprocessor makes; None leaves it to it.
+      prompt: what comes before each text: the name of one of the model's prompts, or a text.
+      dim: how many of a vector's numbers are kept, from the first; None keeps all.
+      folder: where the model lies on this machine, once that is known.
     """
 
     handle: str
@@ -24,3 +29,8 @@ class ModelConfig:
     digest: str | None = None
     modality: str | None = None
     pooling: str = "mean"
+    preprocessor: str | None = None
+    seq_length: int | None = None
+    prompt: str | None = None
+    dim: int | None = None
+    folder: str | None = None

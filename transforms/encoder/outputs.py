@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, shape_of
 from transforms.errors import UsageError
@@ -62,6 +64,25 @@ def _named_output(outputs: dict[str, Any], config: ModelConfig) -> str:
 def is_vectors(spec: Any) -> bool:
     """Whether an output may hold vectors: floats [n, dim], or [n, positions, dim] to be pooled."""
     return spec.dtype.is_floating and spec.shape.rank in (None, 2, 3)
+
+
+def shortened(vectors: np.ndarray, dim: int, *, unit_length: bool) -> np.ndarray:
+    """The first numbers of vectors that were trained for it (Matryoshka Representation Learning, 2022).
+
+    Args:
+      vectors: float32 [n, more].
+      unit_length: whether they have length 1, which what is left gets back.
+
+    Returns:
+      float32 [n, dim].
+
+    >>> shortened(np.array([[0.6, 0.0, 0.8]], np.float32), 2, unit_length=True).tolist()
+    [[1.0, 0.0]]
+    """
+    left = np.ascontiguousarray(vectors[:, :dim])
+    if unit_length:
+        left /= np.maximum(np.linalg.norm(left, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return left
 
 
 def pooled(tf: Any, value: Any, mask: Any, pooling: str) -> Any:

@@ -189,8 +189,8 @@ def test_several_outputs(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(serve))
     described = "a: float32 [n, 2], b: float32 [n, 3], n: int32 [n]"  # by name: TF keeps no order
     assert error(path) == (
-        "model M: has several outputs that hold vectors (a: float32 [n, 2], b: float32 [n, 3]); name one with "
-        "`model_output`"
+        "model M: has several outputs that hold vectors (a: float32 [n, 2], b: float32 [n, 3]); "
+        "name one with `model_output`"
     )
     assert error(path, output="c") == f"model_output c: no such output; the model has ({described})"
     assert error(path, output="n") == (
