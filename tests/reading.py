@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from transforms import modality
 from transforms.blocks import DeadLetters, DocumentBlock
 from transforms.elements import ABSENT, DeadLetter, Slice
@@ -15,6 +17,20 @@ from transforms.steps.documents import checked
 from transforms.texts import plain_values
 
 TEXT = modality.get("text")
+
+
+class AsTheyAre:
+    """A modality that takes bytes, numbers or lists as a format gives them, and refuses what is missing."""
+
+    def decode(self, columns):
+        ((name, values),) = columns.items()
+        values = plain_values(values)
+        why = {i: (f"missing field {name!r}", "") for i, value in enumerate(values) if value is ABSENT}
+        why |= {i: (f"field {name!r} is null", "") for i, value in enumerate(values) if value is None}
+        return pa.array([None if i in why else value for i, value in enumerate(values)]), why
+
+    def from_file(self, data):
+        return data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +59,7 @@ def read_slice(piece: Slice, options: ReadOptions | None = None) -> list[Any]:
     for raw in slices.read_slice(piece, options):
         assert len(raw.positions) or raw.types  # an empty one states its types
         assert all(len(values) == len(raw.positions) for values in raw.columns.values())
-        one = checked(raw, piece, options, TEXT)
+        one = checked(raw, piece, options, TEXT if options.payload_kind == "text" else AsTheyAre())
         kept = {name: plain(values) for name, values in one.kept.items()}
         texts, ids = one.payloads.to_pylist(), one.doc_ids.to_pylist()
         for i, row in enumerate(one.rows.tolist()):

@@ -148,7 +148,7 @@ def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options, of: 
 def _shrunk(head: RawBlock) -> float:
     """Compressed bytes for a byte of such records, as zlib has them."""
     records = range(min(_RECORDS, len(head.positions)))
-    text = "".join(head.record(row) for row in records).encode("utf-8", "replace")
+    text = "".join(head.record(row) or "" for row in records).encode("utf-8", "replace")
     return len(zlib.compress(text)) / max(1, len(text))
 
 

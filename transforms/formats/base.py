@@ -68,23 +68,28 @@ class RawBlock:
       columns: for each field a value per record: a list (ABSENT for a field that is missing, a
         UnicodeDecodeError for bytes that are not UTF-8), or an Arrow array. Fields that the format cannot
         have are left out.
-      record: the text of a record (its number in the block), for a dead letter.
+      record: the text of a record (its number in the block), for a dead letter; None for a file of bytes.
       size: bytes of the records, decompressed.
       bytes: how many bytes of the file were read for them; for progress.
       bad: kind and detail of the records that are none, by number; their values mean nothing.
       types: of the fields, where the file states them, as str() names Arrow's; string for all forms of text,
         json for nested types.
       whole: whether each record is a file of its own, whose bytes are the payload.
+      ids: of the records, where the format has some of its own; used where the user names no field of ids.
+        None for a record that has none.
+      skipped: how many records since the block before are no documents, by what they are.
     """
 
     positions: np.ndarray
     columns: dict[str, list[Any] | pa.Array]
-    record: Callable[[int], str]
+    record: Callable[[int], str | None]
     size: int
     bytes: int
     bad: Bad = dataclasses.field(default_factory=dict)
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
+    ids: list[str | None] | None = None
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def decompress(slice: Slice, options: ReadOptions) -> None:
@@ -125,9 +130,12 @@ class Format:
       check: finds out, in constant memory, whether a slice can be read to its end; raises what read would.
       codecs: suffixes of compression it may have; "" is none.
       aliases: more extensions, of files that are taken from a folder where the user names the format.
-      cut: whole files into slices of about so many bytes; those that are compressed are never cut.
+      cut: whole files into slices of about so many bytes.
       has_fields: whether records have named fields.
       whole: whether a file is one document.
+      cut_codecs: suffixes of compression with which `cut` can cut a file.
+      holds: the modality whose files alone these are; "" where they may hold anything.
+      needs: packages that must be there to read it, and the extra that installs them.
     """
 
     name: str
@@ -139,10 +147,14 @@ class Format:
     cut: Callable[[Sequence[Slice], int], list[list[Slice]]] = whole_files
     has_fields: bool = True
     whole: bool = False
+    cut_codecs: tuple[str, ...] = ("",)
+    holds: str = ""
+    needs: tuple[tuple[str, ...], str] = ((), "")
 
     def can_split(self, path: str) -> bool:
         """Whether slices of the file may start and end inside it."""
-        return self.cut is not whole_files and compression_of(path) is None
+        codec = next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
+        return self.cut is not whole_files and codec in self.cut_codecs
 
 
 def packed(
@@ -176,6 +188,7 @@ def in_blocks(
     columns: Callable[[Sequence[Any], Bad], dict[str, list[Any] | pa.Array]],
     text: Callable[[Any], str],
     taken: Callable[[], int],
+    ids: Callable[[Any], str | None] | None = None,
 ) -> Iterator[RawBlock]:
     """Collects records, no more than the slice's limit, to blocks of BLOCK_DOCUMENTS and about BLOCK_BYTES.
 
@@ -183,6 +196,7 @@ def in_blocks(
       columns: makes the columns of records' contents, and may add to what is wrong with them.
       text: of a record's content, for a dead letter.
       taken: how many bytes of the file were read so far.
+      ids: of a record's content, where the format has some.
     """
     before = slice.start
 
@@ -191,8 +205,15 @@ def in_blocks(
         bad: Bad = {row: problem for row, problem in enumerate(problems) if problem}
         made = columns(contents, bad)
         size = taken() - before
+        found = None if ids is None else list(map(ids, contents))
         return RawBlock(
-            np.array(positions, np.int64), made, lambda row: text(contents[row]), sum(sizes), size, bad
+            np.array(positions, np.int64),
+            made,
+            lambda row: text(contents[row]),
+            sum(sizes),
+            size,
+            bad,
+            ids=found,
         )
 
     wanted = itertools.islice(records, slice.limit)
@@ -201,6 +222,6 @@ def in_blocks(
         before = taken()
 
 
-def too_long(size: int) -> tuple[str, str]:
+def too_long(size: int, most: int = RECORD_BYTES) -> tuple[str, str]:
     """Kind and detail of a record that is longer than a record may be."""
-    return "too long", f"{size:,} bytes, expected at most {RECORD_BYTES:,}"
+    return "too long", f"{size:,} bytes, expected at most {most:,}"

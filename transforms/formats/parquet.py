@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS
 from transforms.elements import RECORD_BYTES, Slice
 from transforms.errors import BadFileError
-from transforms.formats.arrow import lengths_of, type_name
+from transforms.formats.arrow import EXPECTED, bytes_of, is_taken, lengths_of, type_name
 from transforms.formats.base import HEAD_BYTES, Bad, Format, RawBlock, ReadOptions, packed, too_long
 from transforms.formats.records import as_json
 from transforms.storage import files
@@ -96,6 +95,10 @@ def _block(
     bad: Bad = {int(row): too_long(int(lengths[row])) for row in np.flatnonzero(lengths > RECORD_BYTES)}
     types = {field.name: type_name(field.type) for field in batch.schema}
     columns = dict(zip(types, batch.columns, strict=True))
+    if options.payload_kind == "bytes":
+        for name in options.payload_fields:
+            if types[name] == "json":
+                columns[name] = bytes_of(name, columns[name], bad)
     values = dict(columns)
     for name, kind in types.items():
         if name not in options.strict and kind == "json":
@@ -104,7 +107,9 @@ def _block(
 
     def record(row: int) -> str:
         fields = {name: plain_values(column.slice(row, 1))[0] for name, column in columns.items()}
-        if row in bad:
+        if options.payload_kind == "bytes":
+            fields |= dict.fromkeys(options.payload_fields, f"{lengths[row]:,} bytes")
+        elif row in bad:
             fields = {name: _shortened(value) for name, value in fields.items()}
         return as_json(fields)
 
@@ -208,10 +213,9 @@ def _check_columns(schema: pa.Schema, slice: Slice, options: ReadOptions) -> Non
             raise wrong(name, f"{problem} column {name!r}; the file has {columns}")
     for name in options.strict:
         found = schema.field(name).type
-        is_id = name not in options.payload_fields
-        if not re.fullmatch(r"string|u?int\d+" if is_id else "string", type_name(found)):
-            expected = "string or integer" if is_id else "string"
-            raise wrong(name, f"column {name!r} is {found}, expected {expected}")
+        kind = "id" if name == options.id_field else options.payload_kind
+        if not is_taken(found, kind):
+            raise wrong(name, f"column {name!r} is {found}, expected {EXPECTED[kind]}")
 
 
 def _shortened(value: Any) -> Any:

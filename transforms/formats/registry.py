@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import transforms.formats
+from transforms.errors import UsageError
 from transforms.formats.base import Format
 
 # All modules of this folder but those that need this one.
@@ -30,6 +32,20 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Format:
     """The format of a name."""
     return _FORMATS[name]
+
+
+def require(name: str) -> None:
+    """Finds out whether the packages are there that a format's files are read with.
+
+    Raises:
+      UsageError: one is missing; the message says how to install it.
+    """
+    packages, extra = get(name).needs
+    if missing := [one for one in packages if importlib.util.find_spec(one) is None]:
+        raise UsageError(
+            f"{name} files need {' and '.join(missing)}: pip install 'embedbeam[{extra}]'",
+            argument="input_format",
+        )
 
 
 def format_of(path: str) -> str | None:

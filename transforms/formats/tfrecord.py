@@ -31,11 +31,14 @@ _Crc = TypeVar("_Crc", int, np.ndarray)
 _Content = tuple[bytes, int, str]
 _LONGEST = (1 << 31) - 1  # protobuf's own limit of a message
 _HEADER = struct.Struct("<QI")
+# The type of a payload's bytes: of values as they are, what is UTF-8 is text.
+_PAYLOADS = {"text": "id or text", "bytes": "binary", "any": "string"}
 
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """A document per record; the payload of a dead letter is the record's bytes in base64."""
     kinds = dict(options.kept) | dict.fromkeys(options.strict, "id or text")
+    kinds |= dict.fromkeys(options.payload_fields, _PAYLOADS[options.payload_kind])
 
     def columns(records: Sequence[_Content], bad: Bad) -> dict[str, list[Any]]:
         features = [_features(content, row, bad) for row, content in enumerate(records)]

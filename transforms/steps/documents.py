@@ -52,7 +52,11 @@ def checked(raw: RawBlock, slice: Slice, options: ReadOptions, modality: Modalit
     rows, columns = _without(len(raw.positions), raw.bad), raw.columns
     if raw.bad:
         columns = {name: _take(values, rows) for name, values in columns.items()}
-    doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
+    if options.id_field is None and raw.ids is not None:
+        given = pa.array([raw.ids[row] for row in rows.tolist()], pa.string())
+        doc_ids, why = pc.coalesce(given, _places(raw, slice, rows)), Bad()
+    else:
+        doc_ids, why = _ids(raw, slice, rows, options.id_field, columns)
     of_payload = {name: columns[name] for name in options.payload_fields}
     if raw.whole:
         of_payload = {name: list(map(modality.from_file, values)) for name, values in of_payload.items()}

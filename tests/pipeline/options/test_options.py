@@ -14,7 +14,15 @@ import pipeline
 from pipeline.job import Job
 from pipeline.options.arguments import add_embed_arguments, in_flags
 from pipeline.options.fields import stated
-from pipeline.options.options import GROUPS, RECORDED, Options, most_dead_letters, size
+from pipeline.options.options import (
+    GROUPS,
+    RECORDED,
+    Options,
+    PayloadOptions,
+    most_dead_letters,
+    size,
+)
+from transforms.encoder.config import ModelConfig
 from transforms.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -133,6 +141,12 @@ def test_each_option_is_stated_once():
         *("output", "skip_bad_files", "max_dead_letters", "overwrite", "dry_run", "runner", "worker_gpus"),
         *("shared_filesystem", "quiet", "verbose", "beam_args"),
     }
+
+
+def test_what_makes_the_models_input_is_told_to_the_model():
+    fields = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
+    for one in stated(PayloadOptions):
+        assert fields[one.name] == one.default
 
 
 def test_the_page_of_options_is_made_of_them():
