@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 import tf_keras
 
-WORDS = "the a cat dog runs over house moon light night river old new small tree ##s ##ing ##ed un ##known".split()
+WORDS = ["the", "a", "cat", "dog", "runs", "over", "house", "moon", "light", "night", "river", "old", "new"]
+WORDS += ["small", "tree", "##s", "##ing", "##ed", "un", "##known"]
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
 DIM = 16
 
@@ -192,7 +193,7 @@ def save_decoder(folder: Path) -> str:
 
 
 class IdModel(tf.Module):
-    """As `export` makes them: embed_ids, with serving_default, count_tokens and tokenize, or a tokenizer.json."""
+    """As `export` makes them: embed_ids, and serving_default, count_tokens, tokenize or a tokenizer.json."""
 
     def __init__(self, window: int):
         super().__init__()

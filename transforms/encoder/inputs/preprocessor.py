@@ -37,7 +37,7 @@ class Preprocessor:
         except Exception as e:  # a broken SavedModel raises many kinds
             raise self.error(f"cannot be loaded: {first_line(e)}") from e
         self._tokenize: Any = own_call(tf, getattr(self._loaded, "tokenize", None))
-        self._pack = getattr(self._loaded, "bert_pack_inputs", None)
+        self._pack: Any = getattr(self._loaded, "bert_pack_inputs", None)
         self.in_steps = self._tokenize is not None and callable(self._pack)
         self._whole: Any = own_call(tf, self._loaded)
         if self._whole is None:
