@@ -79,6 +79,9 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
 
     # Workers' GPUs are of a memory that is not known here.
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
+    if options.vector_dtype == "ubinary" and encoder.dim % 8:
+        reason = f"has eight numbers in a byte, and the vectors have {encoder.dim}; expected a multiple of 8"
+        raise UsageError(f"vector_dtype ubinary: {reason}", argument="vector_dtype")
     budget = options.batch_tokens or policy.default_batch_tokens(*device)
     return Job(
         **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes, "dim": encoder.dim},

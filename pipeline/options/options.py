@@ -157,7 +157,7 @@ class OutputOptions(Group):
     title: ClassVar[str] = "output"
     output_format: str = option("file format of the rows", default="parquet", choices=("parquet", "tfrecord"))
     vector_dtype: str = option(
-        "type of the vectors' numbers", default="float32", choices=("float32", "float16")
+        "type of the vectors' numbers", default="float32", choices=("float32", "float16", "int8", "ubinary")
     )
     tfrecord_gzip: bool = option("compress TFRecord files", default=False)
     shard_bytes: int | None = option(
