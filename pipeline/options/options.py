@@ -91,6 +91,13 @@ class ModelOptions(Group):
         "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
     model_output: str | None = option("which output of the signature, where there are several", default=None)
+    dim: int | None = option(
+        "how many of a vector's numbers are kept, from the first, of models that were trained for it",
+        default=None,
+        least=1,
+        unset="all",
+        chosen=True,
+    )
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
@@ -128,6 +135,21 @@ class PayloadOptions(Group):
     image_interpolation: str = option(
         "how images are resized", default="bilinear", choices=("nearest", "bilinear", "bicubic", "lanczos")
     )
+    preprocessor: str | None = option(
+        "TF Hub handle of the model that makes the encoder's input of texts",
+        default=None,
+        metavar="HANDLE",
+        compared=False,  # its digest is, with the model's
+    )
+    seq_length: int | None = option(
+        "most tokens of what the preprocessor makes", default=None, least=3, unset="its own"
+    )
+    prompt: str | None = option(
+        "what comes before each text: a name among the model's prompts, or a text",
+        default=None,
+        metavar="NAME|TEXT",
+        unset="the model's own, if it has one",
+    )
 
 
 @group
@@ -154,7 +176,7 @@ class OutputOptions(Group):
     title: ClassVar[str] = "output"
     output_format: str = option("file format of the rows", default="parquet", choices=("parquet", "tfrecord"))
     vector_dtype: str = option(
-        "type of the vectors' numbers", default="float32", choices=("float32", "float16")
+        "type of the vectors' numbers", default="float32", choices=("float32", "float16", "int8", "ubinary")
     )
     tfrecord_gzip: bool = option("compress TFRecord files", default=False)
     shard_bytes: int | None = option(

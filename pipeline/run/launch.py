@@ -93,7 +93,8 @@ class _Launch:
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
             model = pinned_model(books.job, options)
-            check_same_job(books.job, options, digest(resolve(model)), revision(model))
+            handles = filter(None, (model, options.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(model))
         self.options = dataclasses.replace(options, model=model)
         if not options.quiet:
             with screen.doing("listing the input"):
@@ -140,10 +141,8 @@ class _Launch:
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
-        text = self.options.modality == "text" or (self.options.modality, self.options.model) == (
-            None,
-            MINILM,
-        )
+        one = self.options
+        text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
     def look_at_cluster(self) -> None:

@@ -22,6 +22,11 @@ class ModelConfig:
       image_range: what their pixels' numbers become: unit, tf, torch, caffe or raw; None goes by the model.
       image_resize: stretch, crop or pad.
       image_interpolation: nearest, bilinear, bicubic or lanczos.
+      preprocessor: handle of the model that makes the encoder's input of strings.
+      seq_length: most tokens of what the preprocessor makes; None leaves it to it.
+      prompt: what comes before each text: the name of one of the model's prompts, or a text.
+      dim: how many of a vector's numbers are kept, from the first; None keeps all.
+      folder: where the model lies on this machine, once that is known.
     """
 
     handle: str
@@ -36,3 +41,8 @@ class ModelConfig:
     image_range: str | None = None
     image_resize: str = "stretch"
     image_interpolation: str = "bilinear"
+    preprocessor: str | None = None
+    seq_length: int | None = None
+    prompt: str | None = None
+    dim: int | None = None
+    folder: str | None = None

@@ -13,6 +13,7 @@ __all__ = ["NAMES", "Modality", "get"]
 _WHERE = {
     "text": "text.Text",
     "image": "image.Image",
+    "tokens": "tokens.Tokens",
 }
 NAMES = tuple(_WHERE)
 
