@@ -5,8 +5,10 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import io
 import json
 import re
+import tarfile
 import threading
 import urllib.parse
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import web
 
 TOKEN = "hf_TOPSECRETtoken"
+ARCHIVE = "archive.tar.gz"  # of all the files of a model, as Kaggle gives it
 _LFS = re.compile(r"\.(safetensors|bin|pb|h5|onnx)$|variables\.data")
 
 
@@ -21,6 +24,17 @@ def files_of(folder, below=""):
     """A folder's files as a hub has them: name -> bytes."""
     paths = [path for path in Path(folder).rglob("*") if path.is_file()]
     return {below + path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def packed(files):
+    """An archive of files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 @dataclasses.dataclass
@@ -202,7 +216,8 @@ def _kaggle(hub):
             name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).removeprefix("/files/")
             hub.asked.append(("GET", name, self.headers["Authorization"]))
             model, _, file = name.partition("//")
-            data = hub.repositories[model][file]
+            files = hub.repositories[model]
+            data = files[file] if file != ARCHIVE else packed(files)
             cut = hub.cuts(name)
             md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
             self.send_file(data, cut, X_Goog_Hash=f"crc32c=AAAAAA==,md5={md5}")
@@ -223,8 +238,12 @@ def _kaggle(hub):
             if what == "GetModelInstance":
                 return self.send_json({"slug": asked["instanceSlug"], "versionNumber": number})
             if what == "ListModelInstanceVersionFiles":
-                return self.send_json({"files": [{"name": name} for name in files], "nextPageToken": ""})
-            location = f"http://storage/files/{name}/{number}//{urllib.parse.quote(asked['path'])}"
+                size = asked["pageSize"]
+                listed, more = [{"name": name} for name in files][:size], "more" if len(files) > size else ""
+                return self.send_json({"files": listed, "nextPageToken": more})
+            location = (
+                f"http://storage/files/{name}/{number}//{urllib.parse.quote(asked.get('path', ARCHIVE))}"
+            )
             return self.send(302, Location=f"{location}?X-Goog-Signature=TOPSECRETsignature")
 
     return Handler

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -125,6 +125,8 @@ class EmbedDocuments(beam.PTransform):
       max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
       modality: what the payloads are.
+      payload: how payloads become the model's input: options of `embed` by their names in Python, such as
+        `{"image_range": "caffe"}`.
     """
 
     model: str
@@ -135,6 +137,7 @@ class EmbedDocuments(beam.PTransform):
     max_tokens: int | None = None
     batch_tokens: int = policy.default_batch_tokens("CPU")
     modality: str = "text"
+    payload: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.long_documents not in ("mean", "truncate", "chunks"):
@@ -144,7 +147,9 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(
-            ModelConfig(pin(self.model), self.signature, self.model_output, modality=self.modality)
+            ModelConfig(
+                pin(self.model), self.signature, self.model_output, modality=self.modality, **self.payload
+            )
         )
         config = EmbedConfig(
             self.long_documents,

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser, options: Sequence[Option]) ->
         if of_group:
             arguments = parser.add_argument_group(cls.title)
         for one in sorted(of_group, key=lambda one: not one.required):
-            arguments.add_argument(one.flag, **_keywords(one))
+            arguments.add_argument(one.flag, **keywords(one))
     return arguments
 
 
@@ -35,7 +35,8 @@ def given_options(parsed: argparse.Namespace, **more: Any) -> Options:
     return Options(**{name: getattr(parsed, name) for name in names} | more)
 
 
-def _keywords(one: Option) -> dict[str, Any]:
+def keywords(one: Option) -> dict[str, Any]:
+    """What a parser is told of an option."""
     default = one.unset
     if default is None and one.type is not bool and one.default not in (None, ()) and not one.required:
         default = str(one.default)

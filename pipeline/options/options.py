@@ -91,6 +91,13 @@ class ModelOptions(Group):
         "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
     model_output: str | None = option("which output of the signature, where there are several", default=None)
+    dim: int | None = option(
+        "how many of a vector's numbers are kept, from the first, of models that were trained for it",
+        default=None,
+        least=1,
+        unset="all",
+        chosen=True,
+    )
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
@@ -108,6 +115,40 @@ class PayloadOptions(Group):
         "of the vectors of a document's positions, where the model gives these",
         default="mean",
         choices=("mean", "cls", "max", "last"),
+    )
+    image_size: int | None = option(
+        "side of the square that images become where the model leaves their size open",
+        default=None,
+        metavar="PIXELS",
+        least=1,
+        unset="the model's, or 224",
+    )
+    image_range: str | None = option(
+        "what pixels become: 0 to 1, as Keras' tf, torch or caffe, or 0 to 255",
+        default=None,
+        choices=("unit", "tf", "torch", "caffe", "raw"),
+        unset="unit; raw for uint8",
+    )
+    image_resize: str = option(
+        "how images get the model's size", default="stretch", choices=("stretch", "crop", "pad")
+    )
+    image_interpolation: str = option(
+        "how images are resized", default="bilinear", choices=("nearest", "bilinear", "bicubic", "lanczos")
+    )
+    preprocessor: str | None = option(
+        "TF Hub handle of the model that makes the encoder's input of texts",
+        default=None,
+        metavar="HANDLE",
+        compared=False,  # its digest is, with the model's
+    )
+    seq_length: int | None = option(
+        "most tokens of what the preprocessor makes", default=None, least=3, unset="its own"
+    )
+    prompt: str | None = option(
+        "what comes before each text: a name among the model's prompts, or a text",
+        default=None,
+        metavar="NAME|TEXT",
+        unset="the model's own, if it has one",
     )
 
 
@@ -135,7 +176,7 @@ class OutputOptions(Group):
     title: ClassVar[str] = "output"
     output_format: str = option("file format of the rows", default="parquet", choices=("parquet", "tfrecord"))
     vector_dtype: str = option(
-        "type of the vectors' numbers", default="float32", choices=("float32", "float16")
+        "type of the vectors' numbers", default="float32", choices=("float32", "float16", "int8", "ubinary")
     )
     tfrecord_gzip: bool = option("compress TFRecord files", default=False)
     shard_bytes: int | None = option(
@@ -204,6 +245,10 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
             )
         if self.keep_text and self.modality not in (None, "text"):
             raise UsageError("keep_text needs documents that are text", argument="keep_text")
+        if self.modality == "image":
+            for name in ("long_documents", "max_tokens"):
+                if (value := getattr(self, name)) not in ("mean", None):
+                    raise UsageError(f"{name} {value}: an image is embedded as a whole", argument=name)
         for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
             raise UsageError(f"keep_field {name} is given twice", argument="keep_field")
         most_dead_letters(self.max_dead_letters, 0)

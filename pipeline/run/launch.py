@@ -14,6 +14,7 @@ from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, pinned_model
 from pipeline.options.options import Options
+from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes
@@ -92,7 +93,8 @@ class _Launch:
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
             model = pinned_model(books.job, options)
-            check_same_job(books.job, options, digest(resolve(model)), revision(model))
+            handles = filter(None, (model, options.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(model))
         self.options = dataclasses.replace(options, model=model)
         if not options.quiet:
             with screen.doing("listing the input"):
@@ -120,6 +122,7 @@ class _Launch:
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
+            check_files(plan, of)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
         if plan.unknown:
@@ -138,10 +141,8 @@ class _Launch:
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
-        text = self.options.modality == "text" or (self.options.modality, self.options.model) == (
-            None,
-            MINILM,
-        )
+        one = self.options
+        text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
     def look_at_cluster(self) -> None:

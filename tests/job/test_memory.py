@@ -7,6 +7,7 @@ import jobs
 import pytest
 
 from benchmarks import bench_memory
+from transforms.encoder.device import available_cores
 
 MEASURE = """
 import sys
@@ -23,8 +24,12 @@ def peak(folder, model, count, run):
     if not path.exists():
         jobs.write_jsonl(path, [{"text": f"document {i} " + "word " * (i % 40)} for i in range(count)])
     flags = [f"--input={path}", f"--output={folder}/{count}-{run}", f"--model={model}"]
-    command = [jobs.PYTHON, "-c", MEASURE, "embed", *flags, "--shard-bytes=300000", "--keep-text", "--quiet"]
-    done = jobs.run(*command)
+    return peak_of(*flags, "--shard-bytes=300000", "--keep-text")
+
+
+def peak_of(*flags):
+    """KiB at most in memory of a job in a process of its own."""
+    done = jobs.run(jobs.PYTHON, "-c", MEASURE, "embed", *flags, "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     return float(done.stdout)
 
@@ -54,3 +59,26 @@ def test_ten_times_the_documents(tmp_path, model):
 def test_nothing_is_held_that_grows(tmp_path, model, shape, few, many, more):
     small, large = (bench_memory.peak(shape, count, Path(model), tmp_path) / 1024 for count in (few, many))
     assert large - small <= more, f"{small:.0f} MiB with {few:,}, {large:.0f} MiB with {many:,}"
+
+
+@pytest.mark.slow
+def test_large_photos_are_decoded_one_after_the_other(tmp_path):
+    """Of 24 megapixels each: as many as are in flight would take gigabytes."""
+    import image_models
+    import pictures
+
+    model = image_models.save_small(tmp_path / "m")
+    photo = pictures.photo(1, 600, 400)
+    for kind, many in (("PNG", 12), ("JPEG", 12)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        large = pictures.encoded(pictures.Image.fromarray(photo).resize((6000, 4000)), kind)
+        for number in range(many):
+            (folder / f"{number}.{kind.lower()}").write_bytes(large + bytes(number))
+        peaks = [
+            peak_of(f"--input={folder}/{pattern}", f"--model={model}", f"--output={tmp_path}/{kind}{run}")
+            for run, pattern in enumerate(("0.*", "*"))
+        ]
+        # Two copies of four bytes a pixel, for each core: 192 MB.
+        more = (peaks[1] - peaks[0]) / 1024
+        assert more <= 192 * max(4, available_cores()), f"{peaks} KiB with one {kind} and with {many}"

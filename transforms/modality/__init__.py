@@ -10,7 +10,11 @@ from transforms.modality.protocol import Modality
 __all__ = ["NAMES", "Modality", "get"]
 
 # Its class, by the name users know it by; imported when it is used.
-_WHERE = {"text": "text.Text"}
+_WHERE = {
+    "text": "text.Text",
+    "image": "image.Image",
+    "tokens": "tokens.Tokens",
+}
 NAMES = tuple(_WHERE)
 
 

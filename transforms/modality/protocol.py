@@ -51,6 +51,9 @@ class Modality(Protocol):
     def from_file(self, data: bytes) -> Any:
         """A whole file as a value for `decode`."""
 
+    def values(self, payloads: pa.Array) -> Sequence[Any]:
+        """The payloads one by one, as the methods below and models take them."""
+
     def weight(self, payloads: pa.Array) -> np.ndarray:
         """Bytes that each payload takes in memory, int64."""
 
@@ -83,6 +86,10 @@ class Whole:
 
     cuts_late: ClassVar[bool] = False
     most_at_once: ClassVar[int | None] = None
+
+    def values(self, payloads: pa.Array) -> Sequence[Any]:
+        made: list[Any] = payloads.to_pylist()
+        return made
 
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None

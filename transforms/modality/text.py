@@ -38,6 +38,10 @@ class Text:
         except UnicodeDecodeError as e:
             return e
 
+    def values(self, payloads: pa.Array) -> Sequence[Any]:
+        texts: list[str] = payloads.to_pylist()
+        return texts
+
     def weight(self, payloads: pa.Array) -> np.ndarray:
         return np.asarray(pc.binary_length(payloads), np.int64)
 

@@ -21,7 +21,7 @@ class EmbedConfig:
       overlap: tokens that a chunk shares with the one before it.
       max_tokens: the window in tokens where the model does not state one; None: unknown.
       batch_tokens: token budget of a mini-batch; no chunk costs more.
-      vector_dtype: float32 or float16; what a float16 cannot hold is a dead letter.
+      vector_dtype: as it is written; what a float16 cannot hold is a dead letter.
       keep_payload: whether the rows carry what was embedded.
       window_chunks: chunks that are sorted together.
       modality: what the payloads are.

@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from transforms.encoder.card import read_card
 from transforms.encoder.config import ModelConfig
+from transforms.encoder.inputs.image import is_image
 from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.messages import model_error
-from transforms.encoder.signature import described, tensors
+from transforms.encoder.signature import described, takes_ids, tensors
 
 __all__ = ["ModelInput", "modality_of", "model_input"]
 
-# Its class, by modality; imported when it is used.
-_WHERE = {"text": "text.TextInput"}
+# Its class, or what makes one, by modality; imported when it is used.
+_WHERE = {
+    "text": "text.text_input",
+    "image": "image.image_input",
+    "tokens": "tokens.TokenInput",
+}
 
 
 def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
@@ -26,12 +32,14 @@ def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: Mod
     Raises:
       UsageError: the function does not take what the modality has, or tells of none.
     """
-    name = config.modality or modality_of(tf, function)
+    name = config.modality or _of_card(config) or modality_of(tf, function)
     if name is None:
         takes = described(tensors(tf, function)[0]) or "nothing"
         reason = f"signature {signature} takes ({takes}), which does not tell what the documents are"
         raise model_error(
-            config.handle, f"{reason}: choose another `signature`, or say {_asked()} with `modality`"
+            config.handle,
+            f"{reason}: choose another `signature`, say {_asked()} with `modality`, or name the "
+            "`preprocessor` of texts that goes with it",
         )
     module, _, cls = _WHERE[name].partition(".")
     made: ModelInput = getattr(importlib.import_module(f"transforms.encoder.inputs.{module}"), cls)(
@@ -53,4 +61,16 @@ def modality_of(tf: Any, function: Any) -> str | None:
     [n, 1] for each of several names is a row of a table.
     """
     specs = list(tensors(tf, function)[0].values())
-    return "text" if [spec.dtype for spec in specs] == [tf.string] else None
+    if [spec.dtype for spec in specs] == [tf.string]:
+        return "text"
+    if len(specs) == 1 and is_image(specs[0]):
+        return "image"
+    # TF Hub's BERT: whoever has texts has left out its preprocessor.
+    half = "input_word_ids" in tensors(tf, function)[0]
+    return "tokens" if takes_ids(tf, function) and not half else None
+
+
+def _of_card(config: ModelConfig) -> str | None:
+    """Models that come with what makes their input of texts take texts."""
+    with_tokenizer = config.folder and read_card(config.folder, config.handle).tokenizer
+    return "text" if config.preprocessor or with_tokenizer else None

@@ -20,6 +20,14 @@ _T = TypeVar("_T")
 _OFFLINE = "and HF_HUB_OFFLINE forbids to fetch it: unset that, or fetch it once where there is a network"
 
 
+class _Busy(Exception):
+    """A hub's answer that it cannot answer now; its cause is what the client made of it."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.code = status  # where `retried` looks for it
+
+
 def patiently(operation: Callable[[], _T], *, broken: tuple[type[Exception], ...] = ()) -> _T:
     """Asks a hub again that is busy: a cluster's workers all ask at once. Else what is wrong is told at once.
 
@@ -27,19 +35,21 @@ def patiently(operation: Callable[[], _T], *, broken: tuple[type[Exception], ...
       broken: errors of a download that broke off, if the client does not go on with it by itself.
     """
 
-    def once() -> tuple[Any, Exception | None]:
+    def once() -> tuple[Any, BaseException | None]:
         try:
             return operation(), None
         except Exception as e:
             status = _status_in(e)
             if status in (408, 429) or status >= 500:
-                e.code = status  # type: ignore[attr-defined]  # where `retried` looks for it
-                raise
+                raise _Busy(status) from e
             if isinstance(e, broken):
                 raise
             return None, e
 
-    result, error = retried(once, patience=PATIENCE)
+    try:
+        result, error = retried(once, patience=PATIENCE)
+    except _Busy as e:
+        error = e.__cause__
     if error is not None:
         raise error
     return result
@@ -60,13 +70,6 @@ def plain(text: object) -> str:
     for value in filter(None, (os.environ.get(name, "").strip() for name in _TOKENS)):
         shown = shown.replace(value, "***")
     return shown
-
-
-def full_disk(error: BaseException, folder: str, variable: str) -> str | None:
-    """What to say if there is no room for the client's cache; None if it is something else."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return f"{error.strerror}: {folder}; make room, or set {variable} to a folder on a larger disk"
-    return None
 
 
 def reason(error: BaseException, name: str, revision: str | None) -> str:
@@ -98,11 +101,14 @@ def reason(error: BaseException, name: str, revision: str | None) -> str:
     what = plain(error) or type(error).__name__
     if kinds & {"ConnectError", "ConnectTimeout", "ProxyError", "ConnectionError"}:
         return f"{constants.ENDPOINT} cannot be reached ({what}); check the network, or {_LATER}"
-    told = full_disk(error, constants.HF_HUB_CACHE, "HF_HOME")
-    return told or f"cannot be fetched ({what}); {_LATER}"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        cache = constants.HF_HUB_CACHE
+        return f"{error.strerror}: {cache}; make room, or set HF_HOME to a folder on a larger disk"
+    return f"cannot be fetched ({what}); {_LATER}"
 
 
 def answered(status: int, server: str, token: str) -> str:
+    """What an HTTP status means, and what to do; `token` is the variable that has it."""
     advice = {
         401: f"{token} is not accepted: make a new one, or unset it",
         403: f"the account of {token} may not read it",

@@ -132,6 +132,7 @@ def test_a_rerun_stays_at_the_commit_of_its_plan(hub, hf, model, save_model, tmp
     assert f"(hf://org/hash@main at revision {second}) here" in ran.stderr
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_one_line(hub, hf, checkpoint) -> None:
     commit = hub.put("org/plain", {"README.md": b"", "config.json": b"{}", "pytorch_model.bin": b""})
     hub.put("org/gated", checkpoint)
@@ -205,7 +206,7 @@ def test_a_download_that_breaks_off_goes_on(hub, hf, model) -> None:
 
 def test_a_busy_hub_is_asked_again(hub, hf, model) -> None:
     commit = hub.put("org/hash", hubs.files_of(model))
-    hub.status |= {"/api/models/org/hash/tree": [429], "/api/models/org/hash": [503]}
+    hub.status |= {"/api/models/org/hash/tree": [429, 0, 503], "/api/models/org/hash": [503]}
     [[pinned, _, _]] = hf.ask("hf://org/hash")
     assert (pinned, hub.status) == (
         f"hf://org/hash@{commit}",

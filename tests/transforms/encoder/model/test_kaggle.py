@@ -81,6 +81,7 @@ def test_the_job_tells_its_version_and_stays_with_it(site, kaggle, model, tmp_pa
     assert (ran.returncode, ran.stderr, asked(site)) == (0, "", [])
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_one_line(site, kaggle, model) -> None:
     site.repositories[f"{NAME}/2"] = hubs.files_of(model)
     site.repositories["me/keras/keras/big/1"] = {"model.keras": b"x"}
@@ -107,6 +108,13 @@ def test_what_is_wrong_is_one_line(site, kaggle, model) -> None:
     [lost] = kaggle.ask(HANDLE, http_proxy="http://127.0.0.1:9")
     assert lost.startswith(f"model {HANDLE}: Kaggle cannot be reached (")
     assert lost.endswith("a handle that ends in a version is taken from the cache, where it is there")
+
+
+def test_a_model_of_many_files_comes_as_an_archive(site, kaggle, model) -> None:
+    site.repositories[f"{NAME}/2"] = hubs.files_of(model) | {f"notes/{i}.txt": b"x" for i in range(30)}
+    [[_, _, found]] = kaggle.ask(HANDLE)
+    assert found == digest(model)
+    assert [name.partition("//")[2] for what, name, _ in site.asked if what == "GET"] == [hubs.ARCHIVE]
 
 
 def test_a_busy_server_is_asked_again(site, kaggle, model) -> None:
