@@ -1,6 +1,8 @@
 """A sample of the user's documents through the job's own chain."""
 
+import image_models
 import jobs
+import pictures
 import pytest
 
 from pipeline.options.options import Options
@@ -73,3 +75,20 @@ def test_memory_that_runs_out_in_the_model_is_told(options, save_model):
     assert not trial.run_trial(options, loaded, Setting(20, 2, 1)).ran_out
     assert trial.run_trial(options, loaded, Setting(400, 2, 1)).ran_out
     assert not trial.run_trial(options, loaded, Setting(20, 2, 1)).ran_out  # each begins anew
+
+
+def test_images_go_through_the_same_trial(tmp_path):
+    """They are decoded beside the model, and costed by it."""
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / "in" / f"{number}.jpg").write_bytes(pictures.jpeg(number, 60, 40))
+    (tmp_path / "in" / "bad.jpg").write_bytes(pictures.jpeg(1, 60, 40)[:500])
+    loaded = HubEncoder(ModelConfig(image_models.save_small(tmp_path / "m")))
+    options = Options(input=str(tmp_path / "in"), output="-")
+    assert trial.draw_sample(options, loaded.modality, 100) >= 40
+    each = int(loaded.estimate([pictures.jpeg(1, 60, 40)])[0])
+    found = trial.run_trial(options, loaded, Setting(4 * each, 2, 1))
+    assert found.documents >= 40
+    assert found.mini_batches >= 10
+    assert found.tokens >= 40 * each
+    trial._sample.clear()
