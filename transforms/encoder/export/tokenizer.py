@@ -6,8 +6,8 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from transforms.encoder.export import reference_classes as classes
-from transforms.encoder.export.checkpoint import SPECIAL_TOKENS
 from transforms.encoder.export.reference_classes import regex_class
+from transforms.encoder.export.wordpiece import SPECIAL_TOKENS
 from transforms.errors import UsageError
 
 # Words of more characters become one [UNK] (`max_input_chars_per_word` of the reference).
@@ -67,6 +67,10 @@ class BertTokenizer(tf.Module):
         Returns:
           int32 [n, None]: [CLS], the first max_tokens - 2 pieces, [SEP].
         """
+        return self.tokenize_and_count(texts)[0]
+
+    def tokenize_and_count(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Both `tokenize` and `count`, for the price of one."""
         pieces = self._pieces(texts)
         kept = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), self._max_tokens - 2)
         lengths = kept + 2
@@ -77,7 +81,8 @@ class BertTokenizer(tf.Module):
         total = tf.size(pieces.values)
         source = tf.where(position == 0, total, tf.where(position > tf.gather(kept, text), total + 1, source))
         ids = tf.gather(tf.concat([pieces.values, self._cls_sep], axis=0), source)
-        return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+        cut = tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+        return cut, tf.cast(pieces.row_lengths(), tf.int32) + 2
 
     def count(self, texts: tf.Tensor) -> tf.Tensor:
         """Numbers of tokens before any cut, [CLS] and [SEP] included: string [n] -> int32 [n]."""

@@ -70,11 +70,12 @@ def resolve(handle: str) -> Path:
 def digest(folder: Path) -> str:
     """SHA-256 over a SavedModel's files, the same on every machine that has the same model.
 
-    Covers saved_model.pb (or .pbtxt), variables/ and assets/: each file's relative name, size and bytes, in
-    order of name. fingerprint.pb is left out, since it is drawn anew at every save.
+    Covers saved_model.pb (or .pbtxt), variables/, assets/ and assets.extra/: each file's relative name, size and
+    bytes, in order of name. fingerprint.pb is left out, since it is drawn anew at every save.
     """
     sha = hashlib.sha256()
-    inner = [path for sub in ("variables", "assets") for path in (folder / sub).rglob("*") if path.is_file()]
+    folders = ("variables", "assets", "assets.extra")
+    inner = [path for sub in folders for path in (folder / sub).rglob("*") if path.is_file()]
     named = {file.relative_to(folder).as_posix(): file for file in [*_graphs(folder), *inner]}
     for name, file in sorted(named.items()):
         sha.update(f"{name}\0{file.stat().st_size}\0".encode())
