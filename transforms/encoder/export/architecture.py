@@ -1,4 +1,4 @@
-"""What a transformer encoder is made of, as data: the families describe it, blocks/transformer.py builds it."""
+"""What a transformer is made of, as data: the families describe it, blocks/transformer.py builds it."""
 
 from __future__ import annotations
 
@@ -123,8 +123,9 @@ class Architecture:
         object.__setattr__(self, "key_heads", self.key_heads or self.heads)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the checkpoint's tensors; dense weights are [out, in], as PyTorch keeps them."""
-        names, shapes = self.names, {f"{self.names.words}.weight": (self.vocab_size, self.hidden)}
+        """Names and shapes of the checkpoint's tensors; dense weights are [out, in], as PyTorch has them."""
+        names = self.names
+        shapes: dict[str, tuple[int, ...]] = {f"{names.words}.weight": (self.vocab_size, self.hidden)}
         tables = {names.positions: self.position_rows, names.types: self.type_rows}
         shapes |= {f"{name}.weight": (rows, self.hidden) for name, rows in tables.items() if name and rows}
         if names.relative:
@@ -136,7 +137,8 @@ class Architecture:
         return shapes
 
     def _layer_shapes(self, i: int) -> dict[str, tuple[int, ...]]:
-        names, shapes = self.names, {}
+        names = self.names
+        shapes: dict[str, tuple[int, ...]] = {}
         mixed, keys = self.heads * self.width, self.key_heads * self.width
         fused = (mixed + 2 * keys,) if len(names.qkv) == 1 else (mixed, keys, keys)
         ups = (self.inner * (1 + self.gated) // len(names.up),) * len(names.up)

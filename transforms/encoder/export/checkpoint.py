@@ -92,7 +92,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _read_tokenizer(folder: Path, made_of: Architecture) -> WordPiece | HostTokenizer:
-    """In the graph where it is BERT's and so exact there; else on the host, where there is a tokenizer.json."""
+    """In the graph where it is BERT's and so exact there; else on the host, by a tokenizer.json."""
     described = (folder / "tokenizer.json").exists()
     if not described and not (folder / "vocab.txt").exists() and made_of.family not in ("bert", "distilbert"):
         return read_host_tokenizer(folder, size=made_of.vocab_size)  # says what is missing

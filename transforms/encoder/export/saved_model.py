@@ -20,15 +20,15 @@ EXTRA = "assets.extra"
 def export(checkpoint_dir: str | Path, model_dir: str | Path, *, precision: str = "float32") -> Path:
     """Turns a checkpoint folder into a SavedModel: strings or token ids in, embeddings out.
 
-    Every model has the signature `embed_ids` (ids int32 [t], all texts' tokens one after the other, and lengths
-    int32 [n] -> embedding float32 [n, dim]), the variable `max_tokens` (int32 scalar), and the file
+    Every model has the signature `embed_ids` (ids int32 [t], all texts' tokens one after the other, and
+    lengths int32 [n] -> embedding float32 [n, dim]), the variable `max_tokens` (int32 scalar), and the file
     assets.extra/embedbeam.json (see docs/exporter.md).
 
     Where the tokenizer is BERT's, it lies in the graph: `tensorflow_hub.load(model_dir)` (after `import
     tensorflow_text`) gives an object that maps string [n] to float32 [n, dim], with `tokenize` (string [n] ->
-    int32 [n, None]). Signatures: `serving_default` (text -> embedding), `count_tokens` (text -> tokens, before
-    any cut), `tokenize` (text -> ids and lengths, as embed_ids takes them, and tokens), and one for each of the
-    checkpoint's prompts. Other tokenizers lie beside it, in assets.extra/tokenizer.json.
+    int32 [n, None]). Signatures: `serving_default` (text -> embedding), `count_tokens` (text -> tokens,
+    before any cut), `tokenize` (text -> ids and lengths, as embed_ids takes them, and tokens), and one for
+    each of the checkpoint's prompts. Other tokenizers lie beside it, in assets.extra/tokenizer.json.
 
     Args:
       checkpoint_dir: config.json, tokenizer, *.safetensors, and sentence-transformers' files if present.

@@ -30,7 +30,7 @@ class _Stored(NamedTuple):
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """Tensor name -> float32 array of its own; the files are mapped, not read, so that one model fits once."""
+    """Tensor name -> float32 array of its own; the files are mapped, not read: a large model fits once."""
 
     def __init__(self, stored: Mapping[str, _Stored]) -> None:
         self._stored = stored

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transforms.encoder.export import reference_classes as classes
 from transforms.encoder.export.config import read_json, require
 from transforms.errors import UsageError
 
+# Linear B syllables, which stand for other things in the graph. None may occur in the vocabulary.
+RESERVED = "10000-10005"
+_LONGEST_TOKEN = 256  # bytes; more are too many for tensorflow_text's trie
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -52,7 +57,24 @@ def read_wordpiece(folder: Path, *, size: int) -> WordPiece:
     for token, count in collections.Counter(vocab).items():
         if not token or count > 1:
             raise UsageError(f"{source}: token {token!r} is empty or occurs twice; expected distinct tokens")
+    require_tokens(vocab)
     return WordPiece(vocab, *_read_casing(folder, normalizer))
+
+
+def require_tokens(vocab: Sequence[str]) -> None:
+    """Raises UsageError where the graph cannot treat a token as the reference does."""
+    unsupported = classes.characters(f"{classes.FOREIGN} {RESERVED}")
+    for token in vocab:
+        if not unsupported.isdisjoint(token):
+            raise UsageError(
+                f"vocab.txt: token {token!r} has a character younger than Unicode 8 or of Linear B, "
+                "which the in-graph tokenizer does not support"
+            )
+        if len(token.removeprefix("##").encode()) > _LONGEST_TOKEN:
+            raise UsageError(
+                f"vocab.txt: token {token[:40]!r}... has more than {_LONGEST_TOKEN} bytes, "
+                "which the in-graph tokenizer does not support"
+            )
 
 
 def _read_casing(folder: Path, normalizer: dict[str, Any]) -> tuple[bool, bool]:

@@ -70,8 +70,8 @@ def resolve(handle: str) -> Path:
 def digest(folder: Path) -> str:
     """SHA-256 over a SavedModel's files, the same on every machine that has the same model.
 
-    Covers saved_model.pb (or .pbtxt), variables/, assets/ and assets.extra/: each file's relative name, size and
-    bytes, in order of name. fingerprint.pb is left out, since it is drawn anew at every save.
+    Covers saved_model.pb (or .pbtxt), variables/, assets/ and assets.extra/: each file's relative name, size
+    and bytes, in order of name. fingerprint.pb is left out, since it is drawn anew at every save.
     """
     sha = hashlib.sha256()
     folders = ("variables", "assets", "assets.extra")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,8 +38,10 @@ class Transformer(tf.Module):
         names = made_of.names
         self._words = variable(weights[f"{names.words}.weight"])
         self._positions: tf.Variable | None = None
-        # Every token has type 0, so that its type's row is part of its position's, or of the word's.
-        kind = weights[f"{names.types}.weight"][0] if made_of.type_rows else np.float32(0)
+        # Every token has type 0, so that its type's row is part of its position's.
+        kind = (
+            weights[f"{names.types}.weight"][0] if made_of.type_rows else np.zeros(made_of.hidden, np.float32)
+        )
         if made_of.position_rows:
             rows = made_of.position_offset + made_of.window
             self._positions = variable(weights[f"{names.positions}.weight"][:rows] + kind)
@@ -81,7 +84,7 @@ class _Layer(tf.Module):
     def __init__(self, made_of: Architecture, number: int, weights: Weights, precision: str) -> None:
         super().__init__()
         layer: Layer = made_of.layers[number]
-        names = {part: _numbered(name, number) for part, name in vars(made_of.names).items()}
+        names: dict[str, Any] = {k: _numbered(name, number) for k, name in vars(made_of.names).items()}
         self._width, self._first = made_of.width, made_of.norm_first
         self._turned = made_of.heads + made_of.key_heads
         self._type = tf.as_dtype(precision)

@@ -1,4 +1,7 @@
-"""Decoders as embedders: Llama, Mistral, Qwen2 and Qwen3 (RMS norms first, rotary positions, grouped queries, SwiGLU)."""
+"""Decoders as embedders: Llama, Mistral, Qwen2 and Qwen3.
+
+RMS norms first, rotary positions, keys that serve groups of queries, SwiGLU, and a token sees none after it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ModernBERT (Warner et al. 2024, arXiv:2412.13663): rotary positions, gated GELU, local attention, norms first."""
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663).
+
+Rotary positions, gated GELU, norms first; two of three layers see only what is near.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RoBERTa (Liu et al. 2019, arXiv:1907.11692) and XLM-RoBERTa: BERT whose positions start after the padding's.
+"""RoBERTa (Liu et al. 2019, arXiv:1907.11692) and XLM-RoBERTa: BERT with positions after the padding's.
 
 multilingual-e5 and bge-m3 (its dense vectors) are XLM-RoBERTa.
 """
