@@ -125,9 +125,7 @@ def _llama2(texts: list[str]) -> Tokenizer:
     content["added_tokens"] = content["added_tokens"][:3]  # bytes are no special tokens
     content["pre_tokenizer"]["split"] = False
     content["model"]["byte_fallback"] = True
-    content["post_processor"] = json.loads(
-        processors.TemplateProcessing("<s> $A", "<s> $A <s> $B", [("<s>", 1)]).__getstate__()
-    )
+    content["post_processor"] = json.loads(_template("<s> $A </s>", tokenizer).__getstate__())
     return Tokenizer.from_str(json.dumps(content))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from transforms.encoder.export.config import Config, read_config, require
 from transforms.errors import UsageError
 
-# Their special tokens are said by tokenizer_config.json, whatever tokenizer.json's post_processor is.
-_BY_FLAGS = ("LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast")
+# Classes whose special tokens tokenizer_config.json says, too.
+_FLAGGED = ("LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_host_tokenizer(folder: Path, *, size: int) -> HostTokenizer:
             "truncation_side 'left' is",
             ["'right'"],
         )
-        content["post_processor"] = _post_processor(tokenizer, config)
+        _require_agreement(tokenizer, config)
     return HostTokenizer(content)
 
 
@@ -66,36 +66,25 @@ def _ids(tokenizer: Config) -> Iterator[int]:
     yield from (token["id"] for token in tokenizer.get("added_tokens", []))
 
 
-def _post_processor(tokenizer: Config, config: Config) -> Any:
-    """What puts the first and last tokens around a text."""
-    found = tokenizer.get("post_processor")
-    by_flags = config.get("tokenizer_class") in _BY_FLAGS
-    template: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-    special = {}
-    for key, default, place in (("bos", by_flags, 0), ("eos", False, 2)):
-        if not config.get(f"add_{key}_token", default):
-            continue
-        token = config.get(f"{key}_token")
+def _require_agreement(tokenizer: Config, config: Config) -> None:
+    """Llama's flags and the post_processor: releases of `transformers` differ in which of them counts."""
+    if config.get("tokenizer_class") not in _FLAGGED:
+        return
+    for name, default in (("bos", True), ("eos", False)):
+        token = config.get(f"{name}_token")
         token = token.get("content") if isinstance(token, dict) else token
-        if not by_flags:
-            if token not in _tokens(found):
-                stated = f"add_{key}_token, but tokenizer.json's post_processor adds no {token!r}"
-                advice = "save the tokenizer anew with `AutoTokenizer` of `transformers`"
-                raise config.refuse(f"{stated}; {advice}")
-            continue
-        [*ids] = (added["id"] for added in tokenizer.get("added_tokens", []) if added["content"] == token)
-        if not ids:
-            raise config.refuse(f"{key}_token {token!r} is not among tokenizer.json's added_tokens")
-        template.insert(place, {"SpecialToken": {"id": token, "type_id": 0}})
-        special[token] = {"id": token, "ids": ids, "tokens": [token]}
-    if not by_flags:
-        return found
-    pair = [*template, {"Sequence": {"id": "B", "type_id": 1}}]
-    return {"type": "TemplateProcessing", "single": template, "pair": pair, "special_tokens": special}
+        wanted, found = (
+            bool(config.get(f"add_{name}_token", default)),
+            token in _tokens(tokenizer.get("post_processor")),
+        )
+        if wanted != found:
+            stated = f"add_{name}_token is {str(wanted).lower()}, but tokenizer.json's post_processor"
+            advice = "save the tokenizer anew with `AutoTokenizer` of `transformers`"
+            raise config.refuse(f"{stated} {'adds' if found else 'does not add'} {token!r}; {advice}")
 
 
 def _tokens(processor: Any) -> set[str]:
-    """The tokens that a post_processor adds."""
+    """The tokens that a post_processor puts around a text."""
     if isinstance(processor, list):
         return set().union(*map(_tokens, processor))
     if not isinstance(processor, dict):
