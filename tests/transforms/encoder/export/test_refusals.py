@@ -203,6 +203,29 @@ def test_matryoshka_dims_are_read(copy, dims):
     assert read_checkpoint(copy("qwen3", config={"matryoshka_dims": dims})).matryoshka_dims == (8, 16)
 
 
+def test_nomic_as_it_was_published(copy):
+    """The same model in the names of its own code."""
+    names = {
+        "hidden_size": "n_embd",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+    }
+    own = {
+        "auto_map": {"AutoModel": "nomic--NomicBertModel"},
+        "activation_function": "swiglu",
+        "prenorm": False,
+    }
+    own |= {"rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_scaling_factor": None}
+    folder = copy("nomic_bert")
+    expected = read_checkpoint(folder).made_of
+    config = json.loads((folder / "config.json").read_text()) | own
+    config = {names.get(key, key): value for key, value in config.items() if key != "hidden_act"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert read_checkpoint(folder).made_of == expected
+
+
 def test_windows(copy):
     settings = {"max_seq_length": None}
     folder = copy("xlm-roberta", sentence_bert_config=settings, tokenizer_config={"model_max_length": 10**30})
