@@ -139,7 +139,7 @@ def test_each_option_is_stated_once():
     assert recorded < {field.name for field in dataclasses.fields(Job)}
     assert Options.fields() - recorded == {
         *("output", "skip_bad_files", "max_dead_letters", "overwrite", "dry_run", "runner", "worker_gpus"),
-        *("shared_filesystem", "quiet", "verbose", "beam_args"),
+        *("trace", "shared_filesystem", "quiet", "verbose", "beam_args"),
     }
 
 
