@@ -201,8 +201,8 @@ def test_files_of_another_modality(tmp_path, photos, image_model, model, cli):
     jobs.write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
     text = refused(cli, *command(tmp_path / "a.jsonl", image_model, tmp_path / "out"))
     assert text == (
-        "--input a.jsonl: jsonl files hold text, and the model takes images: give a model of the files' kind, "
-        "or files of it (--input-format image takes no others from a folder)"
+        "--input a.jsonl: jsonl files hold text, and the model takes images: give a model of the files' "
+        "kind, or files of it (--input-format image takes no others from a folder)"
     )
     text = refused(cli, *command(photos / "000.jpg", model, tmp_path / "out"))
     assert text == (
@@ -225,7 +225,8 @@ def test_files_of_another_modality(tmp_path, photos, image_model, model, cli):
         ("--image-size=9", "--image-size 9: the model takes 8 pixels; leave it out"),
         (
             "--modality=text",
-            "--input 000.jpg: image files hold images, and the model takes text: give a model of the files' kind",
+            "--input 000.jpg: image files hold images, and the model takes text: give a model of the files' "
+            "kind",
         ),
     ],
 )
