@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transforms.elements import DeadLetter, Element, Origin
+from transforms.observer import MiniBatchDone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,11 +117,21 @@ class EmbeddedBatch(Element):
       runs: what was embedded.
       vectors: float32 [chunks of all runs, dim], row by row.
       failures: kind and detail by row, of those that could not be embedded; their vectors are zero.
+      done: what it cost.
     """
 
     runs: tuple[Run, ...]
     vectors: np.ndarray
     failures: Mapping[int, tuple[str, str]]
+    done: MiniBatchDone | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class MiniBatches(Element):
+    """What some hundred mini-batches of one shard cost, in their order: for its receipt and its trace."""
+
+    shard_id: str
+    done: tuple[MiniBatchDone, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

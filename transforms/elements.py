@@ -132,11 +132,13 @@ class EndOfShard(Element):
     Attributes:
       documents: how many came before it, dead letters included.
       attempt: how many times the shard was begun, this time included.
+      skipped: records that are no documents, by what they are.
     """
 
     shard_id: str
     documents: int
     attempt: int = 1
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -189,6 +191,9 @@ class ShardReceipt(Element):
       host, pid: the process that embedded it.
       attempt: how many times it was begun, this time included.
       job: the identity of the job that it belongs to.
+      skipped: records that are no documents, by what they are.
+      mini_batches, retries: how many there were, and calls of the model beyond one for each.
+      model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
     job: str
@@ -207,3 +212,8 @@ class ShardReceipt(Element):
     host: str
     pid: int
     attempt: int = 1
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    mini_batches: int = 0
+    retries: int = 0
+    model_span: float = 0.0
+    model_idle: float = 0.0

@@ -14,6 +14,7 @@ from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, Documen
 from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
+from transforms.encoder.model.handle import pin
 from transforms.modality import Modality
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
@@ -117,7 +118,7 @@ class EmbedDocuments(beam.PTransform):
         result.dead_letters | ...    # DeadLetter: doc_id, stage, reason, payload
 
     Attributes:
-      model: TF Hub handle: a folder, a .tar.gz, a URL, or `minilm`.
+      model: TF Hub handle: a folder, a .tar.gz, a URL, `hf://`, `kaggle://`, or `minilm`.
       signature, model_output: which function of the model, and which of its outputs, where it has several.
       long_documents: mean, truncate or chunks (a row a chunk).
       chunk_overlap: tokens that a chunk repeats of the one before it.
@@ -146,7 +147,9 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(
-            ModelConfig(self.model, self.signature, self.model_output, modality=self.modality, **self.payload)
+            ModelConfig(
+                pin(self.model), self.signature, self.model_output, modality=self.modality, **self.payload
+            )
         )
         config = EmbedConfig(
             self.long_documents,

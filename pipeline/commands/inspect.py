@@ -23,7 +23,7 @@ def _how() -> Iterator[Option]:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="TF Hub handle, or minilm")
+    parser.add_argument("model", metavar="MODEL", help="TF Hub handle, hf://, kaggle://, or minilm")
     parser.add_argument("--signature", metavar="NAME", help="signature of the SavedModel")
     parser.add_argument("--model-output", metavar="NAME", help="which output, where there are several")
     for one in _how():
@@ -39,12 +39,13 @@ def run(args: argparse.Namespace) -> Result:
       UsageError: the model cannot be used.
     """
     from pipeline.run.loading import load_encoder
-    from transforms.encoder.model.handle import redact
+    from transforms.encoder.model.handle import redact, revision
 
     asked = {"model": args.model, "signature": args.signature, "model_output": args.model_output}
     asked |= {one.name: getattr(args, one.name) for one in _how() if hasattr(args, one.name)}
     encoder = load_encoder(Options(input="-", output="-", **asked), args.screen)
-    card = {"model": redact(args.model)} | card_of(encoder)
+    found = {"revision": revision(encoder.handle), "folder": str(encoder.folder)}
+    card = {"model": redact(args.model)} | found | card_of(encoder)
     return Result(card, card_lines(card))
 
 
@@ -79,6 +80,9 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
     window, counts = card["max_tokens"], card["counts"]
     numbers = ", ".join(f"{value:.4f}" for value in card["vector"][:4])
     yield f"model       {card['model']}"
+    if card["revision"]:
+        yield f"revision    {card['revision']}"
+    yield f"folder      {card['folder']}"
     yield f"digest      {card['digest']}"
     yield f"modality    {card['modality']}"
     yield f"signature   {card['signature']}({card['input']})"

@@ -75,7 +75,7 @@ class ModelOptions(Group):
 
     title: ClassVar[str] = "model"
     model: Text = option(
-        "TF Hub handle: folder, .tar.gz, URL, or the name minilm",
+        "TF Hub handle: folder, .tar.gz, URL, hf://, kaggle://, or the name minilm",
         default="minilm",
         metavar="HANDLE",
         compared=False,  # its digest is
@@ -187,6 +187,7 @@ class RunOptions(Group):
         "print the plan (files, shards, bytes, estimates) and write nothing", default=False
     )
     runner: str = option("Beam runner; its own options pass through", default="DirectRunner")
+    trace: bool = option("write what each mini-batch cost into _embedbeam/trace/", default=False)
     worker_gpus: int | None = option(
         "GPUs of each worker machine of a cluster", default=None, least=0, unset="0"
     )

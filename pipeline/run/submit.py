@@ -50,6 +50,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 vector_dtype=job.vector_dtype,
                 keep_payload=job.keep_text,
                 window_chunks=job.window_chunks,
+                trace=options.trace,
                 modality=of,
             ),
         ),
@@ -66,6 +67,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 "embedbeam.dtype": job.vector_dtype,
             },
             gzip=job.tfrecord_gzip,
+            trace=options.trace,
         ),
     )
 

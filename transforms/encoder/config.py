@@ -16,6 +16,8 @@ class ModelConfig:
       digest: expected digest; None checks nothing.
       modality: name of what the model's payloads are; None goes by the signature.
       pooling: of an output [n, positions, dim]: mean, cls, max or last.
+      in_flight, intra_op: as in policy.Threads; None: as tuned for this machine, or by its cores. What more
+        threads of an op do to a vector's last bits is the model's affair, so a job's plan records intra_op.
       image_size: side of the square that images become where the model leaves it open.
       image_range: what their pixels' numbers become: unit, tf, torch, caffe or raw; None goes by the model.
       image_resize: stretch, crop or pad.
@@ -28,6 +30,8 @@ class ModelConfig:
     digest: str | None = None
     modality: str | None = None
     pooling: str = "mean"
+    in_flight: int | None = None
+    intra_op: int | None = None
     image_size: int | None = None
     image_range: str | None = None
     image_resize: str = "stretch"

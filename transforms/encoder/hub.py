@@ -17,6 +17,7 @@ from transforms.encoder.inputs import model_input
 from transforms.encoder.messages import first_line, model_error
 from transforms.encoder.model.handle import digest, resolve
 from transforms.encoder.outputs import pick_output, pooled
+from transforms.encoder.policy import Threads
 from transforms.encoder.signature import pick_signature
 from transforms.errors import ModelError
 from transforms.storage.urls import redact
@@ -39,6 +40,7 @@ class HubEncoder:
         """
         started = time.monotonic()
         folder = resolve(config.handle)
+        self.handle, self.folder = config.handle, folder
         with ThreadPoolExecutor(1) as threads:
             # Hashing leaves Python free, and TF's import is nothing but Python.
             found = threads.submit(digest, folder)
@@ -49,7 +51,10 @@ class HubEncoder:
                 f"model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
-        self.device, self.device_name, self.device_memory = prepare_device(tf)
+        found_device = prepare_device(tf, self.digest, in_flight=config.in_flight, intra_op=config.intra_op)
+        self.device, self.device_name = found_device.kind, found_device.name
+        self.device_memory, self.tuned = found_device.memory, found_device.tuned
+        self.threads: Threads | None = found_device.threads
         loaded = _load(folder, config.handle)
         self.signature, function = pick_signature(tf, loaded, config)
         self._tf, self._pooling = tf, config.pooling

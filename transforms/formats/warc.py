@@ -36,6 +36,9 @@ from transforms.formats.warc_pages import TYPES, Content, NoDocument, fill
 from transforms.formats.warc_records import HEADER_BYTES, MARK, TRUNCATED, Framed, framed
 from transforms.storage import files
 
+# Asked for at each cut of a file in a store.
+_LOOK = 256 << 10
+
 
 def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     """Other fields than the ones of TYPES are lines of the record's header, by their names."""
@@ -145,7 +148,7 @@ def _cut_file(whole: Slice, target: int) -> list[Slice]:
     if compression_of(whole.path) != "gzip" or whole.size <= target:
         return [whole]
     try:
-        with files.open_read(whole.path) as raw:
+        with files.open_read(whole.path, block=_LOOK) as raw:
             found = gzip_members.cuts(raw, whole.size, target, head=MARK) if _is_cuttable(raw) else []
     except (OSError, BadFileError):
         return [whole]  # its shard will fail and say why; the others go on
@@ -157,9 +160,10 @@ def _cut_file(whole: Slice, target: int) -> list[Slice]:
 
 
 _ALIKE: dict[str, Any] = {
+    "holds": "text",
     "cut": _cut,
     "cut_codecs": (".gz",),
-    "needs": (("fastwarc", "resiliparse"), "crawl"),
+    "needs": (("fastwarc", "resiliparse", "brotli"), "crawl"),
 }
 WET = Format("wet", (".wet",), _read, _check, **_ALIKE)
 WARC = Format("warc", (".warc",), _read, _check, **_ALIKE)

@@ -25,6 +25,7 @@ class EmbedConfig:
       keep_payload: whether the rows carry what was embedded.
       window_chunks: chunks that are sorted together.
       modality: what the payloads are.
+      trace: whether each mini-batch is told to Beam's metrics.
     """
 
     mode: str = "mean"
@@ -35,3 +36,4 @@ class EmbedConfig:
     keep_payload: bool = False
     window_chunks: int = WINDOW_CHUNKS
     modality: Modality = TEXT
+    trace: bool = False

@@ -22,15 +22,18 @@ ENETRESET ENETUNREACH ENFILE ENOBUFS ENOLINK ENOMEM ENOTCONN EPIPE EPROTO EREMOT
 """
 
 
-def open_read(path: str) -> BinaryIO:
+def open_read(path: str, *, block: int = objects.BLOCK) -> BinaryIO:
     """Opens a local or remote file as bytes, as they lie there.
+
+    Args:
+      block: so many bytes of a remote file are asked for at once.
 
     Raises:
       OSError: it cannot be opened.
     """
     if is_local(path):
         return open(local_path(path), "rb", buffering=_BUFFER)
-    return objects.open_object(path)
+    return objects.open_object(path, block)
 
 
 def read_head(path: str, size: int) -> bytes:

@@ -144,10 +144,10 @@ def delete_object(path: str) -> None:
         _ask(path, lambda client, key: client.delete(key))
 
 
-def open_object(path: str) -> BinaryIO:
+def open_object(path: str, block: int = BLOCK) -> BinaryIO:
     """Opens an object for reading, with seeks; each block is asked for by itself, and with patience."""
     size = object_info(path).size
-    return io.BufferedReader(_ObjectReader(path, size), max(1, min(BLOCK, size)))
+    return io.BufferedReader(_ObjectReader(path, size), max(1, min(block, size)))
 
 
 class _ObjectReader(io.RawIOBase):

@@ -65,11 +65,12 @@ def test_help_of_embed(cli):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((), ["embed", "status", "verify", "finish", "export", "inspect", "completion", "--version"]),
+        ((), ["embed", "status", "verify", "finish", "export", "inspect", "tune", "completion", "--version"]),
         (("status",), ["OUTPUT"]),
         (("verify",), ["OUTPUT"]),
         (("export",), ["CHECKPOINT_DIR", "MODEL_DIR", "--precision", "bfloat16"]),
         (("inspect",), ["MODEL", "--signature", "--model-output", "--json"]),
+        (("tune",), ["--input", "--model", "--max-tokens", "--minutes", "--plot", "--json"]),
         (("finish",), ["OUTPUT", "--max-dead-letters", "--json"]),
     ],
 )

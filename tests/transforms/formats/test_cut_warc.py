@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import io
 import random
 
 import pytest
@@ -122,3 +123,22 @@ def test_files_with_one_member_are_not_cut(tmp_path):
     assert not registry.get("wet").can_split("f.wet.zst")
     assert not registry.get("wet").can_split("f.wet")
     assert registry.get("wet").can_split("f.wet.gz")
+
+
+def test_a_cut_of_a_remote_file_is_a_small_read(tmp_path, monkeypatch):
+    path = tmp_path / "f.wet.gz"
+    path.write_bytes(members(wet(f"http://a.org/{i}", noise(i, 20_000)) for i in range(400)))
+    asked = []
+
+    class Remote(io.FileIO):
+        def readinto(self, buffer):
+            asked.append(len(buffer))
+            return super().readinto(buffer)
+
+    def open_read(path, *, block=8 << 20):
+        return io.BufferedReader(Remote(path), block)
+
+    monkeypatch.setattr("transforms.formats.warc.files.open_read", open_read)
+    (slices,) = registry.get("wet").cut([whole(path, "wet")], -(-path.stat().st_size // 4))
+    assert len(slices) == 4
+    assert sum(asked) < 4 << 20 < path.stat().st_size
