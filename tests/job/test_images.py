@@ -207,12 +207,12 @@ def test_files_of_another_modality(tmp_path, photos, image_model, model, cli):
     one = photos / "000.jpg"
     text = refused(cli, *command(one, model, tmp_path / "out"))
     assert text == (
-        f"--input {one}: {one}: image files hold no documents of --modality text, which is the model's or your "
-        "choice; name other files"
+        f"--input {one}: {one}: image files hold no documents of --modality text, which is the model's or "
+        "your choice; name other files"
     )
     shutil.copytree(photos, tmp_path / "mixed")
     (tmp_path / "mixed" / "README.txt").write_text("what these are")
-    code, out, err = cli(*command(tmp_path / "mixed", image_model, tmp_path / "out"))
+    code, out, _ = cli(*command(tmp_path / "mixed", image_model, tmp_path / "out"))
     assert (code, out) == (0, "")
     assert len(jobs.rows(tmp_path / "out")) == COUNT + 5
 
