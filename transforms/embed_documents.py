@@ -92,7 +92,7 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     columns |= {"chunk": block.chunk, "start": block.start, "end": block.end}
     origins = block.origins or ()
     for row, (origin, vector) in enumerate(zip(origins, block.vectors, strict=True)):
-        numbers = {name: None if column is None else int(column[row]) for name, column in columns.items()}
+        numbers = {name: None if column is None else column[row].item() for name, column in columns.items()}
         last = row + 1 == len(origins) or origins[row + 1] is not origin
         yield Embedding(origin.document, vector, **numbers, last=last, origin=origin)
 

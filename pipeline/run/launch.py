@@ -13,6 +13,7 @@ from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job
+from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
@@ -125,7 +126,10 @@ class _Launch:
         if loading.done():
             loading.result()  # raises what is wrong with it, if anything is
         self.import_submit()  # while the model is loaded
-        return new_job(options, plan, kept, loading.result()), plan
+        encoder = loading.result()
+        for note in encoder.notes:
+            screen.say(in_flags(UsageError(note)))
+        return new_job(options, plan, kept, encoder), plan
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""

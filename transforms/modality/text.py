@@ -27,6 +27,11 @@ class Text:
     bytes_a_token: ClassVar[int] = 64  # a word of a megabyte is three tokens
     most_at_once: ClassVar[int | None] = 1 << 18  # a tokenizer takes many times the memory of what it cuts
     cuts_late: ClassVar[bool] = False
+    columnar: ClassVar[bool] = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ()
 
     def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
         ((field, values),) = columns.items()
@@ -72,6 +77,9 @@ class Text:
 
     def cut(self, payload: Any, start: int, end: int) -> Any:
         return payload[start:end]
+
+    def place(self, spans: np.ndarray) -> np.ndarray:
+        return spans
 
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
         return digests(iter(payloads.cast(pa.binary()).to_pylist()), key)

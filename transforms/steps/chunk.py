@@ -35,7 +35,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = config.modality
+        self._modality: Modality = encoder.modality  # it knows what the model's numbers are
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -65,7 +65,11 @@ class Chunker:
         yield from made
 
     def _chunks(self, block: DocumentBlock) -> ChunkBlock:
-        values = block.payloads.to_pylist()
+        values: Sequence[Any] = block.payloads
+        if self._modality.cuts_late:  # they are large, and not copied
+            values = [value.as_buffer() for value in block.payloads]
+        elif not self._modality.columnar:
+            values = block.payloads.to_pylist()
         totals = tokens = self._count(values)
         owners, dropped, cut = np.arange(len(values)), np.zeros(len(values), np.int64), None
         starts, ends = np.zeros(len(values), np.int64), self._lengths(values)
@@ -140,6 +144,8 @@ class Chunker:
         return counts
 
     def _lengths(self, payloads: Sequence[Any]) -> np.ndarray:
+        if self._modality.columnar:
+            return np.ones(len(payloads), np.int64)
         return np.fromiter(map(self._modality.length, payloads), np.int64, len(payloads))
 
     def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:

@@ -30,8 +30,10 @@ from transforms.steps.step import at_origin
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
-def payloads_of(runs: Sequence[Run], modality: Modality) -> list[Any]:
-    """What is embedded of some runs, one by one."""
+def payloads_of(runs: Sequence[Run], modality: Modality) -> Sequence[Any]:
+    """What is embedded of some runs, one by one; an Arrow array where payloads are columns."""
+    if modality.columnar:
+        return pa.concat_arrays([run.window.payloads.take(pa.array(run.chunks)) for run in runs])
     if not modality.cuts_late:
         return [v for run in runs for v in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
     made = []
@@ -61,7 +63,7 @@ def embed_mini_batch(
       ModelError: the model itself is at fault.
     """
     if prepared is None:
-        prepared = encoder.prepare(payloads_of(runs, config.modality))
+        prepared = encoder.prepare(payloads_of(runs, encoder.encoder.modality))
     begun = time.monotonic()
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
@@ -135,7 +137,7 @@ class _EmbedFn(beam.DoFn):
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
             return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
-        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, config.modality)))
+        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, robust.encoder.modality)))
         return lambda: [
             embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
             *others,

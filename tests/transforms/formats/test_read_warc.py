@@ -145,7 +145,9 @@ def test_what_is_no_page_is_counted(tmp_path):
         *crawled("http://a.org/", page(LONG)),
         *crawled("http://a.org/i.png", b"\x89PNG", mime="image/png"),
         response("http://a.org/gone", page(LONG), status="404 Not Found"),
-        record("response", "dns:a.org", b"20240220211055\na.org. 60 IN A 10.0.0.1\n", content_type="text/dns"),
+        record(
+            "response", "dns:a.org", b"20240220211055\na.org. 60 IN A 10.0.0.1\n", content_type="text/dns"
+        ),
         record("revisit", "http://a.org/", b"", http=[("Content-Type", "text/html")]),
     ]
     path = tmp_path / "f.warc.gz"

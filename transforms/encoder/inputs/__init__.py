@@ -13,7 +13,11 @@ from transforms.encoder.signature import described, tensors
 __all__ = ["ModelInput", "modality_of", "model_input"]
 
 # Its class, by modality; imported when it is used.
-_WHERE = {"text": "text.TextInput"}
+_WHERE = {
+    "text": "text.TextInput",
+    "audio": "audio.AudioInput",
+    "tabular": "tabular.TabularInput",
+}
 
 
 def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
@@ -52,5 +56,27 @@ def modality_of(tf: Any, function: Any) -> str | None:
     [n, samples] with a name that says so sound; integers [n, tokens] are token ids, and a tensor [n] or
     [n, 1] for each of several names is a row of a table.
     """
-    specs = list(tensors(tf, function)[0].values())
-    return "text" if [spec.dtype for spec in specs] == [tf.string] else None
+    named = tensors(tf, function)[0]
+    specs = list(named.values())
+    if [spec.dtype for spec in specs] == [tf.string]:
+        return "text"
+    if _is_sound(named):
+        return "audio"
+    if len(specs) > 1 and all(is_cell(spec) for spec in specs):
+        return "tabular"
+    return None
+
+
+def is_cell(spec: Any) -> bool:
+    """Whether a tensor holds a number or a string of each row: [n] or [n, 1]."""
+    return spec.shape.rank == 1 or (spec.shape.rank == 2 and spec.shape[1] == 1)
+
+
+def _is_sound(named: dict[str, Any]) -> bool:
+    """Floats [n], or [n, samples] by a name that says so; a mask of what was padded may stand beside them."""
+    waves = {name: spec for name, spec in named.items() if "mask" not in name.lower()}
+    if len(waves) != 1 or not next(iter(waves.values())).dtype.is_floating:
+        return False
+    ((name, spec),) = waves.items()
+    says_so = any(word in name.lower() for word in ("wave", "audio", "sound", "speech", "input_values"))
+    return spec.shape.rank == 1 or (says_so and spec.shape.rank in (2, 3))
