@@ -33,8 +33,8 @@ def record(kind, url, body, *, http=None, status="200 OK", content_type=None, **
     return out.getvalue()
 
 
-def wet(url, text, language="eng"):
-    more = {"WARC_Identified_Content_Language": language} if language else {}
+def wet(url, text, language="eng", **more):
+    more |= {"WARC_Identified_Content_Language": language} if language else {}
     data = text if isinstance(text, bytes) else text.encode()
     return record("conversion", url, data, content_type="text/plain", **more)
 

@@ -132,11 +132,13 @@ class EndOfShard(Element):
     Attributes:
       documents: how many came before it, dead letters included.
       attempt: how many times the shard was begun, this time included.
+      skipped: records that are no documents, by what they are.
     """
 
     shard_id: str
     documents: int
     attempt: int = 1
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class ShardReceipt(Element):
       host, pid: the process that embedded it.
       attempt: how many times it was begun, this time included.
       job: the identity of the job that it belongs to.
+      skipped: records that are no documents, by what they are.
     """
 
     job: str
@@ -208,3 +211,4 @@ class ShardReceipt(Element):
     host: str
     pid: int
     attempt: int = 1
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -68,7 +68,7 @@ def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) ->
     Raises:
       UsageError: a pattern matches nothing, or a file's format is unknown.
     """
-    root, files, unknown = find_files(options)
+    root, files, unknown = find_files(options, of.name)
     if not files:
         some = f" ({len(unknown)} files of unknown kind there, e.g. {unknown[0]})" if unknown else ""
         known = ", ".join(sorted(extension for names in registry.EXTENSIONS.values() for extension in names))
@@ -89,8 +89,12 @@ def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) ->
     return Plan(root, tuple(pack(slices, target)), len(files), total, target, tuple(unknown))
 
 
-def find_files(options: Options) -> tuple[str, list[Slice], list[str]]:
-    """Returns the input root, the files as slices that are not cut, and the files that no format claims."""
+def find_files(options: Options, of: str | None) -> tuple[str, list[Slice], list[str]]:
+    """Returns the input root, the files as slices that are not cut, and the files that no format claims.
+
+    Args:
+      of: the modality of what they hold; None where it is not known.
+    """
     found: dict[str, Slice] = {}
     unknown: list[str] = []
     roots = []
@@ -106,7 +110,13 @@ def find_files(options: Options) -> tuple[str, list[Slice], list[str]]:
         folder = root.rstrip("/") == full_path(pattern).rstrip("/")
         for file in files:
             kind = _format(file.path, options.input_format, folder=folder)
-            if kind is not None:
+            fits = kind is None or of is None or registry.get(kind).holds in ("", of)
+            if not fits and not (folder and options.input_format == "auto"):
+                raise UsageError(
+                    f"--input {pattern}: {file.path}: {kind} files hold no documents of --modality {of}, "
+                    "which is the model's or your choice; name other files"
+                )
+            if kind is not None and fits:
                 path, source, size, mtime = file
                 found[path] = Slice(path, source, kind, size=size, mtime=mtime, bytes=size)
             elif folder:

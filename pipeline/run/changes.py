@@ -9,6 +9,7 @@ from pipeline.options.options import Options
 from pipeline.plan.plan import find_files
 from transforms.elements import Shard
 from transforms.errors import UsageError
+from transforms.formats import registry
 from transforms.formats.slices import change_of
 from transforms.storage.files import is_local, local_path
 
@@ -16,11 +17,12 @@ from transforms.storage.files import is_local, local_path
 def notes(options: Options, shards: Sequence[Shard]) -> Iterator[str]:
     """A line each about files that came, changed or went since the plan was made."""
     try:
-        found = {file.path: file for file in find_files(options)[1]}
+        found = {file.path: file for file in find_files(options, options.modality)[1]}
     except UsageError:
         return  # the input is gone; shards that still need it will say so
     planned = {piece.path: piece for shard in shards for piece in shard.slices}
-    new = [path for path in found if path not in planned]
+    holds = {"", *(registry.get(piece.format).holds for piece in planned.values())}
+    new = [path for path in found if path not in planned and registry.get(found[path].format).holds in holds]
     if new and options.limit is None:
         yield (
             f"{len(new):,} files came after the plan was made and are not embedded, e.g. {new[0]}; "

@@ -185,6 +185,7 @@ class Books:
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
             feature_spec=spec,
+            skipped=ledger.skipped(receipts),
         )
 
 

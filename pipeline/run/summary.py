@@ -9,6 +9,8 @@ from pipeline.run.screen import duration
 from transforms.output import layout
 from transforms.output.manifest import Manifest
 
+_SHOWN = 8
+
 
 def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
     """Counts, rates, where the output is, and the line of Python that opens it."""
@@ -31,6 +33,10 @@ def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
     if dead:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in manifest.dead_letters.items())
         yield f"dead letters: {dead:,} in {manifest.output}/{layout.DEAD_LETTERS}/: {reasons}"
+    if manifest.skipped:
+        common = [f"{what} ({count:,})" for what, count in list(manifest.skipped.items())[:_SHOWN]]
+        more = ", ..." if len(manifest.skipped) > _SHOWN else ""
+        yield f"skipped, no documents: {sum(manifest.skipped.values()):,} records: {', '.join(common)}{more}"
     if manifest.tokens_dropped:
         tokens = f"{manifest.tokens_dropped:,} of {manifest.tokens:,}"
         yield f"tokens not embedded (past the model's window): {tokens}"

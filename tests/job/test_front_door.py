@@ -6,10 +6,12 @@ A format that is added joins the matrix by its entry in the registry; it needs a
 import bz2
 import csv
 import gzip
+import io
 import json
 import lzma
 import re
 import sys
+import tarfile
 from pathlib import Path
 
 import jobs
@@ -35,9 +37,7 @@ def lines_bytes(samples):
 
 
 def delimited_bytes(samples, delimiter):
-    from io import StringIO
-
-    stream = StringIO()
+    stream = io.StringIO()
     writer = csv.DictWriter(stream, ["id", "text", "n"], delimiter=delimiter)
     writer.writeheader()
     writer.writerows(samples)
@@ -56,6 +56,30 @@ def tfrecord_bytes(samples):
     return b"".join(frame(example(**sample)) for sample in samples)
 
 
+def wet_bytes(samples):
+    from warcs import wet
+
+    return b"".join(wet(sample["id"], sample["text"], n=str(sample["n"])) for sample in samples)
+
+
+def warc_bytes(samples):
+    from warcs import page, response, warcinfo
+
+    pages = (response(sample["id"], page(sample["text"]), n=str(sample["n"])) for sample in samples)
+    return b"".join([warcinfo(), *pages])
+
+
+def tar_bytes(samples):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for sample in samples:
+            for extension, data in (("txt", sample["text"]), ("json", json.dumps({"n": sample["n"]}))):
+                info = tarfile.TarInfo(f"{sample['id']}.{extension}")
+                info.size = len(data.encode())
+                archive.addfile(info, io.BytesIO(data.encode()))
+    return stream.getvalue()
+
+
 # Format -> the bytes of a file with some samples. A txt file is one document.
 WRITERS = {
     "lines": lines_bytes,
@@ -65,9 +89,14 @@ WRITERS = {
     "tsv": lambda samples: delimited_bytes(samples, "\t"),
     "parquet": parquet_bytes,
     "tfrecord": tfrecord_bytes,
+    "wet": wet_bytes,
+    "warc": warc_bytes,
+    "tar": tar_bytes,
 }
+FORMATS = [format for format in EXTENSIONS if format not in ("image", "audio")]  # these hold no text
 NO_FIELDS = {"lines", "txt"}
-STRINGS_ONLY = {"csv", "tsv"}  # their kept fields have no other type
+STRINGS_ONLY = {"csv", "tsv", "wet", "warc"}  # their kept fields have no other type
+OWN_IDS = {"wet", "warc", "tar"}
 
 
 def zstd(data):
@@ -89,7 +118,7 @@ def codecs(format):
 
 
 def test_every_format_and_every_codec_has_its_samples():
-    assert set(EXTENSIONS) == set(WRITERS), "a format has no sample writer here: add one to WRITERS"
+    assert set(FORMATS) == set(WRITERS), "a format has no sample writer here: add one to WRITERS"
     assert {"", *SUFFIXES} == set(COMPRESS), "a codec has no function here: add one to COMPRESS"
     assert {codec for format in EXTENSIONS for codec in codecs(format)} == set(COMPRESS)
 
@@ -155,14 +184,15 @@ def check_rows(output, expected):
 
 
 def embed_samples(folder, model, format, output_format):
-    fields = [] if format in NO_FIELDS else ["--id-field=id", "--keep-field=n"]
+    fields = [] if format in NO_FIELDS else ["--keep-field=n"]
+    fields += [] if format in NO_FIELDS | OWN_IDS else ["--id-field=id"]
     flags = [f"--output-format={output_format}", f"--model={model}", "--keep-text", "--quiet", *fields]
     done = run(EMBEDBEAM, "embed", f"--input={folder / 'in'}", f"--output={folder / 'out'}", *flags)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 OUTPUTS = ("parquet", "tfrecord")
-PAIRS = [(format, codec) for format in EXTENSIONS for codec in codecs(format)]
+PAIRS = [(format, codec) for format in FORMATS for codec in codecs(format)]
 # A file alone: what it needs is loaded by it, in whichever thread reads it. Where a format has one codec the
 # job over all codecs is the same.
 ALONE = [(*pair, OUTPUTS[i % 2]) for i, pair in enumerate(PAIRS) if len(codecs(pair[0])) > 1]
@@ -178,7 +208,7 @@ def test_a_file_alone(tmp_path, model, format, codec, output_format):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output_format", OUTPUTS)
-@pytest.mark.parametrize("format", EXTENSIONS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_all_codecs_of_a_format(tmp_path, model, format, output_format):
     expected = {}
     for codec in codecs(format):

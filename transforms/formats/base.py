@@ -134,6 +134,7 @@ class Format:
       has_fields: whether records have named fields.
       whole: whether a file is one document.
       cut_codecs: suffixes of compression with which `cut` can cut a file.
+      holds: the modality whose files alone these are; "" where they may hold anything.
       needs: packages that must be there to read it, and the extra that installs them.
     """
 
@@ -147,6 +148,7 @@ class Format:
     has_fields: bool = True
     whole: bool = False
     cut_codecs: tuple[str, ...] = ("",)
+    holds: str = ""
     needs: tuple[tuple[str, ...], str] = ((), "")
 
     def can_split(self, path: str) -> bool:

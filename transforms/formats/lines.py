@@ -126,4 +126,5 @@ FORMAT = Format(
     aliases=(".txt", ".text", ".log", ".md"),
     cut=byte_ranges,
     has_fields=False,
+    holds="text",
 )

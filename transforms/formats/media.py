@@ -37,7 +37,7 @@ def _check(slice: Slice, options: ReadOptions) -> None:
 
 def _format(name: str, extensions: tuple[str, ...]) -> Format:
     endings = tuple(f".{extension}" for extension in extensions)
-    return Format(name, endings, _read, _check, codecs=("",), has_fields=False, whole=True)
+    return Format(name, endings, _read, _check, codecs=("",), has_fields=False, whole=True, holds=name)
 
 
 IMAGE = _format("image", IMAGES)

@@ -30,4 +30,4 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     )
 
 
-FORMAT = Format("txt", (".txt", ".md"), _read, has_fields=False, whole=True)
+FORMAT = Format("txt", (".txt", ".md"), _read, has_fields=False, whole=True, holds="text")

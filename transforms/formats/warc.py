@@ -157,6 +157,7 @@ def _cut_file(whole: Slice, target: int) -> list[Slice]:
 
 
 _ALIKE: dict[str, Any] = {
+    "holds": "text",
     "cut": _cut,
     "cut_codecs": (".gz",),
     "needs": (("fastwarc", "resiliparse"), "crawl"),

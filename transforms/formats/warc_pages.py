@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 _PAGES = ("text/html", "application/xhtml+xml")
 TYPES = dict.fromkeys(("text", "url", "date", "language", "mime", "title"), "string") | {"status": "int64"}
+_OTHERS = ("warcinfo", "request", "metadata", "revisit", "continuation")
+# Of what is skipped, what is counted by its type, and by its main type.
+_COMMON = (
+    "application/pdf",
+    "application/json",
+    "application/xml",
+    "text/xml",
+    "text/css",
+    "text/javascript",
+)
+_MAIN = ("application", "audio", "font", "image", "text", "video")
 # Header lines of a record that Common Crawl adds.
 _LANGUAGE, _MIME = "WARC-Identified-Content-Language", "WARC-Identified-Payload-Type"
 
@@ -47,7 +58,7 @@ def fill(content: Content, options: ReadOptions) -> tuple[str, str] | None:
     headers = record.headers
     kind = (headers.get("WARC-Type") or "nothing").lower()
     if kind not in ("conversion", "response", "resource"):
-        raise NoDocument(f"{kind} record")
+        raise NoDocument(f"{kind} record" if kind in _OTHERS else "record of another type")
     content.url = (headers.get("WARC-Target-URI") or "").strip().strip("<>") or None
     values: dict[str, Any] = {name: headers.get(name, ABSENT) for name in options.fields if name not in TYPES}
     values |= {"url": content.url, "date": headers.get("WARC-Date"), "language": headers.get(_LANGUAGE)}
@@ -59,13 +70,13 @@ def fill(content: Content, options: ReadOptions) -> tuple[str, str] | None:
             return bad
         values["status"] = status = record.http_headers.status_code
         if status is not None and not 200 <= status < 300:
-            raise NoDocument(f"answer {status}")
+            raise NoDocument(f"answer {status // 100}xx")
         mime, charset = record.http_content_type, record.http_charset
     else:
         mime = (headers.get("Content-Type") or "").partition(";")[0]
     mime = (headers.get(_MIME) or mime or "").strip().lower()
     if mime not in (*_PAGES, "text/plain"):
-        raise NoDocument(mime or "answer without a type")
+        raise NoDocument(_kind_of(mime))
     values["mime"] = mime
     body = _body(record, content.data)
     if len(body) > RECORD_BYTES:
@@ -77,6 +88,14 @@ def fill(content: Content, options: ReadOptions) -> tuple[str, str] | None:
     else:
         values["text"], values["title"] = web_page.page(body, charset)
     return None
+
+
+def _kind_of(mime: str) -> str:
+    """A MIME type in words of which there are few: the web has any number of types."""
+    main = mime.partition("/")[0]
+    if mime in _COMMON:
+        return mime
+    return f"{main}/*" if main in _MAIN else "no or unknown type"
 
 
 def _parse_http(record: WarcRecord) -> tuple[str, str] | None:

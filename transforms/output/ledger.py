@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from transforms.elements import ShardFailed, ShardReceipt
@@ -128,7 +128,16 @@ def total(values: Sequence[int | None]) -> int | None:
 
 def by_reason(receipts: Iterable[ShardReceipt]) -> dict[str, int]:
     """Dead letters by reason, the most common first."""
-    reasons: collections.Counter[str] = collections.Counter()
-    for receipt in receipts:
-        reasons.update(receipt.dead_letters)
-    return dict(reasons.most_common())
+    return _added(receipt.dead_letters for receipt in receipts)
+
+
+def skipped(receipts: Iterable[ShardReceipt]) -> dict[str, int]:
+    """Records that are no documents, by what they are, the most common first."""
+    return _added(receipt.skipped for receipt in receipts)
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total.most_common())

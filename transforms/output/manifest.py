@@ -22,6 +22,7 @@ class Manifest:
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
       feature_spec: how to parse TFRecord output; None for Parquet.
+      skipped: records of the input that are no documents, by what they are.
     """
 
     output: str
@@ -45,6 +46,7 @@ class Manifest:
     finished: str
     versions: Mapping[str, str]
     feature_spec: Mapping[str, Any] | None = None
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> bytes:
         return to_json(self)

@@ -178,6 +178,7 @@ class ShardWriter:
             host=socket.gethostname(),
             pid=os.getpid(),
             attempt=marker.attempt,
+            skipped=dict(sorted(marker.skipped.items())),
         )
         receipt = ledger.write_receipt(self._folder, receipt)
         attempts.end(self._folder, self.shard_id, self._config.job, marker.attempt)

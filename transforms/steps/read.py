@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 
@@ -67,6 +68,7 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
                 raise
             bad[number] = e
     index, gathered = 0, Gathered(shard.shard_id)
+    skipped: collections.Counter[str] = collections.Counter()
     for number, piece in enumerate(shard.slices):
         if error := bad.get(number):
             name, at = error.source, error.position or 0
@@ -87,12 +89,13 @@ def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
             taken = min(left, raw.bytes)
             tell(Read(len(raw.positions), taken))
             index += len(raw.positions)
+            skipped.update(raw.skipped)
             left -= taken
         raw = None  # its records may be huge, and nobody needs them while the documents are embedded
         if left:
             tell(Read(0, left))
     yield from gathered.rest()
-    yield EndOfShard(shard.shard_id, index, attempt)
+    yield EndOfShard(shard.shard_id, index, attempt, dict(skipped))
 
 
 @dataclasses.dataclass(eq=False)

@@ -227,3 +227,18 @@ def test_what_has_become_of_the_input(tmp_path):
         f"2 {changed} {tmp_path}/a.txt; {stay}",
         f"1 input files are gone since the plan was made, e.g. {tmp_path}/c.txt; {stay}",
     ]
+
+
+def test_files_of_another_modality_are_not_read(tmp_path):
+    (tmp_path / "a.md").write_text("text")
+    (tmp_path / "logo.png").write_bytes(b"image")
+    plan, _ = plan_of(tmp_path)
+    assert sources(plan) == ["a.md"]
+    assert plan.unknown == (str(tmp_path / "logo.png"),)
+    for pattern, more in (
+        ("*.png", {}),
+        ("logo.png", {"input_format": "image"}),
+        ("", {"input_format": "image"}),
+    ):
+        with pytest.raises(UsageError, match=r"logo\.png: image files hold no documents of --modality text"):
+            plan_of(tmp_path / pattern, **more)

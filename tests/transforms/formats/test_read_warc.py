@@ -141,8 +141,13 @@ def test_a_page_without_main_content_gives_all_of_it(tmp_path):
 
 
 def test_what_is_no_page_is_counted(tmp_path):
+    odd = response("http://a.org/odd", b"x", mime="no/such")
     records = [
+        warcinfo(),
         *crawled("http://a.org/", page(LONG)),
+        response("http://a.org/f.pdf", b"%PDF", mime="application/pdf"),
+        odd,
+        odd.replace(b"no/such", b"nothing"),
         *crawled("http://a.org/i.png", b"\x89PNG", mime="image/png"),
         response("http://a.org/gone", page(LONG), status="404 Not Found"),
         record(
@@ -160,11 +165,14 @@ def test_what_is_no_page_is_counted(tmp_path):
             counts[what] = counts.get(what, 0) + count
     assert rows == 1
     assert counts == {
+        "warcinfo record": 1,
+        "application/pdf": 1,
+        "no or unknown type": 2,
         "request record": 2,
         "metadata record": 2,
-        "image/png": 1,
-        "text/dns": 1,
-        "answer 404": 1,
+        "image/*": 1,
+        "text/*": 1,
+        "answer 4xx": 1,
         "revisit record": 1,
     }
 
