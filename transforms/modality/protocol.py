@@ -54,6 +54,9 @@ class Modality(Protocol):
           The payloads, with null where one is refused, and the refusals by row.
         """
 
+    def mismatch(self, stated: Mapping[str, str]) -> str | None:
+        """Why fields of the types that a file states hold no payloads; None where they may, or nobody knows."""
+
     def from_file(self, data: bytes) -> Any:
         """A whole file as a value for `decode`."""
 
@@ -97,6 +100,9 @@ class Whole:
     @property
     def fields(self) -> tuple[str, ...]:
         return ()
+
+    def mismatch(self, stated: Mapping[str, str]) -> str | None:
+        return None
 
     def split(
         self, payloads: Sequence[Any], *, window: int, overlap: int, count: Count, most: int | None = None

@@ -123,14 +123,14 @@ class Tabular(Whole):
 
 def _packed(columns: Sequence[pa.Array]) -> Iterator[bytes]:
     """Bytes of each row: numbers in little-endian order, texts after their length."""
-    parts: list[Iterator[bytes]] = []
+    parts: list[list[bytes]] = []
     for column in columns:
         if types.is_string(column.type):
             texts = column.cast(pa.binary()).to_pylist()
-            parts.append(struct.pack("<q", len(text)) + text for text in texts)
+            parts.append([struct.pack("<q", len(text)) + text for text in texts])
         else:
             values = column.to_numpy(zero_copy_only=False)
             values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
             data, size = values.tobytes(), values.dtype.itemsize
-            parts.append(data[at : at + size] for at in range(0, len(data), size))
+            parts.append([data[at : at + size] for at in range(0, len(data), size)])
     return map(b"".join, zip(*parts, strict=True))

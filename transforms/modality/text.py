@@ -37,6 +37,9 @@ class Text:
         ((field, values),) = columns.items()
         return sound_texts(values, field, blank=BLANK, expected="string")
 
+    def mismatch(self, stated: Mapping[str, str]) -> str | None:
+        return None
+
     def from_file(self, data: bytes) -> Any:
         try:
             return data.decode("utf-8")
