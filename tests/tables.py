@@ -20,7 +20,10 @@ def features_model(folder: Path | str) -> str:
     tf.keras.utils.set_random_seed(11)
     kinds = {"age": "float32", "income": "float32", "visits": "int64", "member": "bool", "city": "string"}
     inputs = {name: tf.keras.Input((1,), name=name, dtype=kind) for name, kind in kinds.items()}
-    numbers = [tf.keras.layers.Rescaling(0.01)(inputs["age"]), tf.keras.layers.Rescaling(1e-5)(inputs["income"])]
+    numbers = [
+        tf.keras.layers.Rescaling(0.01)(inputs["age"]),
+        tf.keras.layers.Rescaling(1e-5)(inputs["income"]),
+    ]
     cast = tf.keras.layers.Lambda(lambda value: tf.cast(value, tf.float32), output_shape=(1,))
     numbers += [cast(inputs["visits"]), cast(inputs["member"])]
     hashed = tf.keras.layers.Hashing(16, output_mode="one_hot")(inputs["city"])

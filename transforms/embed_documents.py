@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms import modality
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, DocumentBlock, RowBlock
 from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
-from transforms.modality import Modality
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
 from transforms.steps.config import EmbedConfig
@@ -27,8 +25,12 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
-    def __init__(self, modality: Modality):
-        self._modality = modality
+    def __init__(self, encoder: SharedEncoder):
+        self._encoder = encoder
+
+    def setup(self) -> None:
+        # What a payload is may depend on the model: a row has the columns that it takes.
+        self._robust = self._encoder.acquire()
 
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
@@ -51,7 +53,7 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = self._modality
+        of = self._robust.encoder.modality
         payloads, refusals = of.decode({"payload": [origin.document.payload for origin in held]})
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
@@ -124,6 +126,8 @@ class EmbedDocuments(beam.PTransform):
       max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
       modality: what the payloads are.
+      payload: how payloads become the model's input: options of `embed` by their names in Python, such as
+        `{"image_range": "caffe"}`.
     """
 
     model: str
@@ -134,6 +138,7 @@ class EmbedDocuments(beam.PTransform):
     max_tokens: int | None = None
     batch_tokens: int = policy.default_batch_tokens("CPU")
     modality: str = "text"
+    payload: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.long_documents not in ("mean", "truncate", "chunks"):
@@ -143,18 +148,17 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(
-            ModelConfig(self.model, self.signature, self.model_output, modality=self.modality)
+            ModelConfig(self.model, self.signature, self.model_output, modality=self.modality, **self.payload)
         )
         config = EmbedConfig(
             self.long_documents,
             self.chunk_overlap,
             self.max_tokens,
             self.batch_tokens,
-            modality=modality.get(self.modality),
         )
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn(encoder)).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

@@ -18,7 +18,7 @@ def add_embed_arguments(parser: argparse.ArgumentParser) -> argparse._ActionsCon
         arguments = parser.add_argument_group(cls.title)
         of_group = (one for one in options if one.group == cls.title)
         for one in sorted(of_group, key=lambda one: not one.required):
-            arguments.add_argument(one.flag, **_keywords(one))
+            arguments.add_argument(one.flag, **keywords(one))
     return arguments
 
 
@@ -28,7 +28,8 @@ def given_options(parsed: argparse.Namespace) -> Options:
     return Options(**{name: getattr(parsed, name) for name in names})
 
 
-def _keywords(one: Option) -> dict[str, Any]:
+def keywords(one: Option) -> dict[str, Any]:
+    """What a parser is told of an option."""
     default = one.unset
     if default is None and one.type is not bool and one.default not in (None, ()) and not one.required:
         default = str(one.default)

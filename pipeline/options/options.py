@@ -140,6 +140,25 @@ class PayloadOptions(Group):
         default="refuse",
         choices=("refuse", "zero", "nan"),
     )
+    image_size: int | None = option(
+        "side of the square that images become where the model leaves their size open",
+        default=None,
+        metavar="PIXELS",
+        least=1,
+        unset="the model's, or 224",
+    )
+    image_range: str | None = option(
+        "what pixels become: 0 to 1, as Keras' tf, torch or caffe, or 0 to 255",
+        default=None,
+        choices=("unit", "tf", "torch", "caffe", "raw"),
+        unset="unit; raw for uint8",
+    )
+    image_resize: str = option(
+        "how images get the model's size", default="stretch", choices=("stretch", "crop", "pad")
+    )
+    image_interpolation: str = option(
+        "how images are resized", default="bilinear", choices=("nearest", "bilinear", "bicubic", "lanczos")
+    )
 
 
 @group
@@ -234,6 +253,10 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
             )
         if self.keep_text and self.modality not in (None, "text"):
             raise UsageError("keep_text needs documents that are text", argument="keep_text")
+        if self.modality == "image":
+            for name in ("long_documents", "max_tokens"):
+                if (value := getattr(self, name)) not in ("mean", None):
+                    raise UsageError(f"{name} {value}: an image is embedded as a whole", argument=name)
         for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
             raise UsageError(f"keep_field {name} is given twice", argument="keep_field")
         most_dead_letters(self.max_dead_letters, 0)

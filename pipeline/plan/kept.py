@@ -94,8 +94,8 @@ def take_sample(plan: Plan, options: Options, of: Modality = TEXT) -> Sample:
     first = sample.first_letter
     if not sample.documents and first is not None and of.fields:
         raise UsageError(
-            f"{first.source} at {first.position}: {first.reason}, and no other of the {sample.letters} records "
-            f"looked at is sound either{_wanted(of)}"
+            f"{first.source} at {first.position}: {first.reason}, and none of the {sample.letters} "
+            f"records looked at is sound{_wanted(of)}"
         )
     if not sample.documents and first is not None and sample.missing:
         raise UsageError(

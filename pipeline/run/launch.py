@@ -15,6 +15,7 @@ from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job
 from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
+from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes
@@ -119,6 +120,7 @@ class _Launch:
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
+            check_files(plan, of)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
         if plan.unknown:

@@ -50,7 +50,6 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 vector_dtype=job.vector_dtype,
                 keep_payload=job.keep_text,
                 window_chunks=job.window_chunks,
-                modality=of,
             ),
         ),
         write=WriteConfig(

@@ -18,6 +18,10 @@ class ModelConfig:
       digest: expected digest; None checks nothing.
       modality: name of what the model's payloads are; None goes by the signature.
       pooling: of an output [n, positions, dim]: mean, cls, max or last.
+      image_size: side of the square that images become where the model leaves it open.
+      image_range: what their pixels' numbers become: unit, tf, torch, caffe or raw; None goes by the model.
+      image_resize: stretch, crop or pad.
+      image_interpolation: nearest, bilinear, bicubic or lanczos.
     """
 
     handle: str
@@ -32,3 +36,7 @@ class ModelConfig:
     audio_normalize: bool = False
     column: tuple[str, ...] = ()
     nulls: str = "refuse"
+    image_size: int | None = None
+    image_range: str | None = None
+    image_resize: str = "stretch"
+    image_interpolation: str = "bilinear"

@@ -29,7 +29,18 @@ def pick_signature(tf: Any, loaded: Any, config: ModelConfig) -> tuple[str, Any]
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             spec = tf.TensorSpec([None], tf.string)
             return "__call__", loaded.__call__.get_concrete_function(spec, **extra)
-    raise model_error(config.handle, f"cannot be called with a string tensor [n]; {advice}")
+    if (function := _one_tensor(tf, loaded.__call__)) is not None:
+        return "__call__", function
+    raise model_error(config.handle, f"cannot be called with one tensor; {advice}")
+
+
+def _one_tensor(tf: Any, call: Any) -> Any:
+    """A model's call as it was saved with one tensor and not for training; None if there is none."""
+    for function in getattr(call, "concrete_functions", ()):
+        args, kwargs = function.structured_input_signature
+        if len(tensors(tf, function)[0]) == 1 and True not in (*args, *kwargs.values()):
+            return function
+    return None
 
 
 def tensors(tf: Any, function: Any) -> tuple[dict[str, Any], bool]:

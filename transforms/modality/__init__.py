@@ -14,6 +14,7 @@ _WHERE = {
     "text": "text.Text",
     "audio": "audio.Audio",
     "tabular": "tabular.Tabular",
+    "image": "image.Image",
 }
 NAMES = tuple(_WHERE)
 

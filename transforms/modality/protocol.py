@@ -55,7 +55,7 @@ class Modality(Protocol):
         """
 
     def mismatch(self, stated: Mapping[str, str]) -> str | None:
-        """Why fields of the types that a file states hold no payloads; None where they may, or nobody knows."""
+        """Why fields of the types that a file states hold no payloads; None where they may."""
 
     def from_file(self, data: bytes) -> Any:
         """A whole file as a value for `decode`."""

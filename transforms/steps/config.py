@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from transforms.modality import Modality
-from transforms.modality.text import TEXT
 
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
@@ -24,7 +22,6 @@ class EmbedConfig:
       vector_dtype: float32 or float16; what a float16 cannot hold is a dead letter.
       keep_payload: whether the rows carry what was embedded.
       window_chunks: chunks that are sorted together.
-      modality: what the payloads are.
     """
 
     mode: str = "mean"
@@ -34,4 +31,3 @@ class EmbedConfig:
     vector_dtype: str = "float32"
     keep_payload: bool = False
     window_chunks: int = WINDOW_CHUNKS
-    modality: Modality = TEXT

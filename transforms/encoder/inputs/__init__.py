@@ -6,17 +6,19 @@ import importlib
 from typing import Any
 
 from transforms.encoder.config import ModelConfig
+from transforms.encoder.inputs.image import is_image
 from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, tensors
 
 __all__ = ["ModelInput", "modality_of", "model_input"]
 
-# Its class, by modality; imported when it is used.
+# Its class, or what makes one, by modality; imported when it is used.
 _WHERE = {
     "text": "text.TextInput",
     "audio": "audio.AudioInput",
     "tabular": "tabular.TabularInput",
+    "image": "image.image_input",
 }
 
 
@@ -60,6 +62,8 @@ def modality_of(tf: Any, function: Any) -> str | None:
     specs = list(named.values())
     if [spec.dtype for spec in specs] == [tf.string]:
         return "text"
+    if len(specs) == 1 and is_image(specs[0]):
+        return "image"
     if _is_sound(named):
         return "audio"
     if len(specs) > 1 and all(is_cell(spec) for spec in specs):

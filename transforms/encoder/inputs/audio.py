@@ -62,7 +62,10 @@ class AudioInput:
         rate = self._rate(loaded, config)
         self.modality = _modality(rate, self._size, config)
         self.window = self.modality.tokens(self.modality.window)
-        self.described = described({self._wave: specs[self._wave]})
+        of = self.modality
+        how = f"{of.rate:,} samples a second, windows of {of.window / of.rate:.3f} s"
+        how += f" that overlap by {of.overlap / of.rate:.3f} s" if of.overlap else ""
+        self.described = f"{described(specs)}; {how}"
         seconds = self.modality.window / rate
         self.sample = tone(rate, seconds if self._size else min(seconds, 3.0))
 

@@ -63,6 +63,8 @@ class TabularInput:
             advice = "choose another `signature`, or the `modality` that fits"
             raise model_error(config.handle, f"{takes}, {reason}: {advice}")
         self.modality = Tabular(columns, config.nulls)
+        if given:
+            self.described += f"; {self.modality.described}"
         self.sample = {
             feature: "" if kind == "string" else arrow_kind(kind).to_pandas_dtype()(0).item()
             for _, feature, kind in columns
