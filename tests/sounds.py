@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import importlib.util
 import io
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import av
@@ -15,8 +12,6 @@ import soundfile
 import tensorflow as tf
 
 RATE = 16_000
-BASIC_PITCH = "basic-pitch==0.4.0"
-CACHE = Path.home() / ".cache" / "embedbeam"
 
 
 def wave(seconds: float, rate: int = RATE, *, seed: int = 0, channels: int = 1) -> np.ndarray:
@@ -115,18 +110,18 @@ def save(module: tf.Module, folder: Path | str) -> str:
     return str(folder)
 
 
-@functools.cache
 def basic_pitch() -> str:
-    """A real audio model, as its package carries it: of the wheel only files are read, none of its code."""
-    folder = CACHE / "basic-pitch-0.4.0"
-    if not (folder / "saved_model.pb").exists():
-        wheels = CACHE / "wheels"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
-        subprocess.run([*command, BASIC_PITCH], check=True, timeout=300)
-        inside = "basic_pitch/saved_models/icassp_2022/nmp/"
-        with zipfile.ZipFile(next(wheels.glob("basic_pitch-0.4.0*.whl"))) as wheel:
-            for name in [name for name in wheel.namelist() if name.startswith(inside) and name[-1] != "/"]:
-                target = folder / name.removeprefix(inside)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(wheel.read(name))
-    return str(folder)
+    """A real audio model, as its package carries it: files are read, none of its code is run."""
+    found = importlib.util.find_spec("basic_pitch")
+    assert found is not None, "make install-dev installs it"
+    (folder,) = found.submodule_search_locations or []
+    return str(Path(folder, "saved_models", "icassp_2022", "nmp"))
+
+
+def silence(seconds: int) -> bytes:
+    """Silence in FLAC, written a minute at a time."""
+    made = io.BytesIO()
+    with soundfile.SoundFile(made, "w", RATE, 1, "PCM_16", format="FLAC") as file:
+        for begin in range(0, seconds, 60):
+            file.write(np.zeros(min(60, seconds - begin) * RATE, np.float32))
+    return made.getvalue()

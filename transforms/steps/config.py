@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
 
