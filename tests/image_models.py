@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pictures
 import tensorflow as tf
+from keras.applications.imagenet_utils import preprocess_input
+
+# What pixels become for the networks here, as Keras' own preprocessing has it.
+MODES = {"MobileNetV2": "tf", "ResNet50": "caffe", "InceptionV3": "tf"}
 
 
 def application(name: str = "MobileNetV2", side: int | None = 96, **options: Any) -> tf.keras.Model:
@@ -32,7 +36,8 @@ def application(name: str = "MobileNetV2", side: int | None = 96, **options: Any
     for one in norms:
         one.momentum = 0.0
     side = side or 96
-    model(np.stack([pictures.photo(100 + i, side, side) for i in range(8)]) / np.float32(255), training=True)
+    images = np.stack([pictures.photo(100 + i, side, side) for i in range(8)]).astype(np.float32)
+    model(preprocess_input(images, mode=MODES[name]), training=True)
     for one, momentum in zip(norms, kept, strict=True):
         one.momentum = momentum
         variance = one.moving_variance.numpy()

@@ -149,7 +149,8 @@ class RowBlock(Element):
       tokens, dropped: int64 [rows], of the document, or tokens of the chunk where a row is a chunk; None
         where the model cannot count.
       payloads: [rows], of the document or the chunk; None where it is not kept.
-      chunk, start, end: int64 [rows], number of the chunk and its span; None where rows are documents.
+      chunk, start, end: int64 [rows], number of the chunk and its span (float64 where it is in seconds);
+        None where rows are documents.
       origins: as in DocumentBlock, one for each row.
     """
 

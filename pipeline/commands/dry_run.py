@@ -32,10 +32,8 @@ def look_at_input(options: Options, screen: Screen) -> Result:
     with screen.doing("checking the options"):
         prepare(options)
     with screen.doing("listing the input"):
-        of = modality.get(options.modality or "text")
+        of = modality.get(options.modality or guessed(options))
         plan = make_plan(options, of)
-        if options.modality is None:
-            of = modality.get(guessed(plan))
         check_files(plan, of)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options, of)

@@ -116,6 +116,37 @@ class PayloadOptions(Group):
         default="mean",
         choices=("mean", "cls", "max", "last"),
     )
+    sample_rate: int | None = option(
+        "samples a second that the model takes of audio",
+        default=None,
+        metavar="HZ",
+        least=1,
+        unset="the model's attribute sample_rate, or 16000",
+        chosen=True,
+    )
+    window_seconds: float | None = option(
+        "seconds of audio that the model takes at once",
+        default=None,
+        least=0.01,
+        unset="what the model's signature states, or 30",
+        chosen=True,
+    )
+    overlap_seconds: float = option("seconds that a window repeats of the one before", default=0.0, least=0)
+    audio_normalize: bool = option(
+        "scale each window to zero mean and unit variance, as wav2vec2 wants it", default=False
+    )
+    column: Texts = option(
+        "column of a table and the model's feature that it is; may be given several times",
+        default=(),
+        metavar="NAME=FEATURE",
+        unset="the features' names",
+    )
+    nulls: str = option(
+        "what a table's missing values are: refuse makes a dead letter of the row, zero (or empty), or nan "
+        "where the feature is of floats",
+        default="refuse",
+        choices=("refuse", "zero", "nan"),
+    )
     image_size: int | None = option(
         "side of the square that images become where the model leaves their size open",
         default=None,

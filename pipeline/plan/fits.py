@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from pipeline.plan.plan import Plan
+from pipeline.options.options import Options
+from pipeline.plan.plan import Plan, find_files
 from transforms import modality
 from transforms.errors import UsageError
+from transforms.formats import registry
 from transforms.modality import Modality
 
-_VALUES = ("text", "tokens", "tabular")
-# What files of a format may hold; those that are not here may hold anything.
-_HOLD = {
-    **dict.fromkeys(("lines", "txt", "wet", "warc"), ("text",)),
-    **dict.fromkeys(("jsonl", "csv", "tsv"), _VALUES),
-    "image": ("image",),
-    "audio": ("audio",),
-}
+# Formats whose records have fields, and none of bytes.
+_WITHOUT_BYTES = ("jsonl", "csv", "tsv")
 
 
-def guessed(plan: Plan) -> str:
-    """The modality of files where no model was asked: that of their format, if all are of one that tells."""
-    held = {_HOLD.get(piece.format, _VALUES) for shard in plan.shards for piece in shard.slices}
-    (name, *others), *more = held
-    return name if not others and not more and name in modality.NAMES else "text"
+def guessed(options: Options) -> str:
+    """The modality of files where no model was asked: that which all their formats hold alone, else text."""
+    held = {registry.get(file.format).holds for file in find_files(options, None)[1]}
+    return held.pop() if len(held) == 1 and held <= {*modality.NAMES} else "text"
 
 
 def check_files(plan: Plan, of: Modality) -> None:
@@ -30,18 +25,13 @@ def check_files(plan: Plan, of: Modality) -> None:
     Raises:
       UsageError: names the first of them.
     """
+    if of.kind != "bytes":
+        return
     for piece in (piece for shard in plan.shards for piece in shard.slices):
-        held = _HOLD.get(piece.format, (of.name,))
-        if of.name not in held:
-            advice = "give a model of the files' kind"
-            if of.kind == "bytes":
-                advice += f", or files of it (`input_format` {of.name} takes no others from a folder)"
+        if piece.format in _WITHOUT_BYTES:
             raise UsageError(
-                f"input {piece.source}: {piece.format} files hold {_named(held[0])}, and the model takes "
-                f"{_named(of.name)}: {advice}",
+                f"input {piece.source}: {piece.format} files hold no bytes, and so no documents of "
+                f"`modality` {of.name}, which is the model's or your choice; name other files, or give "
+                "another `model`",
                 argument="input",
             )
-
-
-def _named(name: str) -> str:
-    return "images" if name == "image" else name

@@ -13,6 +13,7 @@ from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, pinned_model
+from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
@@ -137,6 +138,8 @@ class _Launch:
                 f"mini-batches of {tuned.batch_tokens:,} tokens, {tuned.in_flight} in flight, as tuned on "
                 f"{tuned.date} for this model on {tuned.where}"
             )
+        for note in encoder.notes:
+            screen.say(in_flags(UsageError(note)))
         return new_job(options, plan, kept, encoder, near=near), plan
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:

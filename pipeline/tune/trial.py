@@ -123,7 +123,6 @@ def run_trial(options: Options, loaded: HubEncoder, setting: Setting) -> Trial:
         overlap=options.chunk_overlap,
         max_tokens=options.max_tokens,
         batch_tokens=setting.batch_tokens,
-        modality=loaded.modality,
     )
     times = _Times()
     end = observe(times.hear)

@@ -9,6 +9,8 @@ import dataclasses
 class ModelConfig:
     """Which model, which part of it, and how payloads become its input.
 
+    What is not told here is told beside the options of the same name (`PayloadOptions`).
+
     Attributes:
       handle: as the user gave it.
       signature: name of a signature; None picks serving_default, default, or the model's own call.
@@ -37,6 +39,12 @@ class ModelConfig:
     pooling: str = "mean"
     in_flight: int | None = None
     intra_op: int | None = None
+    sample_rate: int | None = None
+    window_seconds: float | None = None
+    overlap_seconds: float = 0.0
+    audio_normalize: bool = False
+    column: tuple[str, ...] = ()
+    nulls: str = "refuse"
     image_size: int | None = None
     image_range: str | None = None
     image_resize: str = "stretch"

@@ -33,8 +33,13 @@ from transforms.steps.timing import Timing
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
-def payloads_of(runs: Sequence[Run], modality: Modality) -> list[Any]:
-    """What is embedded of some runs, one by one: payloads, or their token ids where those are known."""
+def payloads_of(runs: Sequence[Run], modality: Modality) -> Sequence[Any]:
+    """What is embedded of some runs, one by one: payloads, or their token ids where those are known.
+
+    An Arrow array where payloads are columns.
+    """
+    if modality.columnar:
+        return pa.concat_arrays([run.window.payloads.take(pa.array(run.chunks)) for run in runs])
     if not modality.cuts_late:
         return [value for run in runs for value in _values(run, modality)]
     made = []
@@ -78,7 +83,7 @@ def embed_mini_batch(
       ModelError: the model itself is at fault.
     """
     if prepared is None:
-        prepared = encoder.prepare(payloads_of(runs, config.modality))
+        prepared = encoder.prepare(payloads_of(runs, encoder.encoder.modality))
     begun = time.monotonic()
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
@@ -165,7 +170,7 @@ class _EmbedFn(beam.DoFn):
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
             return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
-        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, config.modality)))
+        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, robust.encoder.modality)))
         return lambda: [
             embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
             *others,
