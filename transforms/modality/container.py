@@ -56,7 +56,7 @@ class Container:
 
     def read(self, start: int, stop: int, least: int) -> np.ndarray:
         made, reached = np.zeros(stop - start, np.float32), start
-        at = max(0.0, start / self.rate - MARGIN) / self._base
+        at = (start / self.rate - MARGIN) / self._base  # before its begin, too: encoders put something there
         with _damaged():
             self._in.seek(int(at) + self._origin, stream=self._stream)
             for frame in self._in.decode(self._stream):

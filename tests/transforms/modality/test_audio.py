@@ -64,7 +64,7 @@ def test_containers_are_read_by_ffmpeg(container: str, codec: str) -> None:
         )
         made = sound.read(0, sound.frames, sound.frames)
         scale = 1.0 if direct.dtype.kind == "f" else 2.0 ** (8 * direct.itemsize - 1)
-        assert np.abs(direct[: len(made)] / scale - made).max() < 1e-6
+        assert np.corrcoef(direct[: len(made)] / scale, made)[0, 1] > (0.99 if codec == "aac" else 0.999999)
 
 
 def test_mono_is_the_mean_of_the_channels() -> None:
@@ -133,7 +133,7 @@ def test_what_is_damaged_inside_is_refused_when_it_is_decoded(name: str) -> None
 def test_a_short_file_of_ten_hours_is_windows_and_no_memory() -> None:
     """Ten hours of silence in FLAC: legitimate, and decoded one window after the other."""
     silence = sounds.silence(36_000)
-    assert len(silence) < 3_000_000
+    assert len(silence) < 200_000
     (spans,) = Audio().split([silence], window=3000, overlap=0, count=count)
     assert len(spans) == 1200
     start, end, _ = spans[-1].tolist()
