@@ -1,4 +1,4 @@
-"""Exported models as they are found on disk and by `hub.load`: signatures, the tokenizer beside, what is said."""
+"""Exported models as they lie on disk and as `hub.load` has them: signatures, the tokenizer, what is said."""
 
 import json
 import shutil
