@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="of the matrix products and their weights; embeddings are float32 always",
+        help="of the matrix products and their weights (float16 is for GPUs); embeddings are float32 always",
     )
     parser.set_defaults(takes_beams=False)
     add_json(parser)

@@ -41,7 +41,10 @@ def read_host_tokenizer(folder: Path, *, size: int) -> HostTokenizer:
         advice = "`AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of `transformers` writes it"
         raise UsageError(f"{path} not found; expected the tokenizer ({advice})")
     tokenizer = read_config(path, expected="the tokenizer")
-    highest = max(_ids(tokenizer), default=-1)
+    try:
+        highest = max(_ids(tokenizer), default=-1)
+    except (TypeError, AttributeError, KeyError) as e:
+        raise tokenizer.refuse(f"no tokenizer: {e}; expected one of the `tokenizers` library") from e
     if highest < 0:
         raise tokenizer.refuse("no tokens in it; expected a model with a vocabulary")
     if highest >= size:

@@ -48,7 +48,7 @@ CONFIG = [
     ("llama", {"auto_map": {"AutoModel": "own.Llama"}}, "llama with code of its own"),
     ("llama", {"num_key_value_heads": 3}, "3 key heads do not divide 4 heads"),
     ("llama", {"hidden_act": "xielu"}, "hidden_act 'xielu'"),
-    ("mistral", {"is_causal": False}, "a sliding_window without a causal mask"),
+    ("mistral", {"is_causal": False}, "is_causal False is not supported, only True"),
     ("qwen3", {"layer_types": ["full_attention", "linear_attention"] * 2}, "layer type 'linear_attention'"),
     ("qwen3", {"layer_types": ["full_attention"]}, "1 layer_types for num_hidden_layers 3"),
     ("modernbert", {"layer_types": ["chunked_attention"] * 4}, "layer type 'chunked_attention'"),
@@ -64,6 +64,9 @@ CONFIG = [
     ("xlm-roberta", {"quantization_config": {"quant_method": "bitsandbytes"}}, r"weights \(bitsandbytes\)"),
     ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe' is not supported, only bert or distil"),
     ("qwen3", {"head_dim": 8}, r"tensor layers.0\S+ has shape .* from config.json"),
+    ("llama", {"num_key_value_heads": "two"}, "num_key_value_heads is 'two'; expected a number"),
+    ("llama", {"rope_scaling": "llama3"}, "no configuration of llama: .*; expected it as"),
+    ("mistral", {"sliding_window": "wide"}, "no configuration of mistral: "),
     ("bert", {"num_attention_heads": 0}, "num_attention_heads is 0; expected a number of at least 1"),
 ]
 
@@ -108,6 +111,14 @@ def test_more_tokens_than_the_model_has(copy):
     folder = copy("xlm-roberta", config={"vocab_size": 40})
     with pytest.raises(UsageError, match=r"token id \d+, but config.json has vocab_size 40"):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model": {"vocab": 3}}, {"added_tokens": [{"content": "<s>"}]}, {"model": None}]
+)
+def test_a_malformed_tokenizer_is_named(copy, changes):
+    with pytest.raises(UsageError, match=r"tokenizer.json: no token"):
+        read_checkpoint(copy("qwen3", tokenizer={"added_tokens": []} | changes))
 
 
 def test_a_decoder_says_how_it_is_pooled(copy):

@@ -28,7 +28,10 @@ def read_architecture(config: Config) -> Architecture:
     if "AutoModel" in config.get("auto_map", {}) and kind not in _OWN_CODE_KNOWN:
         found = f"{kind} with code of its own (auto_map), which may compute something else, is"
         require(False, config.path, found, _OWN_CODE_KNOWN, ADVICE)
-    made_of = _FAMILIES[kind].read(config)
+    try:
+        made_of = _FAMILIES[kind].read(config)
+    except (TypeError, ValueError, AttributeError, KeyError) as e:
+        raise config.refuse(f"no configuration of {kind}: {e}; expected it as `transformers` saves it") from e
     if made_of.heads % made_of.key_heads:
         raise config.refuse(f"{made_of.key_heads} key heads do not divide {made_of.heads} heads")
     return made_of

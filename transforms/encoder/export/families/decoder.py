@@ -29,7 +29,10 @@ def read(config: Config) -> Architecture:
     """The decoder as config.json has it."""
     family = config.get("model_type")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    width = config.get("head_dim") or (128 if family == "qwen3" else head_width(config, hidden, heads))
+    shared = 128 if family == "qwen3" or config.get("head_dim") else head_width(config, hidden, heads)
+    width = config.integer("head_dim", default=shared)
+    # Null says "as many as heads"; where nothing is said, `transformers` has numbers of its own.
+    keys = heads if "num_key_value_heads" in config.values else _KEY_HEADS.get(family, heads)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = config.number("rope_theta", default=10_000)
     turns = frequencies(config, rope, theta=theta, width=width)
@@ -38,8 +41,7 @@ def read(config: Config) -> Architecture:
         family=family,
         hidden=hidden,
         heads=heads,
-        # Null says "as many as heads"; where nothing is said, `transformers` has numbers of its own.
-        key_heads=config.values.get("num_key_value_heads", _KEY_HEADS.get(family)) or heads,
+        key_heads=config.integer("num_key_value_heads", default=keys),
         width=width,
         inner=config.integer("intermediate_size"),
         vocab_size=config.integer("vocab_size"),
@@ -52,7 +54,7 @@ def read(config: Config) -> Architecture:
         gated=True,
         rms=True,
         norm_first=True,
-        causal=bool(config.get("is_causal", True)),
+        causal=config.require("is_causal", True, True),
         norm_bias=False,
         qkv_bias=attention_bias,
         out_bias=attention_bias and family != "qwen2",
@@ -72,7 +74,5 @@ def _spans(config: Config, family: str) -> list[int | None]:
         require(kind in (_FULL, _SLIDING), config.path, f"layer type {kind!r} is", (_FULL, _SLIDING))
     if len(kinds) != count:
         raise config.refuse(f"{len(kinds)} layer_types for num_hidden_layers {count}")
-    if _SLIDING in kinds and not config.get("is_causal", True):
-        raise config.refuse("a sliding_window without a causal mask is not supported, only with one")
     spans = {_FULL: None, _SLIDING: window - 1 if window else None}
     return [spans[kind] for kind in kinds]
