@@ -116,16 +116,14 @@ class _Layer(tf.Module):
         self._activation = _ACTIVATIONS[checkpoint.activation]
         weights = checkpoint.weights
         attention = f"{name}.attention.self"
-        # The 1 / sqrt(width) of scaled dot products is folded into the queries.
-        scales = {"query": 1 / math.sqrt(self._width), "key": 1.0, "value": 1.0}
-        kernel = np.concatenate(
-            [weights[f"{attention}.{k}.weight"] * np.float32(s) for k, s in scales.items()]
-        )
-        bias = np.concatenate([weights[f"{attention}.{k}.bias"] * np.float32(s) for k, s in scales.items()])
-        self._qkv = _Dense(kernel, bias, self._type)
+        parts = ("query", "key", "value")
+        kernel = np.concatenate([weights[f"{attention}.{part}.weight"] for part in parts])
+        bias = np.concatenate([weights[f"{attention}.{part}.bias"] for part in parts])
+        constant = precision == "bfloat16" and _fits_graph(checkpoint)
+        self._qkv = _Dense(kernel, bias, self._type, constant=constant)
         self._out, self._up, self._down = (
-            _Dense(weights[f"{name}.{part}.dense.weight"], weights[f"{name}.{part}.dense.bias"], self._type)
-            for part in ("attention.output", "intermediate", "output")
+            _Dense(weights[f"{part}.weight"], weights[f"{part}.bias"], self._type, constant=constant)
+            for part in (f"{name}.{p}.dense" for p in ("attention.output", "intermediate", "output"))
         )
         self._attention_norm = _LayerNorm(checkpoint, f"{name}.attention.output.LayerNorm")
         self._output_norm = _LayerNorm(checkpoint, f"{name}.output.LayerNorm")
@@ -139,25 +137,39 @@ class _Layer(tf.Module):
     def _attend(self, qkv: tf.Tensor, layout: _Layout) -> tf.Tensor:
         padded = tf.gather(tf.reshape(qkv, [-1, self._width]), layout.pad)
         query, key, value = tf.unstack(padded, num=3)
-        scores = tf.matmul(query, key, transpose_b=True) + tf.cast(layout.mask, self._type)
+        # Product, scale and mask become one oneDNN kernel where there is a scale: it is not folded into the queries.
+        scale = tf.constant(1 / math.sqrt(self._width), self._type)
+        scores = tf.matmul(query, key, transpose_b=True) * scale + tf.cast(layout.mask, self._type)
         mixed = tf.matmul(tf.nn.softmax(scores), value)
         packed = tf.gather(tf.reshape(mixed, [-1, self._width]), layout.unpad)
         return tf.reshape(packed, [-1, self._hidden])
 
 
 class _Dense(tf.Module):
-    """rows @ kernel + bias, in the form that Grappler turns into one oneDNN kernel (with the activation)."""
+    """rows @ kernel + bias, in the form that Grappler turns into one oneDNN kernel (with the activation).
 
-    def __init__(self, kernel: np.ndarray, bias: np.ndarray, dtype: tf.DType) -> None:
+    oneDNN lays out a kernel that is a constant of the graph once; one in a variable at every call, which in
+    bfloat16 takes as long as the product. In float32 the layout as it is was measured to be as fast.
+    """
+
+    def __init__(self, kernel: np.ndarray, bias: np.ndarray, dtype: tf.DType, *, constant: bool) -> None:
         super().__init__()
-        self._kernel = _variable(np.ascontiguousarray(kernel.T), dtype)
-        self._bias = _variable(bias, dtype)
+        kernel = np.ascontiguousarray(kernel.T)
+        if constant:  # arrays become constants where a graph uses them
+            self._kernel, self._bias = (x.astype(dtype.as_numpy_dtype) for x in (kernel, bias))
+        else:
+            self._kernel, self._bias = _variable(kernel, dtype), _variable(bias, dtype)
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
         return tf.nn.bias_add(tf.matmul(rows, self._kernel), self._bias)
 
 
 class _LayerNorm(tf.Module):
+    """Layer norm as Keras writes it, a batch norm of rows: the form that Grappler makes one oneDNN kernel of.
+
+    It knows tf.nn.moments and tf.nn.batch_normalization too, but forgets their epsilon.
+    """
+
     def __init__(self, checkpoint: Checkpoint, name: str) -> None:
         super().__init__()
         self._epsilon = checkpoint.layer_norm_epsilon
@@ -165,8 +177,23 @@ class _LayerNorm(tf.Module):
         self._offset = _variable(checkpoint.weights[f"{name}.bias"])
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
-        mean, variance = tf.nn.moments(rows, axes=[-1], keepdims=True)
-        return tf.nn.batch_normalization(rows, mean, variance, self._offset, self._gain, self._epsilon)
+        shape = tf.shape(rows)
+        none = tf.constant([], tf.float32)
+        normed = tf.raw_ops.FusedBatchNormV3(
+            x=tf.reshape(rows, [1, shape[0], shape[1], 1]),
+            scale=tf.fill(shape[:1], 1.0),
+            offset=tf.fill(shape[:1], 0.0),
+            mean=none,
+            variance=none,
+            epsilon=self._epsilon,
+            data_format="NCHW",
+        )
+        return tf.reshape(normed.y, shape) * self._gain + self._offset
+
+
+def _fits_graph(checkpoint: Checkpoint) -> bool:
+    """Whether the weights in bfloat16 may stand in the graph itself: a graph has 2 GiB at most."""
+    return 2 * sum(array.size for array in checkpoint.weights.values()) <= 1 << 30
 
 
 def _variable(value: np.ndarray, dtype: tf.DType = tf.float32) -> tf.Variable:
