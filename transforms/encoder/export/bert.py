@@ -137,7 +137,7 @@ class _Layer(tf.Module):
     def _attend(self, qkv: tf.Tensor, layout: _Layout) -> tf.Tensor:
         padded = tf.gather(tf.reshape(qkv, [-1, self._width]), layout.pad)
         query, key, value = tf.unstack(padded, num=3)
-        # Product, scale and mask become one oneDNN kernel; with the scale folded into the queries they do not.
+        # Product, scale and mask become one oneDNN kernel; with the scale folded into the query they do not.
         scale = tf.constant(1 / math.sqrt(self._width), self._type)
         scores = tf.matmul(query, key, transpose_b=True) * scale + tf.cast(layout.mask, self._type)
         mixed = tf.matmul(tf.nn.softmax(scores), value)
