@@ -79,8 +79,9 @@ docs: install  ## docs/options.md and the Dataflow template's parameters, from t
 bench: install-dev  ## all benchmarks; each prints ratios from one run
 	$(BIN)/python -m benchmarks
 
-bench-peers: install  ## sentence-transformers beside us, in an environment of its own
-	$(PYTHON) benchmarks/peers.py
+bench-peers: install  ## other libraries beside us, in an environment of their own; docs/performance.md
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers_page
 
 golden: install  ## make tests/golden anew with sentence-transformers, in an environment of its own
 	$(BIN)/python tests/make_golden.py

@@ -33,19 +33,36 @@ ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 
 
 class Dense(tf.Module):
-    """rows @ kernel + bias, in the form that Grappler turns into one oneDNN kernel (with the activation)."""
+    """rows @ kernel + bias, in the form that Grappler turns into one oneDNN kernel (with the activation).
 
-    def __init__(self, kernel: np.ndarray, bias: np.ndarray | None, dtype: tf.DType = tf.float32) -> None:
+    oneDNN lays out a kernel that is a constant of the graph once; one in a variable at every call, which in
+    bfloat16 takes as long as the product. In float32 the layout as it is was measured to be as fast.
+    """
+
+    def __init__(
+        self,
+        kernel: np.ndarray,
+        bias: np.ndarray | None,
+        dtype: tf.DType = tf.float32,
+        *,
+        constant: bool = False,
+    ) -> None:
         """Takes the weights over.
 
         Args:
           kernel: [out, in], as PyTorch keeps it.
           bias: [out], or None.
           dtype: of the product.
+          constant: whether the weights are constants of the graph, whose size protobuf limits to 2 GB.
         """
         super().__init__()
-        self._kernel = variable(np.ascontiguousarray(kernel.T), dtype)
-        self._bias = None if bias is None else variable(bias, dtype)
+        kernel = np.ascontiguousarray(kernel.T)
+        if constant:  # arrays become constants where a graph uses them
+            self._kernel = kernel.astype(dtype.as_numpy_dtype)
+            self._bias = None if bias is None else bias.astype(dtype.as_numpy_dtype)
+        else:
+            self._kernel = variable(kernel, dtype)
+            self._bias = None if bias is None else variable(bias, dtype)
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
         product = tf.matmul(rows, self._kernel)

@@ -91,29 +91,20 @@ class _Layer(tf.Module):
         self._sight = Sight(made_of.window, layer.span, made_of.causal)
         self._activation, self._gated = ACTIVATIONS[made_of.activation], made_of.gated
         kernel, offset = _stacked(weights, names["qkv"], made_of.qkv_bias)
-        # The 1 / sqrt(width) of scaled dot products is folded into the queries, or into what scales them.
-        scale = np.float32(1 / math.sqrt(made_of.width))
-        queries = made_of.heads * made_of.width
         self._head_norms = None
         if names["query_norm"]:
             norms = (weights[f"{names[part]}.weight"] for part in ("query_norm", "key_norm"))
-            scales = (scale, np.float32(1))
-            self._head_norms = [
-                RMSNorm(norm * s, made_of.epsilon) for norm, s in zip(norms, scales, strict=True)
-            ]
+            self._head_norms = [RMSNorm(norm, made_of.epsilon) for norm in norms]
             self._queries = made_of.heads
-        else:
-            kernel[:queries] *= scale
-            if offset is not None:
-                offset[:queries] *= scale
-        self._qkv = Dense(kernel, offset, self._type)
+        constant = precision == "bfloat16" and _fits_graph(weights)
+        self._qkv = Dense(kernel, offset, self._type, constant=constant)
         parts = (
             (names["out"], made_of.out_bias),
             (names["up"], made_of.mlp_bias),
             (names["down"], made_of.mlp_bias),
         )
         self._out, self._up, self._down = (
-            Dense(*_stacked(weights, name, bias), self._type) for name, bias in parts
+            Dense(*_stacked(weights, name, bias), self._type, constant=constant) for name, bias in parts
         )
         has_norm = number or made_of.first_norm
         self._attention_norm = _norm(made_of, weights, names["attention_norm"]) if has_norm else tf.identity
@@ -170,6 +161,11 @@ def _stacked(
     names = (names,) if isinstance(names, str) else names
     kernel = np.concatenate([weights[f"{name}.weight"] for name in names])
     return kernel, np.concatenate([weights[f"{name}.bias"] for name in names]) if bias else None
+
+
+def _fits_graph(weights: Weights) -> bool:
+    """Whether the weights in bfloat16 may stand in the graph itself: a graph has 2 GiB at most."""
+    return 2 * sum(array.size for array in weights.values()) <= 1 << 30
 
 
 def _norm(made_of: Architecture, weights: Weights, name: str) -> LayerNorm | RMSNorm:
