@@ -31,7 +31,7 @@ class Sight:
 def attend(
     qkv: tf.Tensor, layout: Layout, *, width: int, sight: Sight, bias: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """softmax(queries @ keys / sqrt(width) + mask) @ values, text by text and head by head (arXiv:1706.03762).
+    """softmax(queries @ keys / sqrt(width) + mask) @ values, by text and by head (arXiv:1706.03762).
 
     Args:
       qkv: [t, (heads + 2 * key_heads) * width]; queries, keys, values.

@@ -11,8 +11,8 @@ from transforms.encoder.export.blocks.dense import variable
 class LayerNorm(tf.Module):
     """(x - mean) / standard deviation * gain + offset (Ba et al. 2016, arXiv:1607.06450).
 
-    Written as a batch norm of rows, as Keras has it: the form that Grappler makes one oneDNN kernel of. It knows
-    tf.nn.moments and tf.nn.batch_normalization too, but forgets their epsilon.
+    Written as a batch norm of rows, as Keras has it: the form that Grappler makes one oneDNN kernel of. It
+    knows tf.nn.moments and tf.nn.batch_normalization too, but forgets their epsilon.
     """
 
     def __init__(self, gain: np.ndarray, offset: np.ndarray | None, epsilon: float) -> None:
