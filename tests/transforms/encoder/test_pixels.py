@@ -3,7 +3,9 @@
 import io
 import struct
 import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pictures
@@ -330,6 +332,18 @@ def test_images_take_no_more_room_than_there_is():
     for thread in threads:
         thread.join()
     assert (taken[0], most[0]) == (0, 500)
+
+
+def test_decoding_leaves_python_to_others():
+    """Where it held Python's lock, nobody else would come to anything before it is done."""
+    data = pictures.encoded(Image.fromarray(PHOTO).resize((4000, 3000)), "PNG")
+    with ThreadPoolExecutor(1) as thread:
+        work, turns = thread.submit(Shape(24, 32).pixels, data), 0
+        while not work.done():
+            turns += 1
+            time.sleep(0.001)
+    assert work.result().shape == (24, 32, 3)
+    assert turns >= 20
 
 
 def test_opening_decodes_nothing():
