@@ -39,6 +39,7 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
 
     Attributes:
       intra_op: threads of one of TensorFlow's ops on a CPU; None: by the device.
+      model_dim: length of the model's own vectors; None in plans of earlier versions, where it is `dim`.
       payload: what the modality is told, as the fields of its dataclass.
       identity: of the job, as in its plan file; "" before that is made.
       model_revision: the commit or the version that a hub's handle meant; None for other handles.
@@ -53,6 +54,7 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     model_digest: str
     dim: int
     model_dtype: str
+    model_dim: int | None = None
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
@@ -71,6 +73,7 @@ def recorded(options: Options) -> dict[str, Any]:
     return values | {
         "input": tuple(redact(full_path(pattern)) for pattern in options.input),
         "model": redact(options.model),
+        "preprocessor": options.preprocessor and redact(full_path(options.preprocessor)),
     }
 
 
@@ -87,9 +90,12 @@ def new_job(
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
     tuned = encoder.tuned if near else None
     threads = encoder.threads if near else policy.threads(cores=1, device="CPU")
+    if options.vector_dtype == "ubinary" and encoder.dim % 8:
+        reason = f"has eight numbers in a byte, and the vectors have {encoder.dim}; expected a multiple of 8"
+        raise UsageError(f"vector_dtype ubinary: {reason}", argument="vector_dtype")
     budget = options.batch_tokens or (tuned.batch_tokens if tuned else policy.default_batch_tokens(*device))
     return Job(
-        **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes},
+        **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes, "dim": encoder.dim},
         embedbeam=installed("embedbeam"),
         root=redact(plan.root),
         files=plan.files,
@@ -97,8 +103,8 @@ def new_job(
         shards=len(plan.shards),
         kept=[list(pair) for pair in kept],
         model_digest=encoder.digest,
-        dim=encoder.dim,
         model_dtype=encoder.dtype,
+        model_dim=encoder.model_dim,
         window_chunks=WINDOW_CHUNKS,
         intra_op=threads.intra_op,
         payload=dataclasses.asdict(encoder.modality),
@@ -116,8 +122,10 @@ def fingerprint_key(job: Job) -> bytes:
     model = ("model_digest", "signature", "model_output", "max_tokens")
     what = {name: getattr(job, name) for name in (*model, "long_documents", "chunk_overlap", "vector_dtype")}
     # Options of later versions count where they are used: what was embedded before keeps its fingerprint.
-    payload = {one.name: (getattr(job, one.name), one.default) for one in stated(PayloadOptions)}
-    what |= {name: value for name, (value, default) in payload.items() if value != default}
+    payload = [one for one in stated(PayloadOptions) if one.compared]
+    values = {one.name: (getattr(job, one.name), one.default) for one in payload}
+    what |= {name: value for name, (value, default) in values.items() if value != default}
+    what |= {"dim": job.dim} if job.model_dim not in (None, job.dim) else {}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 
@@ -143,6 +151,8 @@ def check_same_job(job: Job, options: Options, model_digest: str, model_revision
         here = model(model_digest, options.model, model_revision)
         found.append(f"model digest: {there} there, {here} here")
     values = recorded(options)
+    if (job.preprocessor is None) != (options.preprocessor is None):
+        found.append(f"`preprocessor`: {job.preprocessor} there, {values['preprocessor']} here")
     for one in stated(*RECORDED):
         here, there = values[one.name], getattr(job, one.name)
         left_open = here is None and one.chosen

@@ -33,6 +33,22 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
+@pytest.fixture(scope="session")
+def text_model(tmp_path_factory):
+    """The folder of a model of text_models, by the name of what saves it; each is saved once."""
+    folder, saved = tmp_path_factory.mktemp("text_models"), {}
+
+    def path(name, **about):
+        import text_models
+
+        key = "-".join([name, *(f"{what}={value}" for what, value in about.items())])
+        if key not in saved:
+            saved[key] = getattr(text_models, f"save_{name}")(folder / key, **about)
+        return saved[key]
+
+    return path
+
+
 @pytest.fixture(autouse=True)
 def no_process_left(request):
     """Every test ends the processes that it started; clusters that tests share end with the session."""

@@ -70,9 +70,9 @@ class FakeEncoder:
             self._before(list(texts))
         return np.stack([vector_of(text) for text in texts])
 
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, None]:
         assert self._counter is not None
-        return self._counter(texts)
+        return self._counter(texts), None
 
 
 def shared(encoder: FakeEncoder) -> SharedEncoder:
@@ -165,6 +165,7 @@ def chunks(*parts: tuple[Doc, Sequence[tuple[str, int]]], number: int = 0, shard
     return ChunkBlock(
         number=number,
         documents=block(*(doc for doc, _ in parts), shard_id=shard_id),
+        ids=None,
         cut=pa.array([text for _, _, text, _ in flat], pa.string()),
         owners=np.array([row for row, *_ in flat], np.int64),
         starts=starts,

@@ -72,6 +72,8 @@ class ChunkBlock(Element):
       cut: [chunks], what is embedded; None where each document is one chunk, as a whole.
       owners: int64 [chunks], row of each chunk's document in `documents`; ascending.
       starts, ends: int64 [chunks], span in the document's payload, in the modality's unit (characters).
+      ids: [chunks], list<int32>, the token ids that were counted, which the model takes in the payload's
+        place; null where they are not known, None where none are.
       tokens: int64 [chunks], as the model counts them; None where it cannot.
       costs: int64 [chunks], what a chunk takes of the token budget, at least 1.
       document_tokens, dropped: int64 [documents], tokens of the whole document, and those that are in no
@@ -81,6 +83,7 @@ class ChunkBlock(Element):
     number: int
     documents: DocumentBlock
     cut: pa.Array | None
+    ids: pa.Array | None
     owners: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
@@ -146,7 +149,8 @@ class RowBlock(Element):
       tokens, dropped: int64 [rows], of the document, or tokens of the chunk where a row is a chunk; None
         where the model cannot count.
       payloads: [rows], of the document or the chunk; None where it is not kept.
-      chunk, start, end: int64 [rows], number of the chunk and its span; None where rows are documents.
+      chunk, start, end: int64 [rows], number of the chunk and its span (float64 where it is in seconds);
+        None where rows are documents.
       origins: as in DocumentBlock, one for each row.
     """
 

@@ -160,7 +160,8 @@ class Embedding:
       vector: float32 [dim].
       tokens: tokens of the document, or of the chunk where a row is a chunk; None if the model cannot count.
       tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
-      chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
+      chunk, start, end: number of the chunk and its span in characters, or in seconds of a recording; None
+        where rows are documents.
       last: whether this is the document's last row.
     """
 
@@ -169,8 +170,8 @@ class Embedding:
     tokens: int | None
     tokens_dropped: int | None
     chunk: int | None = None
-    start: int | None = None
-    end: int | None = None
+    start: float | None = None
+    end: float | None = None
     last: bool = True
     origin: Origin | None = dataclasses.field(default=None, repr=False)
 

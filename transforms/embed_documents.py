@@ -9,13 +9,11 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms import modality
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, DocumentBlock, RowBlock
 from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.model.handle import pin
-from transforms.modality import Modality
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
 from transforms.steps.config import EmbedConfig
@@ -28,8 +26,12 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
-    def __init__(self, modality: Modality):
-        self._modality = modality
+    def __init__(self, encoder: SharedEncoder):
+        self._encoder = encoder
+
+    def setup(self) -> None:
+        # What a payload is may depend on the model: a row has the columns that it takes.
+        self._robust = self._encoder.acquire()
 
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
@@ -52,7 +54,7 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = self._modality
+        of = self._robust.encoder.modality
         payloads, refusals = of.decode({"payload": [origin.document.payload for origin in held]})
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
@@ -93,7 +95,7 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     columns |= {"chunk": block.chunk, "start": block.start, "end": block.end}
     origins = block.origins or ()
     for row, (origin, vector) in enumerate(zip(origins, block.vectors, strict=True)):
-        numbers = {name: None if column is None else int(column[row]) for name, column in columns.items()}
+        numbers = {name: None if column is None else column[row].item() for name, column in columns.items()}
         last = row + 1 == len(origins) or origins[row + 1] is not origin
         yield Embedding(origin.document, vector, **numbers, last=last, origin=origin)
 
@@ -156,11 +158,10 @@ class EmbedDocuments(beam.PTransform):
             self.chunk_overlap,
             self.max_tokens,
             self.batch_tokens,
-            modality=modality.get(self.modality),
         )
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn(encoder)).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

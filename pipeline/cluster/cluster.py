@@ -142,7 +142,7 @@ def resolve(options: Options) -> Cluster:
     if name not in runners.RUNNERS:
         raise UsageError(f"--runner {name}: expected one of {', '.join(runners.RUNNERS)}")
     local = name in runners.LOCAL
-    paths = (options.output, options.model, *options.input)
+    paths = (options.output, options.model, *filter(None, [options.preprocessor]), *options.input)
     if local and not options.beam_args and all(map(is_local, paths)):
         return Cluster(name)
     parsed = beam_options.parse([*options.beam_args, *([] if local else [f"--runner={name}"])])

@@ -44,7 +44,8 @@ def prepare(options: Options) -> Cluster:
     check(cluster, options)
     use_options(cluster.parsed)
     buckets: dict[str, tuple[str, str]] = {}  # each is asked once, by the first option that names it
-    for flag, path in [*_paths(options), ("--model", options.model)]:
+    models = [("--model", options.model), ("--preprocessor", options.preprocessor or "")]
+    for flag, path in [*_paths(options), *models]:
         if not is_local(path):
             buckets.setdefault("/".join(path.split("/", 3)[:3]), (flag, path))
     for flag, path in buckets.values():

@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> Result:
             raise UsageError(f"--plot {args.plot}: its folder is not there; make it first")
     with args.screen.doing("listing the input"):
         from pipeline.cluster.preflight import prepare
-        from pipeline.plan.plan import make_plan
+        from pipeline.plan.plan import find_files
 
         prepare(options)
-        make_plan(options)  # a mistake in it is told before a model is loaded
+        find_files(options, options.modality)  # a mistake in it is told before a model is loaded
     from pipeline.tune.tuning import Tuning, record_of
 
     outcome = Tuning(options, args.minutes, args.screen).run()

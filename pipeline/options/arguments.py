@@ -49,7 +49,7 @@ def keywords(one: Option) -> dict[str, Any]:
         return keywords | {"action": "append"}
     if one.choices:
         return keywords | {"choices": one.choices}
-    return keywords | {"type": one.parse or (int if one.type is int else str)}
+    return keywords | {"type": one.parse or (one.type if one.type in (int, float) else str)}
 
 
 def in_flags(error: EmbedbeamError) -> str:

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated
+from pipeline.options.payload import PayloadOptions
 from transforms.errors import UsageError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -91,42 +92,18 @@ class ModelOptions(Group):
         "signature of the SavedModel", default=None, unset="serving_default, or the model's call"
     )
     model_output: str | None = option("which output of the signature, where there are several", default=None)
+    dim: int | None = option(
+        "how many of a vector's numbers are kept, from the first, of models that were trained for it",
+        default=None,
+        least=1,
+        unset="all",
+        chosen=True,
+    )
     max_tokens: int | None = option(
         "window in tokens: a smaller one than the model's, or that of a model that states none",
         default=None,
         least=1,
         chosen=True,
-    )
-
-
-@group
-class PayloadOptions(Group):
-    """How payloads become the model's input. ModelConfig has fields of the same names."""
-
-    title: ClassVar[str] = "payload"
-    pooling: str = option(
-        "of the vectors of a document's positions, where the model gives these",
-        default="mean",
-        choices=("mean", "cls", "max", "last"),
-    )
-    image_size: int | None = option(
-        "side of the square that images become where the model leaves their size open",
-        default=None,
-        metavar="PIXELS",
-        least=1,
-        unset="the model's, or 224",
-    )
-    image_range: str | None = option(
-        "what pixels become: 0 to 1, as Keras' tf, torch or caffe, or 0 to 255",
-        default=None,
-        choices=("unit", "tf", "torch", "caffe", "raw"),
-        unset="unit; raw for uint8",
-    )
-    image_resize: str = option(
-        "how images get the model's size", default="stretch", choices=("stretch", "crop", "pad")
-    )
-    image_interpolation: str = option(
-        "how images are resized", default="bilinear", choices=("nearest", "bilinear", "bicubic", "lanczos")
     )
 
 
@@ -154,7 +131,7 @@ class OutputOptions(Group):
     title: ClassVar[str] = "output"
     output_format: str = option("file format of the rows", default="parquet", choices=("parquet", "tfrecord"))
     vector_dtype: str = option(
-        "type of the vectors' numbers", default="float32", choices=("float32", "float16")
+        "type of the vectors' numbers", default="float32", choices=("float32", "float16", "int8", "ubinary")
     )
     tfrecord_gzip: bool = option("compress TFRecord files", default=False)
     shard_bytes: int | None = option(

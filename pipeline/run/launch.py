@@ -13,6 +13,7 @@ from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
 from pipeline.job import Job, check_same_job, new_job, pinned_model
+from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
@@ -93,7 +94,8 @@ class _Launch:
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
             model = pinned_model(books.job, options)
-            check_same_job(books.job, options, digest(resolve(model)), revision(model))
+            handles = filter(None, (model, options.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(model))
         self.options = dataclasses.replace(options, model=model)
         if not options.quiet:
             with screen.doing("listing the input"):
@@ -136,14 +138,14 @@ class _Launch:
                 f"mini-batches of {tuned.batch_tokens:,} tokens, {tuned.in_flight} in flight, as tuned on "
                 f"{tuned.date} for this model on {tuned.where}"
             )
+        for note in encoder.notes:
+            screen.say(in_flags(UsageError(note)))
         return new_job(options, plan, kept, encoder, near=near), plan
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
-        text = self.options.modality == "text" or (self.options.modality, self.options.model) == (
-            None,
-            MINILM,
-        )
+        one = self.options
+        text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
     def look_at_cluster(self) -> None:

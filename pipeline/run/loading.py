@@ -8,7 +8,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.options.fields import stated
 from pipeline.options.options import Options, PayloadOptions
@@ -81,8 +81,11 @@ def load_encoder(
     """
     config = _config(options, model_digest, intra_op)
     with screen.doing("fetching the model"):
-        config = dataclasses.replace(config, handle=pin(config.handle))
-        resolve(config.handle)
+        both = {"handle": config.handle, "preprocessor": config.preprocessor}
+        pinned: dict[str, Any] = {name: pin(handle) for name, handle in both.items() if handle is not None}
+        for handle in pinned.values():
+            resolve(handle)
+        config = dataclasses.replace(config, **pinned)
     with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
@@ -98,7 +101,9 @@ def shared_encoder(options: Options, loaded: HubEncoder, intra_op: int | None = 
     from transforms.steps.encoder import SharedEncoder
 
     # Workers fetch the very revision that was loaded here.
-    config = dataclasses.replace(_config(options, loaded.digest, intra_op), handle=loaded.handle)
+    config = dataclasses.replace(
+        _config(options, loaded.digest, intra_op), handle=loaded.handle, preprocessor=loaded.preprocessor
+    )
     encoder = SharedEncoder(config)
     encoder.keep(loaded)
     return encoder
@@ -110,6 +115,7 @@ def _config(options: Options, model_digest: str | None, intra_op: int | None) ->
 
     handle = options.model if options.model == MINILM else full_path(options.model)
     payload = {one.name: getattr(options, one.name) for one in stated(PayloadOptions)}
+    payload["preprocessor"] = options.preprocessor and full_path(options.preprocessor)
     return ModelConfig(
         handle,
         options.signature,
@@ -117,5 +123,6 @@ def _config(options: Options, model_digest: str | None, intra_op: int | None) ->
         model_digest,
         options.modality,
         intra_op=intra_op,
+        dim=options.dim,
         **payload,
     )

@@ -51,7 +51,6 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 keep_payload=job.keep_text,
                 window_chunks=job.window_chunks,
                 trace=options.trace,
-                modality=of,
             ),
         ),
         write=WriteConfig(

@@ -32,6 +32,8 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
         yield f"this run: {duration(manifest.wall_seconds)}, {rates}"
     else:
         yield "nothing was left to do: everything is committed"
+        if manifest.model_waited:
+            yield f"the model waited {manifest.model_waited['share']:.1%} of its time"
     if dead:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in manifest.dead_letters.items())
         yield f"dead letters: {dead:,} in {manifest.output}/{layout.DEAD_LETTERS}/: {reasons}"

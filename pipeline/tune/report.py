@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from transforms.errors import UsageError
 
 MIB = 1 << 20
+_FEW = 3  # trials: fewer give no quartiles worth the name
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
@@ -79,6 +78,10 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
+def _threads(intra_op: int) -> str:
+    return "1 thread" if intra_op == 1 else f"{intra_op or 'automatic'} threads"
+
+
 def _order(row: dict[str, Any]) -> tuple[int, ...]:
     return -row["in_flight"], row["intra_op"], row["batch_tokens"]
 
@@ -110,8 +113,10 @@ def in_words(record: dict[str, Any]) -> Iterator[str]:
     beside = f", {gain:.2f} times the usual {usual['batch_tokens']:,}" if gain and best != usual else ""
     yield (
         f"best: mini-batches of {best['batch_tokens']:,} tokens, {best['in_flight']} in flight, "
-        f"{best['intra_op'] or 'automatic'} threads each{beside}"
+        f"{_threads(best['intra_op'])} each{beside}"
     )
+    if (repeats := next(row["repeats"] for row in record["trials"] if is_best(row, record))) < _FEW:
+        yield f"it was tried {repeats} time{'' if repeats == 1 else 's'} only: give more --minutes to be sure"
     if record["remembered"]:
         yield f"remembered in {record['remembered']}: `embed` takes it where no --batch-tokens is given"
     for path in record["plots"]:
@@ -136,14 +141,12 @@ def write_plots(record: dict[str, Any], stem: Path) -> list[str]:
     for ending, data in ((".png", png.getvalue()), (".html", _page(record, svg.getvalue()).encode())):
         path = stem.with_name(stem.name + ending)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".plot-")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with os.fdopen(descriptor, "wb") as f:
-                f.write(data)
+            temporary.write_bytes(data)
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
         written.append(str(path))
     return written
@@ -164,7 +167,7 @@ def _draw(record: dict[str, Any]) -> Any:
             [max(0.0, row["tokens_per_second"] - row["first_quartile"]) for row in of],
             [max(0.0, row["third_quartile"] - row["tokens_per_second"]) for row in of],
         ]
-        label = f"{threads[0]} in flight, {threads[1] or 'automatic'} threads each"
+        label = f"{threads[0]} in flight, {_threads(threads[1])} each"
         line = rate.errorbar(budgets, rates, yerr=spread, marker="o", capsize=3, label=label)
         color = line.lines[0].get_color()
         latency.plot(budgets, [1000 * row["latency"] for row in of], marker="o", color=color)

@@ -157,11 +157,16 @@ def again(tried: Iterable[Tried], seed: int) -> list[Tried]:
 
 
 def winner(tried: Iterable[Tried], usual: Setting) -> Tried | None:
-    """The fastest setting; None where none came to its end.
+    """The fastest setting of those that were tried more than once.
 
-    Of those that are as fast it is the usual one, else the one of the smallest mini-batches.
+    Of those that are as fast it is the usual one, else the one of the smallest mini-batches. None where the
+    usual one was not tried often enough to compare, and memory did not run out before.
     """
-    sound = [one for one in tried if one.trials and not one.why]
+    tried = list(tried)
+    sound = [one for one in tried if len(one.trials) > 1 and not one.why]
+    ran_out = [one for one in tried if one.why and one.setting.batch_tokens <= usual.batch_tokens]
+    if not ran_out and usual not in [one.setting for one in sound]:
+        return None
     best = max((one.rate for one in sound), default=0.0)
     alike: Iterator[Tried] = (one for one in sound if one.rate >= _ALIKE * best)
     return min(alike, key=lambda one: (one.setting != usual, one.setting), default=None)

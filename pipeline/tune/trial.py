@@ -16,6 +16,7 @@ import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.options.options import Options
+from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan, read_options
 from pipeline.tune.search import Setting, Trial
 from transforms.blocks import DocumentBlock
@@ -67,17 +68,19 @@ def draw_sample(options: Options, of: Modality, wanted: int) -> int:
     Raises:
       UsageError: none can be read.
     """
-    shards = make_plan(options, of).shards
-    slices = [piece for shard in shards for piece in shard.slices]
+    plan = make_plan(options, of)
+    slices = [piece for shard in plan.shards for piece in shard.slices]
     random.Random(_SEED).shuffle(slices)
-    most, before = -(-wanted // _PLACES), -1
+    most = -(-wanted // _PLACES)
     while True:
         _sample[:] = _read(slices, options, of, wanted, most)
         found = sum(block.columns.num_rows for block in _sample)
-        if found >= wanted or found == before or most >= wanted:
+        if found >= wanted or most >= wanted:
             break
-        most, before = 8 * most, found
+        # Some places are short. The others give as much more as is needed, so that it comes from all of them.
+        most = min(wanted, max(-(-most * wanted // max(1, found)), most + most // 2 + 1))
     if not found:
+        take_sample(plan, options, of)  # which says it where a field is not there
         raise UsageError(f"input {' '.join(options.input)}: no document to try", argument="input")
     return found
 
@@ -120,7 +123,6 @@ def run_trial(options: Options, loaded: HubEncoder, setting: Setting) -> Trial:
         overlap=options.chunk_overlap,
         max_tokens=options.max_tokens,
         batch_tokens=setting.batch_tokens,
-        modality=loaded.modality,
     )
     times = _Times()
     end = observe(times.hear)

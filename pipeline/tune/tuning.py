@@ -79,14 +79,15 @@ class Tuning:
             usual = Setting(loaded.batch_tokens, loaded.in_flight, int(loaded.device == "CPU"))
             self._processes[usual.intra_op] = self._processes.pop(1)  # on a GPU it has no say
             self._doing = "trying how fast the model is"
-            first: Trial = self._ask(usual.intra_op, ("trial", usual))
+            small = dataclasses.replace(usual, batch_tokens=max(1, usual.batch_tokens // 8))
+            first: Trial = self._ask(usual.intra_op, ("trial", small))
+            tokens = self._size_sample(first, usual)
         except TooSlow as e:
             raise JobFailed(
                 f"the model was not loaded and tried once in {duration(self._seconds)}; give more --minutes"
             ) from e
         except RanOut as e:
-            raise JobFailed("memory ran out in a first trial; give a smaller --batch-tokens to embed") from e
-        tokens = self._size_sample(first, usual)
+            raise JobFailed("memory ran out in a first trial, of the smallest mini-batches") from e
         outcome = Outcome(loaded, self._documents, tokens, (), usual, None)
         if not search.is_large_enough(usual.batch_tokens, tokens, usual.in_flight):
             needed = search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
@@ -101,13 +102,14 @@ class Tuning:
         except _Over:
             pass
         best = search.winner(self._tried.values(), usual)
-        reason = "" if best else f"no trial came to its end in {duration(self._seconds)}; give more --minutes"
+        short = f"{duration(self._seconds)} were too short to try enough of them twice; give more --minutes"
+        reason = "" if best else short
         return dataclasses.replace(outcome, tried=tuple(self._tried.values()), best=best, reason=reason)
 
     def _size_sample(self, first: Trial, usual: Setting) -> int:
         """Makes the sample as large as a trial has time for; returns about how many tokens it has."""
         seconds = min(max(_LEAST_SECONDS, self._seconds / _TRIALS), _MOST_SECONDS)
-        least = 1.1 * search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
+        least = 2.2 * search.MINI_BATCHES * usual.in_flight * usual.batch_tokens
         each = first.tokens / first.documents
         wanted = max(first.tokens_per_second * seconds, least) / max(each, 1e-9)
         self._doing = "reading a sample"

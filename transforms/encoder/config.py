@@ -9,6 +9,8 @@ import dataclasses
 class ModelConfig:
     """Which model, which part of it, and how payloads become its input.
 
+    What is not told here is told beside the options of the same name (`PayloadOptions`).
+
     Attributes:
       handle: as the user gave it.
       signature: name of a signature; None picks serving_default, default, or the model's own call.
@@ -22,6 +24,11 @@ class ModelConfig:
       image_range: what their pixels' numbers become: unit, tf, torch, caffe or raw; None goes by the model.
       image_resize: stretch, crop or pad.
       image_interpolation: nearest, bilinear, bicubic or lanczos.
+      preprocessor: handle of the model that makes the encoder's input of strings.
+      seq_length: most tokens of what the preprocessor makes; None leaves it to it.
+      prompt: what comes before each text: the name of one of the model's prompts, or a text.
+      dim: how many of a vector's numbers are kept, from the first; None keeps all.
+      folder: where the model lies on this machine, once that is known.
     """
 
     handle: str
@@ -32,7 +39,18 @@ class ModelConfig:
     pooling: str = "mean"
     in_flight: int | None = None
     intra_op: int | None = None
+    sample_rate: int | None = None
+    window_seconds: float | None = None
+    overlap_seconds: float = 0.0
+    audio_normalize: bool = False
+    column: tuple[str, ...] = ()
+    nulls: str = "refuse"
     image_size: int | None = None
     image_range: str | None = None
     image_resize: str = "stretch"
     image_interpolation: str = "bilinear"
+    preprocessor: str | None = None
+    seq_length: int | None = None
+    prompt: str | None = None
+    dim: int | None = None
+    folder: str | None = None

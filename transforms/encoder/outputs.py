@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, shape_of
 from transforms.errors import UsageError
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from transforms.encoder.config import ModelConfig
 
 POOLINGS = ("mean", "cls", "max", "last")
+_VECTORS = "floats [n, dim] or [n, positions, dim]"
 
 
 def pick_output(function: Any, config: ModelConfig) -> str | None:
@@ -34,9 +37,7 @@ def pick_output(function: Any, config: ModelConfig) -> str | None:
         spec, what, argument = alone[0], f"model {redact(config.handle)}: its output", "model"
     if not is_vectors(spec):
         found = f"{spec.dtype.name} {shape_of(spec.shape)}"
-        raise UsageError(
-            f"{what} is {found}, expected floats [n, dim] or [n, positions, dim]", argument=argument
-        )
+        raise UsageError(f"{what} is {found}, expected {_VECTORS}", argument=argument)
     return name
 
 
@@ -51,15 +52,37 @@ def _named_output(outputs: dict[str, Any], config: ModelConfig) -> str:
     names = [n for n, spec in fitting.items() if spec.shape.rank != 3] or list(fitting)
     if len(names) > 1 and "default" in names:
         return "default"  # the name TF Hub gives the one meant for users
+    if not names:
+        reason = f"has no vectors among its outputs ({described(outputs)}), expected {_VECTORS}"
+        raise model_error(config.handle, f"{reason}; choose another `signature`")
     if len(names) != 1:
-        found = f"found {len(names)} of ({described(outputs)}); name one with `model_output`"
-        raise model_error(config.handle, f"expected one output of floats [n, dim], {found}")
+        has = f"has several outputs that hold vectors ({described({n: outputs[n] for n in names})})"
+        raise model_error(config.handle, f"{has}; name one with `model_output`")
     return names[0]
 
 
 def is_vectors(spec: Any) -> bool:
     """Whether an output may hold vectors: floats [n, dim], or [n, positions, dim] to be pooled."""
     return spec.dtype.is_floating and spec.shape.rank in (None, 2, 3)
+
+
+def shortened(vectors: np.ndarray, dim: int, *, unit_length: bool) -> np.ndarray:
+    """The first numbers of vectors that were trained for it (Matryoshka Representation Learning, 2022).
+
+    Args:
+      vectors: float32 [n, more].
+      unit_length: whether they have length 1, which what is left gets back.
+
+    Returns:
+      float32 [n, dim].
+
+    >>> shortened(np.array([[0.6, 0.0, 0.8]], np.float32), 2, unit_length=True).tolist()
+    [[1.0, 0.0]]
+    """
+    left = np.ascontiguousarray(vectors[:, :dim])
+    if unit_length:
+        left /= np.maximum(np.linalg.norm(left, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return left
 
 
 def pooled(tf: Any, value: Any, mask: Any, pooling: str) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from transforms.encoder.policy import Threads
 from transforms.modality import Modality
 from transforms.texts import Refusal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Encoder(Protocol):
@@ -21,7 +24,7 @@ class Encoder(Protocol):
       dtype: of the model's own numbers, before they become float32.
       unit_length: whether its vectors have length 1, within what bfloat16 can tell.
       window: the most tokens that it embeds at once, special tokens included; None if it does not say.
-      can_count: whether count_tokens works.
+      can_count: whether tokenize works.
       prepares: whether `prepare` does work that is worth a thread of its own, such as decoding.
       sample: a payload that it is known to embed.
       digest: of its files.
@@ -51,8 +54,12 @@ class Encoder(Protocol):
     def embed(self, prepared: Sequence[Any]) -> np.ndarray:
         """Returns float32 [len(prepared), dim]; NaN or infinity where the model makes them so."""
 
-    def count_tokens(self, payloads: Sequence[Any]) -> np.ndarray:
-        """Returns int64 [len(payloads)]: tokens before truncation, special tokens included."""
+    def tokenize(self, payloads: Sequence[Any]) -> tuple[np.ndarray, pa.Array | None]:
+        """Tokens before truncation, special tokens included, int64 [len(payloads)].
+
+        And list<int32> [len(payloads)]: token ids that `prepare` takes in the payloads' place, of payloads of
+        at most `window` tokens; None where the model takes no ids, or makes them itself.
+        """
 
     def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
         """Returns int64 [len(payloads)]: their cost in tokens, where it cannot count."""

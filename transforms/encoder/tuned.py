@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from transforms.encoder.model.handle import cache_dir
@@ -68,14 +67,14 @@ def remember(found: Tuned) -> Path:
     """Keeps a record, in the place of the one that was there; whole or not at all. Returns its path."""
     path = path_of(found.model_digest, found.device, found.cores)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tuned-")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(descriptor, "w") as f:
+        with open(temporary, "w") as f:
             json.dump(dataclasses.asdict(found), f, indent=1)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path

@@ -12,7 +12,8 @@ from transforms.elements import ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import layout, ledger
 from transforms.output.manifest import read as read_manifest
-from transforms.output.reader import Output, as_matrix
+from transforms.output.reader import Output
+from transforms.output.vectors import as_matrix
 from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def _check_part(output: Output, receipt: ShardReceipt, keys: dict[str, np.ndarra
         return
     found = [np.empty(0, np.uint64)]
     try:
-        for block in output.part(name, [*_id_columns(output), "embedding"]):
+        for block in output.part(name, [*_id_columns(output), *output.vector_columns]):
             found.append(_keys(_ids(output, block)))
-            vectors = as_matrix(block.column("embedding"))
+            vectors = as_matrix(*map(block.column, output.vector_columns))
             if vectors.shape[1] != output.dim:
                 yield f"{name}: vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
                 return

@@ -35,9 +35,10 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
 
 
 def _vectors(field: pa.Field, block: list[Any]) -> pa.Array:
-    if str(field.type.value_type) == "halffloat":
+    dtype = np.dtype(field.type.value_type.to_pandas_dtype())
+    if dtype != np.float32:
         packed = b"".join(features[field.name].bytes_list.value[0] for features in block)
-        flat = np.frombuffer(packed, "<f2")
+        flat = np.frombuffer(packed, dtype.newbyteorder("<"))
     else:
         flat = np.concatenate([np.array(features[field.name].float_list.value, "<f4") for features in block])
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type)

@@ -12,12 +12,14 @@ import numpy as np
 
 from transforms.elements import DeadLetter, ShardReceipt
 from transforms.errors import LedgerError, UsageError
+from transforms.modality import in_seconds
 from transforms.output import layout, ledger, manifest, plan_file
 from transforms.output.column_types import FLOAT_TYPES
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
 from transforms.output.schema import RowSchema, arrow_schema
+from transforms.output.vectors import SCALE, as_matrix
 from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
@@ -78,6 +80,11 @@ class Output:
         """What a row holds."""
         return row_schema(self.plan.head)
 
+    @property
+    def vector_columns(self) -> list[str]:
+        """The columns that `as_matrix` makes vectors of."""
+        return ["embedding", SCALE] if self.schema.vector_dtype == "int8" else ["embedding"]
+
     @functools.cached_property
     def receipts(self) -> tuple[ShardReceipt, ...]:
         """Receipts of this job's committed shards, in the order of the plan.
@@ -127,9 +134,12 @@ class Output:
                 yield from self.part(receipt.part, columns, block_rows=block_rows)
 
     def vectors(self, *, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Ids of documents and their vectors, float32 [rows, dim], in blocks and in the order of `rows`."""
-        for block in self.rows(["doc_id", "embedding"], block_rows=block_rows):
-            yield block.column(0).to_pylist(), as_matrix(block.column(1))
+        """Ids of documents and their vectors, float32 [rows, dim], in blocks and in the order of `rows`.
+
+        Those that are stored in fewer bits come as near to what they were as these tell.
+        """
+        for block in self.rows(["doc_id", *self.vector_columns], block_rows=block_rows):
+            yield block.column(0).to_pylist(), as_matrix(*block.columns[1:])
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Committed dead letters, in the order of the plan and, within a shard, of the input."""
@@ -184,12 +194,6 @@ class Output:
         return schema
 
 
-def as_matrix(column: pa.Array) -> np.ndarray:
-    """A column of vectors as float32 [rows, dim]."""
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.astype(np.float32, copy=False).reshape(len(column), -1)
-
-
 def row_schema(head: Any) -> RowSchema:
     """The columns of a job's rows, from the head of its plan."""
     return RowSchema(
@@ -198,4 +202,5 @@ def row_schema(head: Any) -> RowSchema:
         chunks=head["long_documents"] == "chunks",
         keep_text=head["keep_text"],
         kept=tuple((name, kind) for name, kind in head["kept"]),
+        seconds=in_seconds(head.get("modality")),
     )

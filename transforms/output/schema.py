@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transforms.blocks import RowBlock
 from transforms.output.column_types import arrow_type
+from transforms.output.vectors import SCALE, VECTOR_TYPES, stored, stored_dtype, stored_width
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,24 +24,27 @@ class RowSchema:
 
     Attributes:
       dim: length of a vector.
-      vector_dtype: float32 or float16.
+      vector_dtype: float32, float16, int8 (with a column `scale`) or ubinary; see output/vectors.py.
       chunks: whether a row is a chunk (columns chunk, start and end) and not a document.
+      seconds: whether start and end are seconds (float64) and not characters (int64).
       keep_text: whether the embedded text is a column.
       kept: (field, type) of the input's kept fields, in column order. A type is string, int64, double, bool,
         json (stored as a string), binary, or the str() of another flat Arrow type.
     """
 
     dim: int
-    vector_dtype: Literal["float32", "float16"] = "float32"
+    vector_dtype: str = "float32"
     chunks: bool = False
     keep_text: bool = False
     kept: tuple[tuple[str, str], ...] = ()
+    seconds: bool = False
 
     def __post_init__(self) -> None:
         if self.dim < 1:
             raise ValueError(f"dim: expected at least 1, got {self.dim}")
-        if self.vector_dtype not in ("float32", "float16"):
-            raise ValueError(f"vector_dtype: expected float32 or float16, got {self.vector_dtype!r}")
+        if self.vector_dtype not in VECTOR_TYPES:
+            expected = ", ".join(VECTOR_TYPES)
+            raise ValueError(f"vector_dtype: expected one of {expected}, got {self.vector_dtype!r}")
         taken = arrow_schema(dataclasses.replace(self, kept=()), {}).names if self.kept else []
         names = [name for name, _ in self.kept]
         for name, kind in self.kept:
@@ -64,10 +68,12 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
     """
     import pyarrow as pa
 
-    item = pa.field("item", getattr(pa, schema.vector_dtype)(), nullable=False)
+    kind = schema.vector_dtype
+    item = pa.field("item", pa.from_numpy_dtype(stored_dtype(kind)), nullable=False)
     fields = [
         pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("embedding", pa.list_(item, schema.dim), nullable=False),
+        pa.field("embedding", pa.list_(item, stored_width(kind, schema.dim)), nullable=False),
+        *([pa.field(SCALE, pa.float32(), nullable=False)] if kind == "int8" else []),
         pa.field("tokens", pa.int32()),
         pa.field("tokens_dropped", pa.int32()),
         pa.field("source", pa.string(), nullable=False),
@@ -76,7 +82,8 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
     ]
     if schema.chunks:
         fields.append(pa.field("chunk", pa.int32(), nullable=False))
-        fields += [pa.field(name, pa.int64(), nullable=False) for name in ("start", "end")]
+        place = pa.float64() if schema.seconds else pa.int64()
+        fields += [pa.field(name, place, nullable=False) for name in ("start", "end")]
     if schema.keep_text:
         fields.append(pa.field("text", pa.string(), nullable=False))
     fields += [pa.field(name, arrow_type(kind)) for name, kind in schema.kept]
@@ -100,8 +107,17 @@ def record_batch(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Rec
     if dim != schema.dim:
         raise ValueError(f"expected vectors of shape [{rows}, {schema.dim}], got [{rows}, {dim}]")
     doc_id, source, position, _, fingerprint, *kept = block.columns.columns
-    vectors = _vectors(schema, arrow, block)
-    columns = [doc_id, vectors, block.tokens, block.dropped, source, position, fingerprint]
+    vectors, scale = _vectors(schema, arrow, block)
+    columns = [
+        doc_id,
+        vectors,
+        *([] if scale is None else [scale]),
+        block.tokens,
+        block.dropped,
+        source,
+        position,
+        fingerprint,
+    ]
     if schema.chunks:
         columns += [block.chunk, block.start, block.end]
     if schema.keep_text:
@@ -114,7 +130,7 @@ def record_batch(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Rec
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)
 
 
-def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Array:
+def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> tuple[pa.Array, np.ndarray | None]:
     import pyarrow as pa
 
     vectors = np.ascontiguousarray(block.vectors, np.float32)
@@ -127,6 +143,6 @@ def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> pa.Array:
                 f"document {block.columns.column(0)[row].as_py()!r}: its vector holds {value}, and float16 "
                 f"ends at {FLOAT16_MAX:.0f}; write float32 vectors"
             )
-        vectors = vectors.astype(np.float16)
-    flat = pa.array(vectors.reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, type=arrow.field("embedding").type)
+    numbers, scale = stored(vectors, schema.vector_dtype)
+    flat = pa.array(numbers.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=arrow.field("embedding").type), scale

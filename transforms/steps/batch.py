@@ -39,12 +39,14 @@ def joined(blocks: list[ChunkBlock], number: int) -> ChunkBlock:
     firsts = np.cumsum([0, *(documents.num_rows for documents in columns)])
     origins = [origin for block in blocks for origin in block.documents.origins or ()]
     whole = all(block.cut is None for block in blocks)
+    ids = [block.ids for block in blocks]
     return ChunkBlock(
         number=number,
         documents=DocumentBlock(
             blocks[0].documents.shard_id, pa.concat_batches(columns), tuple(origins) or None
         ),
         cut=None if whole else pa.concat_arrays([block.payloads for block in blocks]),
+        ids=None if ids[0] is None else pa.concat_arrays(ids),
         owners=np.concatenate([b.owners + first for b, first in zip(blocks, firsts, strict=False)]),
         **{name: column(name) for name in names},
     )
@@ -95,10 +97,10 @@ class _OrderFn(beam.DoFn):
         if isinstance(element, ChunkBlock):
             self._window.append(element)
             self._chunks += len(element.costs)
-            # Whole documents, and their chunks where those are cut.
-            self._bytes += element.documents.columns.nbytes + (
-                0 if element.cut is None else element.cut.nbytes
-            )
+            # Whole documents, their chunks where those are cut, and their token ids.
+            made = (element.cut, element.ids)
+            self._bytes += sum(array.nbytes for array in made if array is not None)
+            self._bytes += element.documents.columns.nbytes
             if self._chunks >= self.window_chunks or self._bytes >= WINDOW_BYTES:
                 yield from self._release()
             return

@@ -35,7 +35,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = config.modality
+        self._modality: Modality = encoder.modality  # it knows what the model's numbers are
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -65,8 +65,9 @@ class Chunker:
         yield from made
 
     def _chunks(self, block: DocumentBlock) -> ChunkBlock:
-        values = block.payloads.to_pylist()
-        totals = tokens = self._count(values)
+        values = self._modality.values(block.payloads)
+        totals, ids = self._tokenize(values)
+        tokens = totals
         owners, dropped, cut = np.arange(len(values)), np.zeros(len(values), np.int64), None
         starts, ends = np.zeros(len(values), np.int64), self._lengths(values)
         if spans := self._cut_long(values, totals):
@@ -76,6 +77,8 @@ class Chunker:
             starts, ends, tokens = np.concatenate(of_row).T.copy()
             if not self._modality.cuts_late:
                 cut = self._cut(values, block.payloads.type, owners, starts, ends)
+            if ids is not None:  # those of whole documents
+                ids = ids.take(pa.array(owners, mask=np.isin(owners, list(spans))))
             if self._config.mode == "truncate":
                 dropped = np.maximum(0, totals - tokens)  # a chunk a document
         del values  # may be a huge text
@@ -85,6 +88,7 @@ class Chunker:
             number=0,
             documents=block,
             cut=cut,
+            ids=ids,
             owners=owners,
             starts=starts,
             ends=ends,
@@ -125,21 +129,29 @@ class Chunker:
         return {i: np.array([[0, end, n]]) for i, end, n in zip(long, ends, most, strict=True)}
 
     def _count(self, payloads: Sequence[Any]) -> np.ndarray:
-        """Tokens of payloads, int64, as the model counts them, or estimated."""
+        return self._tokenize(payloads)[0]
+
+    def _tokenize(self, payloads: Sequence[Any]) -> tuple[np.ndarray, pa.Array | None]:
+        """Tokens of payloads, int64, as the model counts them, or estimated, and their ids if it tells."""
         most = self._modality.most_at_once
         if most is None:
             return self._ask(payloads)
         large = np.flatnonzero(self._lengths(payloads) > most).tolist()
         alone = {i: self._modality.cut(payloads[i], 0, 0) for i in large}
-        counts = self._ask(
+        counts, ids = self._ask(
             [alone.get(i, payload) for i, payload in enumerate(payloads)] if large else payloads
         )
         for i in large:  # what stood for it has the special tokens alone
             pieces, special = self._modality.pieces(payloads[i], most), counts[i]
-            counts[i] += sum(int(self._ask([piece])[0]) - special for piece in pieces)
-        return counts
+            counts[i] += sum(int(self._ask([piece])[0][0]) - special for piece in pieces)
+        if large and ids is not None:
+            rows = np.arange(len(payloads))
+            ids = ids.take(pa.array(rows, mask=np.isin(rows, large)))
+        return counts, ids
 
     def _lengths(self, payloads: Sequence[Any]) -> np.ndarray:
+        if self._modality.columnar:
+            return np.ones(len(payloads), np.int64)
         return np.fromiter(map(self._modality.length, payloads), np.int64, len(payloads))
 
     def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:
@@ -149,11 +161,11 @@ class Chunker:
         chunks = ([cut(values[i], start, end) for i, start, end in part.tolist()] for part in parts)
         return pa.concat_arrays([pa.array(some, type) for some in chunks])
 
-    def _ask(self, payloads: Sequence[Any]) -> np.ndarray:
+    def _ask(self, payloads: Sequence[Any]) -> tuple[np.ndarray, pa.Array | None]:
         try:
             if self._encoder.can_count:
-                return self._encoder.count_tokens(payloads)
-            return self._encoder.estimate(payloads)
+                return self._encoder.tokenize(payloads)
+            return self._encoder.estimate(payloads), None
         except Exception as e:  # a tokenizer may raise anything for a text
             raise _Refused(first_line(e)) from e
 

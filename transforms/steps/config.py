@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from transforms.modality import Modality
-from transforms.modality.text import TEXT
-
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
 
@@ -21,10 +18,9 @@ class EmbedConfig:
       overlap: tokens that a chunk shares with the one before it.
       max_tokens: the window in tokens where the model does not state one; None: unknown.
       batch_tokens: token budget of a mini-batch; no chunk costs more.
-      vector_dtype: float32 or float16; what a float16 cannot hold is a dead letter.
+      vector_dtype: as it is written; what a float16 cannot hold is a dead letter.
       keep_payload: whether the rows carry what was embedded.
       window_chunks: chunks that are sorted together.
-      modality: what the payloads are.
       trace: whether each mini-batch is told to Beam's metrics.
     """
 
@@ -35,5 +31,4 @@ class EmbedConfig:
     vector_dtype: str = "float32"
     keep_payload: bool = False
     window_chunks: int = WINDOW_CHUNKS
-    modality: Modality = TEXT
     trace: bool = False

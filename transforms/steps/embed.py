@@ -22,6 +22,7 @@ from transforms.encoder import policy
 from transforms.encoder.device import available_cores
 from transforms.encoder.robust import Prepared, RobustEncoder
 from transforms.modality import Modality
+from transforms.modality.tokens import lists
 from transforms.output.schema import FLOAT16_MAX
 from transforms.steps.behind import Behind
 from transforms.steps.config import EmbedConfig
@@ -32,16 +33,35 @@ from transforms.steps.timing import Timing
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
-def payloads_of(runs: Sequence[Run], modality: Modality) -> list[Any]:
-    """What is embedded of some runs, one by one."""
+def payloads_of(runs: Sequence[Run], modality: Modality) -> Sequence[Any]:
+    """What is embedded of some runs, one by one: payloads, or their token ids where those are known.
+
+    An Arrow array where payloads are columns.
+    """
+    if modality.columnar:
+        return pa.concat_arrays([run.window.payloads.take(pa.array(run.chunks)) for run in runs])
     if not modality.cuts_late:
-        return [v for run in runs for v in run.window.payloads.take(pa.array(run.chunks)).to_pylist()]
+        return [value for run in runs for value in _values(run, modality)]
     made = []
     for run in runs:
         window, documents = run.window, run.window.documents.payloads
         spans = np.stack([window.owners, window.starts, window.ends])[:, run.chunks].T.tolist()
         made += [modality.cut(documents[owner].as_buffer(), start, end) for owner, start, end in spans]
     return made
+
+
+def _values(run: Run, modality: Modality) -> Sequence[Any]:
+    window, chunks = run.window, pa.array(run.chunks)
+    if window.ids is None:
+        return modality.values(window.payloads.take(chunks))
+    ids = window.ids.take(chunks)
+    values: list[Any] = lists(ids)
+    if ids.null_count:
+        unknown = np.flatnonzero(ids.is_null())
+        texts = modality.values(window.payloads.take(pa.array(run.chunks[unknown])))
+        for place, text in zip(unknown.tolist(), texts, strict=True):
+            values[place] = text
+    return values
 
 
 def embed_mini_batch(
@@ -63,7 +83,7 @@ def embed_mini_batch(
       ModelError: the model itself is at fault.
     """
     if prepared is None:
-        prepared = encoder.prepare(payloads_of(runs, config.modality))
+        prepared = encoder.prepare(payloads_of(runs, encoder.encoder.modality))
     begun = time.monotonic()
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
@@ -150,7 +170,7 @@ class _EmbedFn(beam.DoFn):
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
             return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
-        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, config.modality)))
+        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, robust.encoder.modality)))
         return lambda: [
             embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
             *others,

@@ -168,7 +168,9 @@ def test_summary(cli, tmp_path, model):
     first, rate, dead, where, opening = out.splitlines()
     assert first == "embedded 30 of 31 documents into 30 rows of 8 float32 numbers (1 shards, 1 part files)"
     assert re.fullmatch(
-        r"this run: \d+s, [\d,.]+ documents/s, [\d,]+ tokens/s, \d+% of the time in the model", rate
+        r"this run: \d+s, [\d,.]+ documents/s, [\d,]+ tokens/s, \d+% of the time in the model; "
+        r"the model waited \d+\.\d% of its time",
+        rate,
     )
     assert dead == f"dead letters: 1 in {tmp_path}/out/_dead_letters/: not JSON (1)"
     assert where == f"output: {tmp_path}/out"

@@ -50,7 +50,7 @@ def head(output):
 @pytest.mark.slow
 def test_tune_finds_remembers_and_draws(many, model, tmp_path, cache):
     done = jobs.run(
-        *(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json", "--quiet"),
+        *(*TUNE, f"--input={many}", f"--model={model}", "--minutes=4", "--json", "--quiet"),
         f"--plot={tmp_path}/plot",
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -79,7 +79,7 @@ def test_tune_finds_remembers_and_draws(many, model, tmp_path, cache):
 @pytest.mark.slow
 def test_memory_that_runs_out_is_survived(many, save_model, cache):
     model = save_model(fits=40)  # rows: at 16 tokens a text, of about 300 tokens
-    done = jobs.run(*TUNE, f"--input={many}", f"--model={model}", "--minutes=1", "--json", "--quiet")
+    done = jobs.run(*TUNE, f"--input={many}", f"--model={model}", "--minutes=4", "--json", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads(done.stdout)
     stopped = {row["batch_tokens"]: row["stopped"] for row in record["trials"] if row["in_flight"] > 1}
@@ -92,7 +92,7 @@ def test_memory_that_runs_out_is_survived(many, save_model, cache):
 def test_too_few_documents_tell_nothing(tmp_path, model, cache):
     jobs.write_jsonl(tmp_path / "a.jsonl", jobs.documents(5))
     done = jobs.run(*TUNE, f"--input={tmp_path}/a.jsonl", f"--model={model}")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert "too few to tell" in done.stdout
     assert "nothing is remembered" in done.stdout
     assert not cache.exists()

@@ -73,10 +73,13 @@ def test_in_words():
     words = list(report.in_words(RECORD))
     assert "on A <processor>, 2 cores: 300 documents of about 30,000 tokens for each trial" in words[0]
     assert words[2:] == [
-        "best: mini-batches of 2,000 tokens, 2 in flight, 1 threads each, 1.50 times the usual 1,000",
+        "best: mini-batches of 2,000 tokens, 2 in flight, 1 thread each, 1.50 times the usual 1,000",
         "remembered in /cache/x.json: `embed` takes it where no --batch-tokens is given",
         "plot: /p.png",
     ]
+    twice = [row | {"repeats": min(2, row["repeats"])} for row in RECORD["trials"]]
+    said = list(report.in_words(RECORD | {"trials": twice}))
+    assert said[3] == "it was tried 2 times only: give more --minutes to be sure"
     none = {"best": None, "trials": [], "reason": "too few"}
     assert list(report.in_words(RECORD | none))[1:] == ["nothing is remembered: too few"]
 

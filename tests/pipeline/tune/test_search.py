@@ -20,6 +20,10 @@ def tried(budget, *rates, in_flight=2, intra_op=1, why=""):
     return Tried(Setting(budget, in_flight, intra_op), [trial(rate) for rate in rates], why)
 
 
+def twice(budget, rate, **about):
+    return tried(budget, rate, rate, **about)
+
+
 def test_medians_and_quartiles():
     one = tried(1000, 100, 300, 200, 500)
     assert (one.rate, one.quartiles) == (250, (175, 350))
@@ -86,19 +90,31 @@ def test_the_hopeless_are_not_repeated_and_the_order_is_one_of_chance():
 @pytest.mark.parametrize(
     ("found", "best"),
     [
-        ([tried(500, 90), tried(1000, 100), tried(2000, 120)], Setting(2000, 2, 1)),
-        ([tried(500, 99), tried(1000, 98.5), tried(2000, 100)], USUAL),  # as fast as the best
-        ([tried(500, 99), tried(1000, 90), tried(2000, 100)], Setting(500, 2, 1)),
-        ([tried(1000, 90), tried(1000, 100, in_flight=1, intra_op=2)], Setting(1000, 1, 2)),
-        ([tried(1000, 90), tried(2000, 100, why="out of memory")], USUAL),
+        ([twice(500, 90), twice(1000, 100), twice(2000, 120)], Setting(2000, 2, 1)),
+        ([twice(500, 99), twice(1000, 98.5), twice(2000, 100)], USUAL),  # as fast as the best
+        ([twice(500, 99), twice(1000, 90), twice(2000, 100)], Setting(500, 2, 1)),
+        ([twice(1000, 90), twice(1000, 100, in_flight=1, intra_op=2)], Setting(1000, 1, 2)),
+        ([twice(1000, 90), twice(2000, 100, why="out of memory")], USUAL),
+        ([twice(1000, 90), tried(2000, 100)], USUAL),  # once is not enough
+        ([twice(500, 90), twice(1000, 100, why="out of memory")], Setting(500, 2, 1)),
+        ([twice(250, 90), tried(500, why="out of memory")], Setting(250, 2, 1)),
     ],
 )
 def test_the_winner(found, best):
     assert search.winner(found, USUAL).setting == best
 
 
-def test_nothing_wins_where_nothing_came_to_its_end():
-    assert search.winner([tried(1000), tried(2000, 5, why="out of memory")], USUAL) is None
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [tried(1000), tried(2000, 5, why="out of memory")],
+        [twice(125, 50), twice(250, 60), tried(1000, 70)],  # what is usual was tried once
+        [tried(500, why="out of memory")],
+    ],
+)
+def test_nothing_wins_where_trials_cannot_tell(found):
+    assert search.winner(found, USUAL) is None
 
 
 def test_one_slow_trial_leaves_nothing_out():

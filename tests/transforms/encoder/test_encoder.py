@@ -189,10 +189,13 @@ def test_several_outputs(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(serve))
     described = "a: float32 [n, 2], b: float32 [n, 3], n: int32 [n]"  # by name: TF keeps no order
     assert error(path) == (
-        f"model M: expected one float output [n, dim], found 2 of ({described}); name one with `model_output`"
+        "model M: has several outputs that hold vectors (a: float32 [n, 2], b: float32 [n, 3]); "
+        "name one with `model_output`"
     )
     assert error(path, output="c") == f"model_output c: no such output; the model has ({described})"
-    assert error(path, output="n") == "model_output n: is int32 [n], expected floats [n, dim]"
+    assert error(path, output="n") == (
+        "model_output n: is int32 [n], expected floats [n, dim] or [n, positions, dim]"
+    )
     encoder = load(path, output="b")
     assert (encoder.dim, encoder.embed(["x"]).tolist()) == (3, [[2.0] * 3])
 
@@ -212,13 +215,16 @@ def test_outputs_without_names(tmp_path: Path) -> None:
     assert load(one).embed(["a"]).tolist() == [[1.0, 1.0]]
     assert error(one, output="x") == "model_output x: the model has one output, without a name"
     number = save(tmp_path / "int", call=signature(constant(1, dtype=tf.int32)))
-    assert error(number) == "model M: its output is int32 [n, 2], expected floats [n, dim]"
+    assert error(number) == (
+        "model M: its output is int32 [n, 2], expected floats [n, dim] or [n, positions, dim]"
+    )
 
 
 def test_no_float_output(tmp_path: Path) -> None:
     path = save(tmp_path / "m", serving_default=signature(lambda text: {"n": tf.strings.length(text)}))
     assert error(path) == (
-        "model M: expected one float output [n, dim], found 0 of (n: int32 [n]); name one with `model_output`"
+        "model M: has no vectors among its outputs (n: int32 [n]), expected floats [n, dim] or "
+        "[n, positions, dim]; choose another `signature`"
     )
 
 
@@ -226,8 +232,8 @@ def test_a_shape_that_only_the_first_call_shows(tmp_path: Path) -> None:
     def unknown(shape):  # as TF infers nothing of a py_function
         return signature(lambda text: {"out": tf.reshape(tf.ones([6]), tf.cast(shape(text), tf.int32))})
 
-    rank = save(tmp_path / "rank", serving_default=unknown(lambda t: tf.concat([[tf.size(t)], [2, 3]], 0)))
-    assert error(rank).startswith("model M: expected one float output [n, dim], found 0")
+    rank = save(tmp_path / "rank", serving_default=unknown(lambda t: tf.concat([[tf.size(t)], [2, 3, 1]], 0)))
+    assert error(rank).startswith("model M: has no vectors among its outputs (out: float32 ")
     rows = save(tmp_path / "rows", serving_default=unknown(lambda t: [3 * tf.size(t), 2]))
     assert error(rows) == "model M: the model gave [3, 2] for 1 documents, expected [1, dim]"
 

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from transforms.elements import EndOfShard
+from transforms.elements import EndOfShard, ShardReceipt
 from transforms.observer import MiniBatchDone
-from transforms.output import layout, trace
+from transforms.output import layout, ledger, trace
 from transforms.output.folder import Folder
 from transforms.output.schema import RowSchema
 from transforms.output.shard import ShardWriter, WriteConfig
@@ -154,3 +154,14 @@ def test_no_job_fails_for_want_of_events(folder, monkeypatch):
     monkeypatch.setattr(of._trace._events._file, "commit", full)
     of.commit(EndOfShard(SHARD, 0))
     assert pq.read_table(folder.join(layout.trace(SHARD))).num_rows == 1
+
+
+def test_the_share_in_which_the_model_waited_is_told_by_process():
+    def receipt(host, pid, span, idle):
+        sums = {"model_span": span, "model_idle": idle}
+        return ShardReceipt("j", SHARD, 0, 0, {}, 0, 0, None, 0, None, None, 0.0, 0.0, host, pid, **sums)
+
+    receipts = [receipt("a", 1, 10, 1), receipt("a", 1, 20, 0), receipt("a", 2, 5, 2), receipt("b", 1, 5, 0)]
+    assert ledger.waiting(receipts) == {"share": 0.075, "processes": 3, "most": 0.4}
+    assert ledger.waiting([receipt("a", 1, 0.0, 0.0)]) is None
+    assert ledger.waiting([]) is None

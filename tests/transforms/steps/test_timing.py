@@ -1,9 +1,12 @@
 """What mini-batches cost travels to the writer, and to Beam's metrics."""
 
+import threading
+import time
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from fakes import FakeEncoder, block, document, load_fake, one_run, run, shared, whole
@@ -17,6 +20,11 @@ from transforms.steps.config import EmbedConfig
 from transforms.steps.embed import _EmbedFn
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.timing import Timing
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.steps.embed.available_cores", lambda: 2)
 
 
 def embedded(number: int, shard_id: str = "s") -> EmbeddedBatch:
@@ -89,3 +97,28 @@ def test_a_trace_is_beams_metrics_on_any_runner() -> None:
 
 def test_without_a_trace_no_metric_is_told() -> None:
     assert Timing(trace=False)._metrics is None
+
+
+def test_instances_and_threads_of_a_process_share_one_clock() -> None:
+    """Four runner threads, two slots, of which each is busy all the time but at the ends."""
+    encoder = shared(FakeEncoder(before=lambda texts: time.sleep(0.03)))
+    got: list[Any] = []
+
+    def runner_thread(n: int) -> None:
+        batches = [[one_run(whole(document(i), shard_id=str(n)))] for i in range(6)]
+        fn = _EmbedFn(encoder, EmbedConfig())
+        got.extend(run(fn, [*batches, [EndOfShard(str(n), 6)]]))
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=runner_thread, args=[n]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    seconds = time.monotonic() - began
+    done = [one for e in got if isinstance(e, MiniBatches) for one in e.done]
+    span, idle = sum(one.span for one in done), sum(one.idle for one in done)
+    assert len(done) == 24
+    assert 24 * 0.03 / 2 <= span <= seconds  # once, however many instances there are
+    busy = sum(one.seconds for one in done)
+    assert idle == pytest.approx(span - busy / 2, abs=0.1)

@@ -36,9 +36,10 @@ def built(target: Path, fill: Callable[[Path], None]) -> Path:
 def locked(name: str) -> Iterator[None]:
     """One process of this machine at a time; the lock goes with its process, however that ends."""
     path = cache_dir() / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # an image's file system may be read-only: nobody writes to it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(open(path, "a")), fcntl.LOCK_EX)
         yield
 
 

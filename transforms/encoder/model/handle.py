@@ -19,6 +19,7 @@ from transforms.storage.urls import local_path, redact, redact_in
 __all__ = ["MINILM", "at_revision", "cache_dir", "digest", "pin", "redact", "resolve", "revision"]
 
 MINILM = "minilm"
+_FOLDERS = ("variables", "assets", "assets.extra")
 _STORES = ("gs", "s3", "az", "hdfs")
 _REMOTE = ("https", *_STORES)
 _HUBS = ("hf", "kaggle")
@@ -92,14 +93,18 @@ def resolve(handle: str) -> Path:
     return _check_saved_model(_below_top_folder(_unpack(path)), handle)
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, preprocessor: Path | None = None) -> str:
     """SHA-256 over a SavedModel's files, the same on every machine that has the same model.
 
-    Covers saved_model.pb (or .pbtxt), variables/ and assets/: each file's relative name, size and bytes, in
-    order of name. fingerprint.pb is left out, since it is drawn anew at every save.
+    With a preprocessor it is one over the digests of both.
+
+    Covers saved_model.pb (or .pbtxt), variables/, assets/ and assets.extra/: each file's relative name, size
+    and bytes, in order of name. fingerprint.pb is left out, since it is drawn anew at every save.
     """
+    if preprocessor is not None:
+        return hashlib.sha256(f"{digest(folder)} {digest(preprocessor)}".encode()).hexdigest()
     sha = hashlib.sha256()
-    inner = [path for sub in ("variables", "assets") for path in (folder / sub).rglob("*") if path.is_file()]
+    inner = [path for sub in _FOLDERS for path in (folder / sub).rglob("*") if path.is_file()]
     named = {file.relative_to(folder).as_posix(): file for file in [*_graphs(folder), *inner]}
     for name, file in sorted(named.items()):
         sha.update(f"{name}\0{file.stat().st_size}\0".encode())

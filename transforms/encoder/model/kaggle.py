@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.encoder.messages import model_error
-from transforms.encoder.model.cache import locked, not_kept
+from transforms.encoder.model.cache import locked
 from transforms.encoder.model.hub_errors import answered, plain
 from transforms.errors import UsageError
 
@@ -85,11 +85,8 @@ def _bring(handle: str, name: str) -> dict[str, Any]:
     if importlib.util.find_spec("kagglehub") is None:
         raise model_error(handle, "needs one more package: pip install 'embedbeam[kaggle]'")
     # The client has no lock of its own: two processes would write to the same files.
-    try:
-        with locked(f"kaggle--{name.replace('/', '--')}"):
-            told = _ask_client(name)
-    except OSError as e:
-        raise model_error(handle, not_kept(e)) from e
+    with locked(f"kaggle--{name.replace('/', '--')}"):
+        told = _ask_client(name)
     if "path" in told:
         return told
     raise _error(handle, name, told)

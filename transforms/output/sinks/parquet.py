@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from transforms.output.column_types import BYTES_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema, arrow_schema
+from transforms.output.vectors import stored_dtype, stored_width
 
 ROW_GROUP_BYTES = 64 << 20
 # Bytes of the same rank of all floats together, so that signs and exponents compress: of the encodings that
@@ -45,13 +46,14 @@ class ParquetSink:
           row_group_bytes: weight of a row group before encoding, bytes.
         """
         self._arrow = arrow_schema(schema, metadata)
-        self._row_weight = schema.dim * np.dtype(schema.vector_dtype).itemsize + 80 + 16 * len(schema.kept)
+        width, dtype = stored_width(schema.vector_dtype, schema.dim), stored_dtype(schema.vector_dtype)
+        self._row_weight = width * dtype.itemsize + 80 + 16 * len(schema.kept)
         self._group_weight = row_group_bytes
         texts = [name for name, kind in schema.kept if kind in TEXT_TYPES]
         self._unbounded = ["doc_id", *(["text"] if schema.keep_text else []), *texts]
         self._unbounded += [name for name, kind in schema.kept if kind in BYTES_TYPES]
         most_rows = -(-row_group_bytes // self._row_weight)
-        self._vectors = np.empty((most_rows, schema.dim), schema.vector_dtype)  # its pages come with the rows
+        self._vectors = np.empty((most_rows, width), dtype)  # its pages come with the rows
         self._others: list[pa.RecordBatch] = []
         self._rows = self._weight = 0
         # DuckDB reads no split float16.

@@ -22,6 +22,7 @@ import numpy as np
 from transforms.formats.tfrecord import masked
 from transforms.output.column_types import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
 from transforms.output.schema import RowSchema
+from transforms.output.vectors import SCALE, stored_dtype, stored_width
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,7 +99,7 @@ def _frame_head(size: int) -> tuple[bytes, int]:
 class TFRecordSink:
     """Writes rows to one TFRecord file, whose bytes are a pure function of the rows.
 
-    A null is a feature that is not there. Vectors are a float_list; in float16, one bytes value of
+    A null is a feature that is not there. Vectors are a float_list; in other types, one bytes value of
     little-endian numbers, for `tf.io.decode_raw`. Bools become int64; dates, times, decimals and uint64
     strings; a kept double loses what float32 cannot hold, since an Example has no wider float. `feature_spec`
     says how to read the file.
@@ -117,8 +118,9 @@ class TFRecordSink:
         self._gzip = gzip_module.GzipFile("", "wb", 6, file, mtime=0) if gzip else None
         self._file: Any = self._gzip or file
         single = schema.vector_dtype == "float32"
-        self._vector_dtype = np.dtype("<f4" if single else "<f2")
-        self._vector_bytes = schema.dim * self._vector_dtype.itemsize
+        self._vector_dtype = stored_dtype(schema.vector_dtype).newbyteorder("<")
+        width = stored_width(schema.vector_dtype, schema.dim)
+        self._vector_bytes = width * self._vector_dtype.itemsize
         kind = _FLOAT_LIST if single else _BYTES_LIST
         self._vector_head = _entry_head("embedding", kind, self._vector_bytes)
         self._kept = dict(schema.kept)
@@ -163,22 +165,26 @@ class TFRecordSink:
 def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
     """How to read the records, in plain JSON: a feature's dtype, shape, and default, which stands for a null.
 
-    A kept integer that is null reads as -2**63, a bool as -1, a float as nan, a string as "". With float16
-    vectors, `embedding` is a string, and its `decode_raw` says what dtype and shape `tf.io.decode_raw` is to
-    make of it.
+    A kept integer that is null reads as -2**63, a bool as -1, a float as nan, a string as "". Where vectors
+    are not float32, `embedding` is a string, and its `decode_raw` says what dtype and shape
+    `tf.io.decode_raw` is to make of it.
 
     >>> feature_spec(RowSchema(dim=3))["embedding"]
     {'dtype': 'float32', 'shape': [3]}
     """
     string, int64 = {"dtype": "string", "shape": []}, {"dtype": "int64", "shape": []}
-    vector = {"dtype": schema.vector_dtype, "shape": [schema.dim]}
-    packed = schema.vector_dtype == "float16"
+    kind = schema.vector_dtype
+    vector = {"dtype": str(stored_dtype(kind)), "shape": [stored_width(kind, schema.dim)]}
+    packed = kind != "float32"
     spec: dict[str, dict[str, Any]]
     spec = {"doc_id": string, "embedding": string | {"decode_raw": vector} if packed else vector}
+    if kind == "int8":
+        spec[SCALE] = {"dtype": "float32", "shape": []}
     spec |= dict.fromkeys(("tokens", "tokens_dropped"), int64 | {"default": -1})
     spec |= {"source": string, "position": int64, "fingerprint": string}
     if schema.chunks:
-        spec |= dict.fromkeys(("chunk", "start", "end"), int64)
+        place = {"dtype": "float32", "shape": []} if schema.seconds else int64
+        spec |= {"chunk": int64, "start": place, "end": place}
     if schema.keep_text:
         spec["text"] = string
     for name, kind in schema.kept:

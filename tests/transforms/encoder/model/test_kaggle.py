@@ -62,7 +62,9 @@ def test_a_model_is_downloaded_once_and_pinned(site, kaggle, model, tmp_path) ->
     assert kaggle.ask(page) == [found]
     assert asked(site) == ["GetModelInstance"]
     site.asked.clear()
-    assert kaggle.ask(f"{HANDLE}/2", f"{page}/2", http_proxy="http://127.0.0.1:9") == [found, found]
+    (tmp_path / "file").write_text("")  # a place where nothing can be written
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "EMBEDBEAM_CACHE": tmp_path / "file"}
+    assert kaggle.ask(f"{HANDLE}/2", f"{page}/2", **nowhere) == [found, found]
     assert asked(site) == []
 
 
