@@ -14,7 +14,7 @@ PAGE = (jobs.ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
 def test_the_example_as_it_stands(tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     lines = [line for line in example.splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 10
+    assert 5 < len(lines) <= 10
     (tmp_path / "photos").mkdir()
     for number in range(4):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(pictures.jpeg(number, 80, 70))
