@@ -14,14 +14,14 @@ PAGE = (jobs.ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
 def test_the_example_as_it_stands(tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     lines = [line for line in example.splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 10
+    assert 5 < len(lines) <= 10
     (tmp_path / "photos").mkdir()
     for number in range(4):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(pictures.jpeg(number, 80, 70))
     (tmp_path / "example.py").write_text(example)
     done = jobs.run(jobs.PYTHON, "example.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-4:] == [f"['{number}.jpg'] (1, 8)" for number in range(4)]
+    assert done.stdout.splitlines()[-1] == "['0.jpg', '1.jpg', '2.jpg', '3.jpg'] (4, 8)"
 
     import tensorflow as tf
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from transforms.encoder.inputs import pixels
-from transforms.encoder.inputs.pixels import MOST_PIXELS, Room, Shape, Unfit, opened
+from transforms.encoder.inputs.opening import MOST_PIXELS, Unfit, opened
+from transforms.encoder.inputs.pixels import Room, Shape
 
 SMALL = Shape(24, 32)
 PHOTO = pictures.photo(1, 64, 48)
@@ -179,8 +180,8 @@ def test_any_proportions(resize, size):
 
 def test_a_huge_jpeg_is_decoded_at_a_part_of_its_size(monkeypatch):
     sizes = []
-    load = pixels._loaded
-    monkeypatch.setattr(pixels, "_loaded", lambda image: sizes.append(image.size) or load(image))
+    load = pixels.loaded
+    monkeypatch.setattr(pixels, "loaded", lambda image: sizes.append(image.size) or load(image))
     data = pictures.jpeg(3, 1600, 1200)
     made = Shape(96, 96).pixels(data)
     assert sizes == [(1600, 1200)]

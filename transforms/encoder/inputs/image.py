@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from transforms.encoder.config import ModelConfig
-from transforms.encoder.inputs.pixels import Shape, Unfit, opened
+from transforms.encoder.inputs.opening import Unfit, opened
+from transforms.encoder.inputs.pixels import Shape
 from transforms.encoder.inputs.text import string_input
 from transforms.encoder.inputs.threads import side_by_side
 from transforms.encoder.messages import model_error
