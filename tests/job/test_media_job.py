@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import signal
@@ -33,6 +34,7 @@ def table_model(tmp_path_factory):
     return tables.features_model(tmp_path_factory.mktemp("table") / "m")
 
 
+@functools.cache  # the serial number of an Ogg stream is a new one each time
 def recordings():
     """Names and bytes; two of them are no recordings."""
     kinds = [("wav", "WAV"), ("flac", "FLAC"), ("ogg", "OGG"), ("mp3", "MP3")]

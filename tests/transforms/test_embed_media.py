@@ -7,19 +7,25 @@ import numpy as np
 import pytest
 import sounds
 import tables
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
-from apache_beam.testing.util import assert_that
 
 from transforms.embed_documents import EmbedDocuments
 
+_SEEN: dict[str, list] = {}
+
+
+def _see(element, name):
+    _SEEN[name].append(element)
+
 
 def collected(documents, transform):
-    found, dead = [], []
-    with TestPipeline() as pipeline:
-        result = pipeline | beam.Create(documents) | transform
-        assert_that(result.embeddings, found.extend, label="embeddings")
-        assert_that(result.dead_letters, dead.extend, label="dead")
-    return found, dead
+    _SEEN.update(rows=[], letters=[])
+    with TestPipeline(runner=FnApiRunner()) as pipeline:
+        result = pipeline | beam.Create(documents, reshuffle=False) | transform
+        _ = result.embeddings | "See rows" >> beam.Map(_see, "rows")
+        _ = result.dead_letters | "See letters" >> beam.Map(_see, "letters")
+    return _SEEN["rows"], _SEEN["letters"]
 
 
 @pytest.mark.slow

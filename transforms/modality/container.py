@@ -40,6 +40,7 @@ class Container:
             raise BadSound("no audio", "the container has no stream of it")
         self._stream = self._in.streams.audio[0]
         self.rate: int = self._stream.codec_context.sample_rate
+        self._has_index = self._in.format.name.startswith(("mov", "matroska"))
         self._base = float(self._stream.time_base or 0)
         self._origin = self._stream.start_time or 0
 
@@ -51,12 +52,14 @@ class Container:
             packets = [(p.pts, p.duration) for p in self._in.demux(self._stream)]
         end = max((pts + duration for pts, duration in packets if None not in (pts, duration)), default=0)
         seconds = (end - self._origin) * self._base
-        stated = (self._in.duration or 0) / 1e6 if self._in.format.name[:3] in ("mat", "mov") else 0.0
+        stated = (self._in.duration or 0) / 1e6 if self._has_index else 0.0
         return round((stated if stated > seconds + 1 else seconds) * self.rate)
 
     def read(self, start: int, stop: int, least: int) -> np.ndarray:
         made, reached = np.zeros(stop - start, np.float32), start
-        at = (start / self.rate - MARGIN) / self._base  # before its begin, too: encoders put something there
+        # Before its begin, too, where that is possible: encoders put something there.
+        earliest = -MARGIN if self._has_index else 0.0
+        at = max(earliest, start / self.rate - MARGIN) / self._base
         with _damaged():
             self._in.seek(int(at) + self._origin, stream=self._stream)
             for frame in self._in.decode(self._stream):
