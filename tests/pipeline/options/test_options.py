@@ -40,7 +40,7 @@ def options(**given):
         ({"output": ""}, "--output is empty"),
         ({"input_format": "xml"}, "--input-format xml: expected one of auto, "),
         ({"output_format": "csv"}, "--output-format csv: expected one of parquet, tfrecord"),
-        ({"vector_dtype": "int8"}, "--vector-dtype int8: expected one of float32, float16"),
+        ({"vector_dtype": "int4"}, "--vector-dtype int4: expected one of float32, float16, int8, ubinary"),
         ({"long_documents": "drop"}, "--long-documents drop: expected one of mean, truncate, chunks"),
         ({"limit": 0}, "--limit 0: expected a number of 1 or more"),
         ({"max_tokens": -1}, "--max-tokens -1: expected a number of 1 or more"),
