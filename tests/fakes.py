@@ -43,6 +43,7 @@ class FakeEncoder:
     device = "CPU"
     device_name = "fake"
     device_memory = None
+    threads = None
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transforms.elements import DeadLetter, Element, Origin
+from transforms.observer import MiniBatchDone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,11 +120,21 @@ class EmbeddedBatch(Element):
       runs: what was embedded.
       vectors: float32 [chunks of all runs, dim], row by row.
       failures: kind and detail by row, of those that could not be embedded; their vectors are zero.
+      done: what it cost.
     """
 
     runs: tuple[Run, ...]
     vectors: np.ndarray
     failures: Mapping[int, tuple[str, str]]
+    done: MiniBatchDone | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class MiniBatches(Element):
+    """What some hundred mini-batches of one shard cost, in their order: for its receipt and its trace."""
+
+    shard_id: str
+    done: tuple[MiniBatchDone, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +149,8 @@ class RowBlock(Element):
       tokens, dropped: int64 [rows], of the document, or tokens of the chunk where a row is a chunk; None
         where the model cannot count.
       payloads: [rows], of the document or the chunk; None where it is not kept.
-      chunk, start, end: int64 [rows], number of the chunk and its span; None where rows are documents.
+      chunk, start, end: int64 [rows], number of the chunk and its span (float64 where it is in seconds);
+        None where rows are documents.
       origins: as in DocumentBlock, one for each row.
     """
 

@@ -160,7 +160,8 @@ class Embedding:
       vector: float32 [dim].
       tokens: tokens of the document, or of the chunk where a row is a chunk; None if the model cannot count.
       tokens_dropped: tokens of the document that were not embedded; None if the model cannot count.
-      chunk, start, end: number of the chunk and its span in characters; None where rows are documents.
+      chunk, start, end: number of the chunk and its span in characters, or in seconds of a recording; None
+        where rows are documents.
       last: whether this is the document's last row.
     """
 
@@ -169,8 +170,8 @@ class Embedding:
     tokens: int | None
     tokens_dropped: int | None
     chunk: int | None = None
-    start: int | None = None
-    end: int | None = None
+    start: float | None = None
+    end: float | None = None
     last: bool = True
     origin: Origin | None = dataclasses.field(default=None, repr=False)
 
@@ -192,6 +193,8 @@ class ShardReceipt(Element):
       attempt: how many times it was begun, this time included.
       job: the identity of the job that it belongs to.
       skipped: records that are no documents, by what they are.
+      mini_batches, retries: how many there were, and calls of the model beyond one for each.
+      model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
     job: str
@@ -211,3 +214,7 @@ class ShardReceipt(Element):
     pid: int
     attempt: int = 1
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    mini_batches: int = 0
+    retries: int = 0
+    model_span: float = 0.0
+    model_idle: float = 0.0

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms import modality
 from transforms.blocks import BLOCK_BYTES, BLOCK_DOCUMENTS, DeadLetters, DocumentBlock, RowBlock
 from transforms.elements import DeadLetter, Document, Element, Embedding, Origin
 from transforms.encoder import policy
 from transforms.encoder.config import ModelConfig
-from transforms.modality import Modality
+from transforms.encoder.model.handle import pin
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import select
 from transforms.steps.config import EmbedConfig
@@ -27,8 +26,12 @@ DEAD_LETTERS = "dead_letters"
 class _BlockFn(beam.DoFn):
     """Documents of a bundle into blocks, which remember their timestamps and windows."""
 
-    def __init__(self, modality: Modality):
-        self._modality = modality
+    def __init__(self, encoder: SharedEncoder):
+        self._encoder = encoder
+
+    def setup(self) -> None:
+        # What a payload is may depend on the model: a row has the columns that it takes.
+        self._robust = self._encoder.acquire()
 
     def start_bundle(self) -> None:
         self._held: list[Origin] = []
@@ -51,7 +54,7 @@ class _BlockFn(beam.DoFn):
         self._held, self._bytes, self._index = [], 0, first + len(held)
         if not held:
             return
-        of = self._modality
+        of = self._robust.encoder.modality
         payloads, refusals = of.decode({"payload": [origin.document.payload for origin in held]})
         columns = {
             "doc_id": pa.array([origin.document.doc_id for origin in held], pa.string()),
@@ -92,7 +95,7 @@ def _embeddings(block: RowBlock) -> Iterator[Embedding]:
     columns |= {"chunk": block.chunk, "start": block.start, "end": block.end}
     origins = block.origins or ()
     for row, (origin, vector) in enumerate(zip(origins, block.vectors, strict=True)):
-        numbers = {name: None if column is None else int(column[row]) for name, column in columns.items()}
+        numbers = {name: None if column is None else column[row].item() for name, column in columns.items()}
         last = row + 1 == len(origins) or origins[row + 1] is not origin
         yield Embedding(origin.document, vector, **numbers, last=last, origin=origin)
 
@@ -117,13 +120,15 @@ class EmbedDocuments(beam.PTransform):
         result.dead_letters | ...    # DeadLetter: doc_id, stage, reason, payload
 
     Attributes:
-      model: TF Hub handle: a folder, a .tar.gz, a URL, or `minilm`.
+      model: TF Hub handle: a folder, a .tar.gz, a URL, `hf://`, `kaggle://`, or `minilm`.
       signature, model_output: which function of the model, and which of its outputs, where it has several.
       long_documents: mean, truncate or chunks (a row a chunk).
       chunk_overlap: tokens that a chunk repeats of the one before it.
       max_tokens: a window smaller than the one the model states, or that of a model that states none.
       batch_tokens: token budget of a mini-batch; the default suits a CPU.
       modality: what the payloads are.
+      payload: how payloads become the model's input: options of `embed` by their names in Python, such as
+        `{"image_range": "caffe"}`.
     """
 
     model: str
@@ -134,6 +139,7 @@ class EmbedDocuments(beam.PTransform):
     max_tokens: int | None = None
     batch_tokens: int = policy.default_batch_tokens("CPU")
     modality: str = "text"
+    payload: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.long_documents not in ("mean", "truncate", "chunks"):
@@ -143,18 +149,19 @@ class EmbedDocuments(beam.PTransform):
 
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(
-            ModelConfig(self.model, self.signature, self.model_output, modality=self.modality)
+            ModelConfig(
+                pin(self.model), self.signature, self.model_output, modality=self.modality, **self.payload
+            )
         )
         config = EmbedConfig(
             self.long_documents,
             self.chunk_overlap,
             self.max_tokens,
             self.batch_tokens,
-            modality=modality.get(self.modality),
         )
         return (
             documents
-            | "Blocks" >> beam.ParDo(_BlockFn(config.modality)).with_output_types(Element)
+            | "Blocks" >> beam.ParDo(_BlockFn(encoder)).with_output_types(Element)
             | EmbedBlocks(encoder, config)
             | "Split" >> beam.FlatMap(_split).with_outputs(DEAD_LETTERS, main="embeddings")
         )

@@ -126,6 +126,8 @@ def _type(one: Option) -> dict[str, Any]:
         return {"paramType": "BOOLEAN", "regexes": ["^(true|false)$"]}
     if one.type is int:
         return {"paramType": "NUMBER", "regexes": ["^[1-9][0-9]*$" if one.least else "^[0-9]+$"]}
+    if one.type is float:
+        return {"paramType": "TEXT", "regexes": [r"^[0-9]+(\.[0-9]+)?$"]}
     return {"paramType": "TEXT", "regexes": ["^[^;]+(;[^;]+)*$" if one.type is tuple else "^[^;]+$"]}
 
 

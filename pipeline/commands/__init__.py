@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "completion")
+NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "completion")
 
 
 class Result(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.cluster.preflight import prepare
 from pipeline.commands import Result
 from pipeline.options.options import Options
+from pipeline.plan.fits import check_files, guessed
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
@@ -31,8 +32,9 @@ def look_at_input(options: Options, screen: Screen) -> Result:
     with screen.doing("checking the options"):
         prepare(options)
     with screen.doing("listing the input"):
-        of = modality.get(options.modality or "text")
+        of = modality.get(options.modality or guessed(options))
         plan = make_plan(options, of)
+        check_files(plan, of)
     with screen.doing("sampling the input"):
         sample = take_sample(plan, options, of)
     slices = [piece for shard in plan.shards for piece in shard.slices]

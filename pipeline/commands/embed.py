@@ -32,5 +32,5 @@ def run(args: argparse.Namespace) -> Result:
         from pipeline.run.summary import summary
     manifest = run_job(options, args.screen, progress)
     record: dict[str, Any] = {} if manifest is None else dataclasses.asdict(manifest)
-    words = [] if manifest is None or options.quiet else summary(manifest, progress)
+    words = [] if manifest is None or options.quiet else summary(manifest, progress, trace=options.trace)
     return Result(record | {"run": progress.numbers()}, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.options.fields import Option, flag, stated
@@ -13,22 +14,29 @@ from transforms.errors import EmbedbeamError, UsageError
 
 def add_embed_arguments(parser: argparse.ArgumentParser) -> argparse._ActionsContainer:
     """Adds the options of `embed`, in groups, with the defaults of Options. Returns the last group."""
-    options = [one for one in stated(*GROUPS) if one.typed]
+    return add_arguments(parser, [one for one in stated(*GROUPS) if one.typed])
+
+
+def add_arguments(parser: argparse.ArgumentParser, options: Sequence[Option]) -> argparse._ActionsContainer:
+    """Adds some options, in their groups. Returns the last group."""
+    arguments: argparse._ActionsContainer = parser
     for cls in GROUPS:
-        arguments = parser.add_argument_group(cls.title)
-        of_group = (one for one in options if one.group == cls.title)
+        of_group = [one for one in options if one.group == cls.title]
+        if of_group:
+            arguments = parser.add_argument_group(cls.title)
         for one in sorted(of_group, key=lambda one: not one.required):
-            arguments.add_argument(one.flag, **_keywords(one))
+            arguments.add_argument(one.flag, **keywords(one))
     return arguments
 
 
-def given_options(parsed: argparse.Namespace) -> Options:
-    """The options that were given, and in `beam_args` what goes to Beam."""
+def given_options(parsed: argparse.Namespace, **more: Any) -> Options:
+    """The options that were given, with more of them, and in `beam_args` what goes to Beam."""
     names = Options.fields() & vars(parsed).keys()
-    return Options(**{name: getattr(parsed, name) for name in names})
+    return Options(**{name: getattr(parsed, name) for name in names} | more)
 
 
-def _keywords(one: Option) -> dict[str, Any]:
+def keywords(one: Option) -> dict[str, Any]:
+    """What a parser is told of an option."""
     default = one.unset
     if default is None and one.type is not bool and one.default not in (None, ()) and not one.required:
         default = str(one.default)
@@ -41,7 +49,7 @@ def _keywords(one: Option) -> dict[str, Any]:
         return keywords | {"action": "append"}
     if one.choices:
         return keywords | {"choices": one.choices}
-    return keywords | {"type": one.parse or (int if one.type is int else str)}
+    return keywords | {"type": one.parse or (one.type if one.type in (int, float) else str)}
 
 
 def in_flags(error: EmbedbeamError) -> str:

@@ -37,6 +37,7 @@ def _texts(value: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 _KINDS: dict[str, tuple[type, str | None, Callable[[Any], Any] | None]] = {
     "bool": (bool, None, None),
     "int": (int, "N", None),
+    "float": (float, "SECONDS", None),
     "str": (str, "NAME", None),
     "Text": (str, "NAME", str),
     "Texts": (tuple, "NAME", _texts),
@@ -49,7 +50,7 @@ class Option:
 
     Attributes:
       name: as in Python.
-      type: str, int, bool, or tuple of str.
+      type: str, int, float, bool, or tuple of str.
       default: MISSING where it must be given.
       group: where `--help` shows it.
       help: one phrase, without a full stop.
@@ -71,7 +72,7 @@ class Option:
     help: str
     metavar: str | None
     choices: tuple[str, ...] = ()
-    least: int | None = None
+    least: float | None = None
     parse: Callable[[str], Any] | None = None
     convert: Callable[[Any], Any] | None = None
     unset: str | None = None

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated
+from pipeline.options.payload import PayloadOptions
 from transforms.errors import UsageError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -75,7 +76,7 @@ class ModelOptions(Group):
 
     title: ClassVar[str] = "model"
     model: Text = option(
-        "TF Hub handle: folder, .tar.gz, URL, or the name minilm",
+        "TF Hub handle: folder, .tar.gz, URL, hf://, kaggle://, or the name minilm",
         default="minilm",
         metavar="HANDLE",
         compared=False,  # its digest is
@@ -103,33 +104,6 @@ class ModelOptions(Group):
         default=None,
         least=1,
         chosen=True,
-    )
-
-
-@group
-class PayloadOptions(Group):
-    """How payloads become the model's input. ModelConfig has fields of the same names."""
-
-    title: ClassVar[str] = "payload"
-    pooling: str = option(
-        "of the vectors of a document's positions, where the model gives these",
-        default="mean",
-        choices=("mean", "cls", "max", "last"),
-    )
-    preprocessor: str | None = option(
-        "TF Hub handle of the model that makes the encoder's input of texts",
-        default=None,
-        metavar="HANDLE",
-        compared=False,  # its digest is, with the model's
-    )
-    seq_length: int | None = option(
-        "most tokens of what the preprocessor makes", default=None, least=3, unset="its own"
-    )
-    prompt: str | None = option(
-        "what comes before each text: a name among the model's prompts, or a text",
-        default=None,
-        metavar="NAME|TEXT",
-        unset="the model's own, if it has one",
     )
 
 
@@ -190,6 +164,7 @@ class RunOptions(Group):
         "print the plan (files, shards, bytes, estimates) and write nothing", default=False
     )
     runner: str = option("Beam runner; its own options pass through", default="DirectRunner")
+    trace: bool = option("write what each mini-batch cost into _embedbeam/trace/", default=False)
     worker_gpus: int | None = option(
         "GPUs of each worker machine of a cluster", default=None, least=0, unset="0"
     )
@@ -225,6 +200,10 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
             )
         if self.keep_text and self.modality not in (None, "text"):
             raise UsageError("keep_text needs documents that are text", argument="keep_text")
+        if self.modality == "image":
+            for name in ("long_documents", "max_tokens"):
+                if (value := getattr(self, name)) not in ("mean", None):
+                    raise UsageError(f"{name} {value}: an image is embedded as a whole", argument=name)
         for name in sorted({n for n in self.keep_field if self.keep_field.count(n) > 1}):
             raise UsageError(f"keep_field {name} is given twice", argument="keep_field")
         most_dead_letters(self.max_dead_letters, 0)

@@ -82,6 +82,8 @@ def take_sample(plan: Plan, options: Options, of: Modality = TEXT) -> Sample:
     fields = any(registry.get(kind).has_fields for kind in {piece.format for piece in slices})
     if options.id_field is not None and not fields:
         raise UsageError(f"--id-field {options.id_field}: the input is plain text, which has no fields")
+    if of.fields and not fields:
+        raise UsageError(f"--modality {of.name}: the input has no fields{_wanted(of)}")
     sample, left = Sample(), 0
     if options.keep_field and plan.input_bytes <= _SMALL_INPUT:
         left = _LOOKED_AT
@@ -90,6 +92,11 @@ def take_sample(plan: Plan, options: Options, of: Modality = TEXT) -> Sample:
     for piece in slices:
         left -= _look(sample, piece, options, of, patience=left)
     first = sample.first_letter
+    if not sample.documents and first is not None and of.fields:
+        raise UsageError(
+            f"{first.source} at {first.position}: {first.reason}, and none of the {sample.letters} "
+            f"records looked at is sound{_wanted(of)}"
+        )
     if not sample.documents and first is not None and sample.missing:
         raise UsageError(
             f"{first.source} at {first.position}: {first.reason}, and so in all {sample.letters} records "
@@ -121,13 +128,20 @@ def _look(sample: Sample, piece: Slice, options: Options, of: Modality, *, patie
             sample.bytes += piece.bytes
     except BadFileError as e:
         if e.kind == "column":  # the same in every file: the user named it wrongly
-            raise UsageError(str(e)) from e
+            raise UsageError(f"{e}{_wanted(of)}") from e
     return size
+
+
+def _wanted(of: Any) -> str:
+    """What a message tells of the columns that a model takes."""
+    return f"; the model takes ({of.described}): name columns with --column NAME=FEATURE" if of.fields else ""
 
 
 def _look_at(sample: Sample, raw: RawBlock, piece: Slice, options: Options, of: Modality) -> None:
     from transforms.steps.documents import checked
 
+    if reason := of.mismatch(raw.types):
+        raise UsageError(f"{piece.source}: {reason}{_wanted(of)}")
     block = checked(raw, piece, read_options(options, of), of)
     sample.documents += len(block.rows)
     sample.letters += len(block.refused)

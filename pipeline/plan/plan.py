@@ -223,5 +223,5 @@ def read_options(options: InputOptions, of: Modality) -> ReadOptions:
     Args:
       of: what documents are.
     """
-    fields = (options.text_field or of.field,)
+    fields = of.fields or (options.text_field or of.field,)
     return ReadOptions(fields, of.kind, options.id_field, options.keep_field)

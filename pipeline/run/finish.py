@@ -22,7 +22,7 @@ from transforms.output.plan_file import PlanFile
 from transforms.output.reader import open_output, row_schema
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
-_ELSEWHERE = ("model", "model_digest", "dim", "identity")
+_ELSEWHERE = ("model", "model_digest", "model_revision", "dim", "identity")
 _PACKAGES = ("embedbeam", "apache-beam", "tensorflow", "tensorflow-text", "tensorflow-hub", "pyarrow")
 
 
@@ -186,6 +186,10 @@ class Books:
             versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
             feature_spec=spec,
             skipped=ledger.skipped(receipts),
+            model_revision=job.model_revision,
+            mini_batches=sum(r.mini_batches for r in receipts),
+            retries=sum(r.retries for r in receipts),
+            model_waited=ledger.waiting(receipts),
         )
 
 

@@ -12,8 +12,10 @@ from pipeline.cluster import remote, runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job
+from pipeline.job import Job, check_same_job, new_job, pinned_model
+from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
+from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import Plan, make_plan
 from pipeline.run import changes
@@ -22,7 +24,7 @@ from pipeline.run.loading import importing, shared_encoder, start_loading
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import MINILM, digest, resolve
+from transforms.encoder.model.handle import MINILM, digest, resolve, revision
 from transforms.errors import UsageError
 from transforms.modality import Modality
 from transforms.modality.text import TEXT
@@ -91,8 +93,10 @@ class _Launch:
             return None
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
-            handles = filter(None, (options.model, options.preprocessor))
-            check_same_job(books.job, options, digest(*map(resolve, handles)))
+            model = pinned_model(books.job, options)
+            handles = filter(None, (model, options.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(model))
+        self.options = dataclasses.replace(options, model=model)
         if not options.quiet:
             with screen.doing("listing the input"):
                 for note in changes.notes(options, books.shards):
@@ -119,6 +123,7 @@ class _Launch:
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
+            check_files(plan, of)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
         if plan.unknown:
@@ -126,7 +131,16 @@ class _Launch:
         if loading.done():
             loading.result()  # raises what is wrong with it, if anything is
         self.import_submit()  # while the model is loaded
-        return new_job(options, plan, kept, loading.result()), plan
+        encoder, near = loading.result(), self.cluster.in_process
+        if near and encoder.tuned and not options.batch_tokens:
+            tuned = encoder.tuned
+            screen.say(
+                f"mini-batches of {tuned.batch_tokens:,} tokens, {tuned.in_flight} in flight, as tuned on "
+                f"{tuned.date} for this model on {tuned.where}"
+            )
+        for note in encoder.notes:
+            screen.say(in_flags(UsageError(note)))
+        return new_job(options, plan, kept, encoder, near=near), plan
 
     def modality(self, loading: Future[HubEncoder]) -> Modality:
         """What documents are; where that is not plain, the model is waited for, which tells."""
@@ -170,7 +184,7 @@ class _Launch:
                 left = self.left(books)  # an earlier run's job may have done it meanwhile
                 if not left:
                     continue
-                self.loading = start_loading(self.options, self.screen, job.model_digest)
+                self.loading = start_loading(self.options, self.screen, job.model_digest, job.intra_op)
             sent = self.submit(books, self.loading)
             if sent is not None:
                 output, runner = self.options.output, self.options.runner
@@ -189,7 +203,7 @@ class _Launch:
     def submit(self, books: Books, loading: Future[HubEncoder]) -> str | None:
         """Runs the pipeline; returns the id of a job that goes on without this process."""
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
-        encoder = shared_encoder(self.options, loaded)
+        encoder = shared_encoder(self.options, loaded, books.job.intra_op)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
@@ -203,6 +217,6 @@ class _Launch:
         """Beam's own --dry_run, which Dataflow has: the job is built and checked; nothing is sent."""
         job, _ = self.plan_job()
         assert self.loading is not None
-        encoder = shared_encoder(self.options, self.loading.result())
+        encoder = shared_encoder(self.options, self.loading.result(), job.intra_op)
         self.import_submit()(self.options, job, encoder, self.cluster)
         self.screen.say(f"job {self.cluster.job_name} was built for {self.options.runner}; nothing was sent")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.options.fields import stated
 from pipeline.options.options import Options, PayloadOptions
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import MINILM, resolve
+from transforms.encoder.model.handle import MINILM, pin, resolve
 from transforms.storage.files import full_path
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def importing() -> Iterator[None]:
         yield
 
 
-def start_loading(options: Options, screen: Screen, model_digest: str | None = None) -> Future[HubEncoder]:
+def start_loading(
+    options: Options, screen: Screen, model_digest: str | None = None, intra_op: int | None = None
+) -> Future[HubEncoder]:
     """Begins to load the model. The caller may do something else meanwhile.
 
     A process that fails otherwise need not wait for it, but ends only after it: TensorFlow must not be cut
@@ -62,23 +65,27 @@ def start_loading(options: Options, screen: Screen, model_digest: str | None = N
     import pyarrow.parquet  # noqa: F401
 
     thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-    loading = thread.submit(load_encoder, options, screen, model_digest)
+    loading = thread.submit(load_encoder, options, screen, model_digest, intra_op)
     thread.shutdown(wait=False)
     return loading
 
 
-def load_encoder(options: Options, screen: Screen, model_digest: str | None = None) -> HubEncoder:
+def load_encoder(
+    options: Options, screen: Screen, model_digest: str | None = None, intra_op: int | None = None
+) -> HubEncoder:
     """Loads and checks the model here, before any worker starts.
 
     Raises:
       UsageError: the model cannot be used.
       ModelError: it is another one than the digest says.
     """
-    config = _config(options, model_digest)
+    config = _config(options, model_digest, intra_op)
     with screen.doing("fetching the model"):
-        for one in (config.handle, config.preprocessor):
-            if one is not None:
-                resolve(one)
+        both = {"handle": config.handle, "preprocessor": config.preprocessor}
+        pinned: dict[str, Any] = {name: pin(handle) for name, handle in both.items() if handle is not None}
+        for handle in pinned.values():
+            resolve(handle)
+        config = dataclasses.replace(config, **pinned)
     with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.device import import_tensorflow
         from transforms.encoder.hub import HubEncoder
@@ -89,16 +96,20 @@ def load_encoder(options: Options, screen: Screen, model_digest: str | None = No
         return HubEncoder(config)
 
 
-def shared_encoder(options: Options, loaded: HubEncoder) -> SharedEncoder:
+def shared_encoder(options: Options, loaded: HubEncoder, intra_op: int | None = None) -> SharedEncoder:
     """What travels to the workers; those of this process share the model that is loaded here."""
     from transforms.steps.encoder import SharedEncoder
 
-    encoder = SharedEncoder(_config(options, loaded.digest))
+    # Workers fetch the very revision that was loaded here.
+    config = dataclasses.replace(
+        _config(options, loaded.digest, intra_op), handle=loaded.handle, preprocessor=loaded.preprocessor
+    )
+    encoder = SharedEncoder(config)
     encoder.keep(loaded)
     return encoder
 
 
-def _config(options: Options, model_digest: str | None) -> ModelConfig:
+def _config(options: Options, model_digest: str | None, intra_op: int | None) -> ModelConfig:
     """The model's handle is the same for workers, which run in folders of their own."""
     from transforms.encoder.config import ModelConfig
 
@@ -111,6 +122,7 @@ def _config(options: Options, model_digest: str | None) -> ModelConfig:
         options.model_output,
         model_digest,
         options.modality,
+        intra_op=intra_op,
         dim=options.dim,
         **payload,
     )

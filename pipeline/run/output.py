@@ -100,6 +100,7 @@ def clear(folder: Folder) -> None:
         folder.delete_files(sub)
     for sub in (layout.DEAD_LETTERS, ""):
         folder.delete_files(sub, which=layout.shard_of_part)
+    folder.delete_folder(layout.TRACE)
     for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
 

@@ -27,6 +27,7 @@ class Progress:
       tokens: as the model counts them, of what it has embedded.
       mini_batches, retries: mini-batches done, and calls of the model beyond one for each of them.
       model_seconds: in which at least one thread was inside the model.
+      model_span, model_idle: seconds of the processes' ModelClocks, and of those in which the model waited.
       run_seconds: from `begin` to `end`.
       shards, failed_shards: committed, and failed on a bad file.
       first_mini_batch: when the model was entered first (monotonic clock).
@@ -37,7 +38,7 @@ class Progress:
         self._lock = threading.Lock()
         self.documents = self.dead_letters = self.shards = self.failed_shards = 0
         self.tokens = self.mini_batches = self.retries = 0
-        self.model_seconds = self.run_seconds = 0.0
+        self.model_seconds = self.run_seconds = self.model_span = self.model_idle = 0.0
         self.first_mini_batch: float | None = None
         self.replaced = ""
         self._read = self._bytes = self._chunked = self._embedded = self._padded = 0
@@ -70,7 +71,9 @@ class Progress:
                     if not self._inside:
                         self.model_seconds += time.monotonic() - self._entered
                     self.mini_batches += 1
-                    self.retries += max(0, event.calls - 1)
+                    self.retries += event.retries
+                    self.model_span += event.span
+                    self.model_idle += event.idle
                     self.tokens += event.tokens
                     self._embedded += event.cost
                     self._padded += event.padded
@@ -86,6 +89,11 @@ class Progress:
     def padding(self) -> float:
         """The share of what went through the model that was padding."""
         return 1 - self._embedded / self._padded if self._padded else 0.0
+
+    @property
+    def waited(self) -> float | None:
+        """The share of the model's time in which it waited for mini-batches; None before there is any."""
+        return self.model_idle / self.model_span if self.model_span else None
 
     def begin(self, folder: Folder, job: str, shards: Sequence[Shard], *, near: bool) -> None:
         """From here on the run is timed and can be described.
@@ -162,9 +170,11 @@ class Progress:
         """The run in numbers, for `--json`."""
         counts = ("documents", "dead_letters", "tokens", "shards", "failed_shards", "mini_batches", "retries")
         rounded = {"padding": 4, "model_seconds": 3, "run_seconds": 3}
-        return {name: getattr(self, name) for name in counts} | {
-            name: round(getattr(self, name), digits) for name, digits in rounded.items()
-        }
+        return (
+            {name: getattr(self, name) for name in counts}
+            | {name: round(getattr(self, name), digits) for name, digits in rounded.items()}
+            | {"model_waited": None if self.waited is None else round(self.waited, 4)}
+        )
 
     def _look(self, folder: Folder) -> None:
         """Hears what workers elsewhere have committed since the last look."""
@@ -178,6 +188,10 @@ class Progress:
             self.hear(Written(receipt.documents, sum(receipt.dead_letters.values())))
             self.hear(ShardDone())
             self.tokens += receipt.tokens or 0
+            self.mini_batches += receipt.mini_batches
+            self.retries += receipt.retries
+            self.model_span += receipt.model_span
+            self.model_idle += receipt.model_idle
         self._idle, waited = None, began - self._begun
         if not self.shards and waited > _IDLE_SECONDS and not self._at_work(folder):
             self._idle = (

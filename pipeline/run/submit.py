@@ -50,7 +50,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 vector_dtype=job.vector_dtype,
                 keep_payload=job.keep_text,
                 window_chunks=job.window_chunks,
-                modality=of,
+                trace=options.trace,
             ),
         ),
         write=WriteConfig(
@@ -66,6 +66,7 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
                 "embedbeam.dtype": job.vector_dtype,
             },
             gzip=job.tfrecord_gzip,
+            trace=options.trace,
         ),
     )
 

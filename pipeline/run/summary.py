@@ -12,7 +12,7 @@ from transforms.output.manifest import Manifest
 _SHOWN = 8
 
 
-def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
+def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> Iterator[str]:
     """Counts, rates, where the output is, and the line of Python that opens it."""
     dead = sum(manifest.dead_letters.values())
     yield (
@@ -27,9 +27,13 @@ def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
             rates += f", {progress.tokens / seconds:,.0f} tokens/s"
         if progress.model_seconds:  # unknown of workers elsewhere
             rates += f", {min(1.0, progress.model_seconds / seconds):.0%} of the time in the model"
+        if progress.waited is not None:
+            rates += f"; the model waited {progress.waited:.1%} of its time"
         yield f"this run: {duration(manifest.wall_seconds)}, {rates}"
     else:
         yield "nothing was left to do: everything is committed"
+        if manifest.model_waited:
+            yield f"the model waited {manifest.model_waited['share']:.1%} of its time"
     if dead:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in manifest.dead_letters.items())
         yield f"dead letters: {dead:,} in {manifest.output}/{layout.DEAD_LETTERS}/: {reasons}"
@@ -40,6 +44,13 @@ def summary(manifest: Manifest, progress: Progress) -> Iterator[str]:
     if manifest.tokens_dropped:
         tokens = f"{manifest.tokens_dropped:,} of {manifest.tokens:,}"
         yield f"tokens not embedded (past the model's window): {tokens}"
+    if trace:
+        folder = f"{manifest.output}/{layout.TRACE}"
+        retries = f", {progress.retries:,} retries" if progress.retries else ""
+        yield (
+            f"trace: {progress.mini_batches:,} mini-batches{retries} in {folder}/; plotted by `tensorboard "
+            f"--logdir {manifest.output}/{layout.TENSORBOARD}`"
+        )
     yield f"output: {manifest.output}"
     yield f"open it: {opening_line(manifest)}"
 

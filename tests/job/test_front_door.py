@@ -321,7 +321,9 @@ def test_export_and_inspect(tmp_path):
     write_checkpoint(tmp_path / "checkpoint")
     export = run(EMBEDBEAM, "export", tmp_path / "checkpoint", tmp_path / "model")
     assert export.returncode == 0, export.stderr
-    assert export.stdout == f"wrote {tmp_path}/model\n"
+    lines = [f"wrote {tmp_path}/model", "family      bert", "dim         32", "max tokens  10"]
+    lines += ["pooling     mean, then length 1", "precision   float32", "tokenizer   in the graph"]
+    assert export.stdout.splitlines() == lines
     inspect = run(EMBEDBEAM, "inspect", tmp_path / "model")
     assert (inspect.returncode, inspect.stderr) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in inspect.stdout.splitlines() if not line.startswith("max"))

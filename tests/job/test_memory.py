@@ -7,6 +7,7 @@ import jobs
 import pytest
 
 from benchmarks import bench_memory
+from transforms.encoder.device import available_cores
 
 MEASURE = """
 import sys
@@ -23,8 +24,12 @@ def peak(folder, model, count, run):
     if not path.exists():
         jobs.write_jsonl(path, [{"text": f"document {i} " + "word " * (i % 40)} for i in range(count)])
     flags = [f"--input={path}", f"--output={folder}/{count}-{run}", f"--model={model}"]
-    command = [jobs.PYTHON, "-c", MEASURE, "embed", *flags, "--shard-bytes=300000", "--keep-text", "--quiet"]
-    done = jobs.run(*command)
+    return peak_of(*flags, "--shard-bytes=300000", "--keep-text")
+
+
+def peak_of(*flags):
+    """KiB at most in memory of a job in a process of its own."""
+    done = jobs.run(jobs.PYTHON, "-c", MEASURE, "embed", *flags, "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     return float(done.stdout)
 
@@ -54,3 +59,25 @@ def test_ten_times_the_documents(tmp_path, model):
 def test_nothing_is_held_that_grows(tmp_path, model, shape, few, many, more):
     small, large = (bench_memory.peak(shape, count, Path(model), tmp_path) / 1024 for count in (few, many))
     assert large - small <= more, f"{small:.0f} MiB with {few:,}, {large:.0f} MiB with {many:,}"
+
+
+@pytest.mark.slow
+def test_large_photos_are_decoded_a_few_at_a_time(tmp_path):
+    """Of 12 megapixels each: a mini-batch of them would take half a gigabyte, and several are in flight."""
+    import image_models
+    import pictures
+
+    model = image_models.save_small(tmp_path / "m")
+    photo = pictures.Image.fromarray(pictures.photo(1, 600, 450)).resize((4000, 3000))
+    large = pictures.encoded(photo, "PNG", compress_level=1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(10):
+        (folder / f"{number}.png").write_bytes(large + bytes(number))
+    one, many = (
+        peak_of(f"--input={folder}/{pattern}", f"--model={model}", f"--output={tmp_path}/{run}") / 1024
+        for run, pattern in enumerate(("0.*", "*"))
+    )
+    # Two copies of four bytes a pixel for each core, and what is read.
+    most = 100 * available_cores() + 100
+    assert many - one <= most, f"{one:.0f} MiB with one photo, {many:.0f} MiB with ten"

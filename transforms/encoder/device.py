@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from transforms.encoder import policy
+from transforms.encoder import policy, tuned
+from transforms.encoder.tuned import Tuned
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,11 +58,54 @@ def _muted_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def prepare_device(tf: Any) -> tuple[str, str, int | None]:
-    """Sets memory growth and thread counts, which TF takes only before its first op."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Device:
+    """What a model runs on.
+
+    Attributes:
+      kind: CPU or GPU.
+      name: as the machine calls it.
+      memory: bytes of the GPU; None on a CPU, or where nobody tells.
+      tuned: what `tune` found for the model here.
+      threads: that it is run with.
+    """
+
+    kind: str
+    name: str
+    memory: int | None
+    tuned: Tuned | None
+    threads: policy.Threads
+
+
+def cpu_name(info: str = "/proc/cpuinfo") -> str:
+    """The processor as it calls itself."""
+    with contextlib.suppress(OSError), open(info) as f:
+        for line in f:
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def prepare_device(
+    tf: Any, model_digest: str, *, in_flight: int | None = None, intra_op: int | None = None
+) -> Device:
+    """Sets memory growth and thread counts, which TF takes only before its first op.
+
+    Args:
+      model_digest: of the model, for which threads may have been tuned.
+      in_flight, intra_op: as in ModelConfig.
+    """
     gpus = tf.config.list_physical_devices("GPU")
-    device = "GPU" if gpus else "CPU"
-    wanted = policy.threads(cores=available_cores(), device=device)
+    device, cores = ("GPU" if gpus else "CPU"), available_cores()
+    name = "CPU"
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    found = tuned.read(model_digest, name if gpus else cpu_name(), cores)
+    usual = found.threads if found else policy.threads(cores=cores, device=device)
+    # What a plan that was made on the other kind of device says of threads means nothing here.
+    intra_op = usual.intra_op if gpus else intra_op or usual.intra_op
+    wanted = policy.Threads(in_flight or usual.in_flight, intra_op)
     try:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -69,10 +115,7 @@ def prepare_device(tf: Any) -> tuple[str, str, int | None]:
         _LOG.warning(
             "TensorFlow was started before embedbeam: its thread counts and GPU memory stay as they are"
         )
-    if not gpus:
-        return device, "CPU", None
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return device, name, _gpu_memory()
+    return Device(device, name, _gpu_memory() if gpus else None, found, wanted)
 
 
 def _gpu_memory() -> int | None:

@@ -19,6 +19,7 @@ from transforms.encoder.inputs import model_input
 from transforms.encoder.messages import first_line, model_error
 from transforms.encoder.model.handle import digest, resolve
 from transforms.encoder.outputs import pick_output, pooled, shortened
+from transforms.encoder.policy import Threads
 from transforms.encoder.signature import pick_signature
 from transforms.errors import ModelError, UsageError
 from transforms.storage.urls import redact
@@ -43,7 +44,9 @@ class HubEncoder:
           ModelError: the digest is not the expected one.
         """
         started = time.monotonic()
+        self.handle, self.preprocessor = config.handle, config.preprocessor
         folders = [resolve(handle) for handle in (config.handle, config.preprocessor) if handle is not None]
+        self.folder = folders[0]
         with ThreadPoolExecutor(1) as threads:
             # Hashing leaves Python free, and TF's import is nothing but Python.
             found = threads.submit(digest, *folders)
@@ -54,7 +57,10 @@ class HubEncoder:
                 f"model {redact(config.handle)}: digest {self.digest} here, {config.digest} expected; "
                 "the same model must lie on every machine"
             )
-        self.device, self.device_name, self.device_memory = prepare_device(tf)
+        found_device = prepare_device(tf, self.digest, in_flight=config.in_flight, intra_op=config.intra_op)
+        self.device, self.device_name = found_device.kind, found_device.name
+        self.device_memory, self.tuned = found_device.memory, found_device.tuned
+        self.threads: Threads | None = found_device.threads
         loaded, card = _load(folders[0], config.handle), read_card(folders[0], config.handle)
         signatures = dict(getattr(loaded, "signatures", None) or {})
         config = with_prompt(dataclasses.replace(config, folder=str(folders[0])), card, signatures)
@@ -67,9 +73,12 @@ class HubEncoder:
         self.modality, self.sample = self.input.modality, self.input.sample
         self.window, self.can_count = self.input.window, self.input.can_count
         self.prepares, self.model_dim = self.input.prepares, 0
+        self.prepares = self.input.prepares
+        # What was assumed, for the user.
+        self.notes: tuple[str, ...] = getattr(self.input, "notes", ())
         self.dtype, self.dim, self.unit_length = "float32", 0, False
         loaded_at = time.monotonic()
-        self._warm_up(config.handle)
+        self._warm_up(config)
         self._keep = loaded  # a loaded model's variables die with it
         self.load_seconds = loaded_at - started
         self.warm_up_seconds = time.monotonic() - loaded_at
@@ -130,7 +139,8 @@ class HubEncoder:
     def estimate(self, payloads: Sequence[Any]) -> np.ndarray:
         return self.input.estimate(payloads)
 
-    def _warm_up(self, handle: str) -> None:
+    def _warm_up(self, config: ModelConfig) -> None:
+        handle = config.handle
         cut, self._cut = self._cut, None  # what they are as a whole is seen first
         try:
             prepared, refused = self.prepare([self.sample])
@@ -142,7 +152,9 @@ class HubEncoder:
         except ModelError as e:
             raise model_error(handle, str(e)) from e
         except Exception as e:  # a model may raise anything; the user needs its first line
-            raise model_error(handle, f"fails on a sample {self.modality.name}: {first_line(e)}") from e
+            advice = "" if config.modality else "; if it takes other documents, say so with `modality`"
+            name = self.modality.name
+            raise model_error(handle, f"fails on a sample {name}: {first_line(e)}{advice}") from e
         self.dim = self.model_dim = vectors.shape[1]
         if cut is not None and cut > self.dim:
             raise UsageError(f"dim {cut}: the model's vectors have {self.dim} numbers", argument="dim")

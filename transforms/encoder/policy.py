@@ -37,6 +37,14 @@ class Threads:
     in_flight: int
     intra_op: int
 
+    def fills(self, *, cores: int, device: str) -> int:
+        """How many mini-batches inside the model leave no part of the device idle.
+
+        >>> Threads(3, 1).fills(cores=2, device="CPU"), Threads(2, 0).fills(cores=16, device="GPU")
+        (2, 1)
+        """
+        return 1 if device != "CPU" else min(self.in_flight, -(-cores // max(1, self.intra_op)))
+
 
 def threads(*, cores: int, device: str) -> Threads:
     """How many mini-batches are in flight in a process, and how many threads each may use.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from transforms.encoder.policy import Threads
 from transforms.modality import Modality
 from transforms.texts import Refusal
 
@@ -29,6 +30,7 @@ class Encoder(Protocol):
       digest: of its files.
       device: CPU or GPU.
       device_name: as the machine calls it.
+      threads: how many call it at once, and how many each call has; None: by the device.
       device_memory: bytes of the GPU; None on a CPU, or where nobody tells.
     """
 
@@ -44,6 +46,7 @@ class Encoder(Protocol):
     device: str
     device_name: str
     device_memory: int | None
+    threads: Threads | None
 
     def prepare(self, payloads: Sequence[Any]) -> tuple[Sequence[Any], dict[int, Refusal]]:
         """What `embed` takes, one for each payload, and by its number why one cannot be embedded."""

@@ -13,6 +13,7 @@ import numpy as np
 from transforms.encoder.messages import first_line
 from transforms.encoder.protocol import Encoder
 from transforms.errors import ModelError
+from transforms.observer import ModelClock
 from transforms.texts import Refusal
 
 _LOG = logging.getLogger(__name__)
@@ -30,9 +31,15 @@ class RobustEncoder:
 
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
+        self.clock = ModelClock()
         self._lock = threading.Lock()
         self._fits = math.inf  # the largest cost that is still tried
         self._good: Any = None  # what has been embedded
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether memory ran out for a mini-batch."""
+        return self._fits < math.inf
 
     def prepare(self, payloads: Sequence[Any]) -> Prepared:
         """Payloads as the model takes them; may run on other threads than the model."""

@@ -70,7 +70,7 @@ class _Decompressed(io.RawIOBase):
         self._raw = raw
         self._codec = codec
         self._source = source
-        self._new, self._errors = _decompressor(codec)
+        self._new, self._errors = decompressor(codec)
         self._member: Any = None  # the decompressor at work; at its end between two members
         self._pending = b""  # compressed bytes read from the file and not yet taken
         self._first = True  # whether this is the first member
@@ -135,7 +135,7 @@ class _Decompressed(io.RawIOBase):
         return BadFileError(self._source, self._reached, reason)
 
 
-def _decompressor(codec: str) -> tuple[Callable[[], Any], type[Exception]]:
+def decompressor(codec: str) -> tuple[Callable[[], Any], type[Exception]]:
     """How to make the codec's decompressor of one member, and what it raises."""
     if codec == "gzip":
         return lambda: zlib.decompressobj(wbits=31), zlib.error

@@ -163,7 +163,7 @@ _ALIKE: dict[str, Any] = {
     "holds": "text",
     "cut": _cut,
     "cut_codecs": (".gz",),
-    "needs": (("fastwarc", "resiliparse"), "crawl"),
+    "needs": (("fastwarc", "resiliparse", "brotli"), "crawl"),
 }
 WET = Format("wet", (".wet",), _read, _check, **_ALIKE)
 WARC = Format("warc", (".warc",), _read, _check, **_ALIKE)

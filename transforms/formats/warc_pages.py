@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transforms.elements import ABSENT, RECORD_BYTES
 from transforms.formats import web_page
 from transforms.formats.base import ReadOptions
+from transforms.formats.http_body import decoded_body
 
 if TYPE_CHECKING:
     from fastwarc.warc import WarcRecord
@@ -78,7 +79,10 @@ def fill(content: Content, options: ReadOptions) -> tuple[str, str] | None:
     if mime not in (*_PAGES, "text/plain"):
         raise NoDocument(_kind_of(mime))
     values["mime"] = mime
-    body = _body(record, content.data)
+    try:
+        body = _body(record, content.data)
+    except ValueError as e:
+        return "damaged body", str(e)
     if len(body) > RECORD_BYTES:
         return "too long", f"more than {RECORD_BYTES:,} bytes when decoded"
     if kind == "conversion":
@@ -107,20 +111,24 @@ def _parse_http(record: WarcRecord) -> tuple[str, str] | None:
 
 
 def _body(record: WarcRecord, data: bytes) -> bytes:
-    """A page's bytes, decoded, no more than one beyond RECORD_BYTES.
+    """A page's bytes, decoded, about one more than RECORD_BYTES at most.
 
-    Crawlers write bodies decoded, or as they came, and leave the headers as they were: what cannot be decoded
-    is taken as it is.
+    Crawlers write bodies without their chunks, or as they came, and leave the headers as they were.
+
+    Raises:
+      ValueError: it cannot be decoded.
     """
     if not record.is_http_parsed:
-        return record.reader.read(RECORD_BYTES + 1)
+        return record.reader.read()
     from fastwarc.warc import WarcRecord
 
+    body = None
     with contextlib.suppress(OSError):
         again = WarcRecord.from_bytes(data)
-        again.parse_http(auto_decode="all", strict_mode=False)
-        return again.reader.read(RECORD_BYTES + 1)
-    return record.reader.read(RECORD_BYTES + 1)
+        again.parse_http(auto_decode="transfer", strict_mode=False)
+        body = again.reader.read()
+    codings = record.http_headers.get("Content-Encoding") or ""
+    return decoded_body(record.reader.read() if body is None else body, codings, RECORD_BYTES + 1)
 
 
 def _utf8(data: bytes) -> str | UnicodeDecodeError:

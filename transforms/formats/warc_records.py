@@ -39,7 +39,7 @@ class _Feed:
     def line(self) -> bytes:
         """The next line, or so many bytes of it."""
         line = self._back.readline(_PIECE)
-        if not line.endswith(b"\n") and len(line) < _PIECE:
+        if line[-1:] != b"\n" and len(line) < _PIECE:
             line += self._stream.readline(_PIECE - len(line))
         self.offset += len(line)
         return line

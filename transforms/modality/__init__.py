@@ -7,11 +7,22 @@ from typing import Any
 
 from transforms.modality.protocol import Modality
 
-__all__ = ["NAMES", "Modality", "get"]
+__all__ = ["NAMES", "Modality", "get", "in_seconds"]
 
 # Its class, by the name users know it by; imported when it is used.
-_WHERE = {"text": "text.Text", "tokens": "tokens.Tokens"}
+_WHERE = {
+    "text": "text.Text",
+    "audio": "audio.Audio",
+    "tabular": "tabular.Tabular",
+    "image": "image.Image",
+    "tokens": "tokens.Tokens",
+}
 NAMES = tuple(_WHERE)
+
+
+def in_seconds(name: str | None) -> bool:
+    """Whether the spans of chunks are told in seconds, and so are floats; quick, for readers of outputs."""
+    return name == "audio"
 
 
 def get(name: str, **about: Any) -> Modality:

@@ -32,6 +32,8 @@ class Modality(Protocol):
       most_at_once: a longer payload is counted in pieces; None: as a whole.
       cuts_late: whether a chunk is cut out of its document only when it is embedded, since whole documents
         are smaller than their chunks.
+      columnar: whether payloads stay an Arrow array until the model takes them.
+      fields: the fields of which payloads are made, where the user names them otherwise than `text_field`.
     """
 
     name: ClassVar[str]
@@ -40,6 +42,10 @@ class Modality(Protocol):
     bytes_a_token: ClassVar[int]
     most_at_once: ClassVar[int | None]
     cuts_late: ClassVar[bool]
+    columnar: ClassVar[bool]
+
+    @property
+    def fields(self) -> tuple[str, ...]: ...
 
     def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
         """The values of the payload's fields, mostly of one, as payloads.
@@ -47,6 +53,9 @@ class Modality(Protocol):
         Returns:
           The payloads, with null where one is refused, and the refusals by row.
         """
+
+    def mismatch(self, stated: Mapping[str, str]) -> str | None:
+        """Why fields of the types that a file states hold no payloads; None where they may."""
 
     def from_file(self, data: bytes) -> Any:
         """A whole file as a value for `decode`."""
@@ -77,15 +86,26 @@ class Modality(Protocol):
     def cut(self, payload: Any, start: int, end: int) -> Any:
         """The payload of a span."""
 
+    def place(self, spans: np.ndarray) -> np.ndarray:
+        """Starts or ends of spans as rows tell them: int64, or float64 where `in_seconds` says so."""
+
     def fingerprint(self, payloads: pa.Array, key: bytes) -> pa.Array:
         """16 bytes for each payload, as fixed_size_binary[16]; `key` is what else changes its vector."""
 
 
 class Whole:
-    """What modalities share whose payloads are embedded whole."""
+    """What modalities share; those whose payloads are embedded whole need no other split."""
 
     cuts_late: ClassVar[bool] = False
     most_at_once: ClassVar[int | None] = None
+    columnar: ClassVar[bool] = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ()
+
+    def mismatch(self, stated: Mapping[str, str]) -> str | None:
+        return None
 
     def values(self, payloads: pa.Array) -> Sequence[Any]:
         made: list[Any] = payloads.to_pylist()
@@ -105,6 +125,9 @@ class Whole:
 
     def cut(self, payload: Any, start: int, end: int) -> Any:
         return payload
+
+    def place(self, spans: np.ndarray) -> np.ndarray:
+        return spans
 
 
 class Encoded(Whole):

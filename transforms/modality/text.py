@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.modality.protocol import Count, Modality, Values, digests
+from transforms.modality.protocol import Count, Modality, Values, Whole, digests
 from transforms.modality.spans import window_spans
 from transforms.texts import Refusal, sound_texts
 
@@ -18,7 +18,7 @@ BLANK: Refusal = ("blank text", "")
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class Text(Whole):
     """The modality of strings; see Modality."""
 
     name: ClassVar[str] = "text"
@@ -26,7 +26,6 @@ class Text:
     kind: ClassVar[str] = "text"
     bytes_a_token: ClassVar[int] = 64  # a word of a megabyte is three tokens
     most_at_once: ClassVar[int | None] = 1 << 18  # a tokenizer takes many times the memory of what it cuts
-    cuts_late: ClassVar[bool] = False
 
     def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
         ((field, values),) = columns.items()
@@ -37,10 +36,6 @@ class Text:
             return data.decode("utf-8")
         except UnicodeDecodeError as e:
             return e
-
-    def values(self, payloads: pa.Array) -> Sequence[Any]:
-        texts: list[str] = payloads.to_pylist()
-        return texts
 
     def weight(self, payloads: pa.Array) -> np.ndarray:
         return np.asarray(pc.binary_length(payloads), np.int64)

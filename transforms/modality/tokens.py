@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from transforms.elements import ABSENT
-from transforms.modality.protocol import Count, Values, digests
+from transforms.modality.protocol import Count, Values, Whole, digests
 from transforms.texts import Refusal, plain_values
 
 _TYPE = pa.list_(pa.int32())
@@ -21,15 +21,13 @@ _EMPTY: Refusal = ("no token ids", "")
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokens:
+class Tokens(Whole):
     """The modality of lists of token ids, as tokenizers made them; see Modality. A span counts ids."""
 
     name: ClassVar[str] = "tokens"
     field: ClassVar[str] = "input_ids"
     kind: ClassVar[str] = "any"
     bytes_a_token: ClassVar[int] = 8
-    most_at_once: ClassVar[int | None] = None
-    cuts_late: ClassVar[bool] = False
 
     def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
         ((field, values),) = columns.items()

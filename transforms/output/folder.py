@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -119,6 +120,14 @@ class Folder:
         """Deletes the files of a sub-folder, or those whose names are such."""
         for name in filter(which, self.names(sub)):
             self.delete(f"{sub}/{name}".lstrip("/"))
+
+    def delete_folder(self, sub: str) -> None:
+        """Deletes a sub-folder with all that lies in it."""
+        if self.local:
+            shutil.rmtree(self.join(sub), ignore_errors=True)
+            return
+        for file in objects.list_objects(f"{self.join(sub)}/"):
+            objects.delete_object(file.path)
 
     def sweep(self, *, own: bool = False) -> int:
         """Deletes temporary files that a killed run left, or this process's own; returns how many."""

@@ -15,6 +15,8 @@ RECEIPTS = f"{STATE}/receipts"
 FAILURES = f"{STATE}/failures"
 ATTEMPTS = f"{STATE}/attempts"
 TEMPORARY = f"{STATE}/tmp"
+TRACE = f"{STATE}/trace"
+TENSORBOARD = f"{TRACE}/tensorboard"
 
 _RECORD = re.compile(r"([0-9a-f]{16})\.json")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")
@@ -26,6 +28,10 @@ def part(shard_id: str, extension: str) -> str:
 
 def dead_letters(shard_id: str) -> str:
     return f"{DEAD_LETTERS}/part-{shard_id}.jsonl"
+
+
+def trace(shard_id: str) -> str:
+    return f"{TRACE}/part-{shard_id}.parquet"
 
 
 def receipt(shard_id: str) -> str:

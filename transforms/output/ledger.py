@@ -126,6 +126,26 @@ def total(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
+def waiting(receipts: Iterable[ShardReceipt]) -> dict[str, float] | None:
+    """How much the model waited for mini-batches, as a share of its time, in the processes that embedded.
+
+    Returns:
+      share: of all processes together; processes: how many; most: share of the one that waited most. None
+      where nothing was embedded.
+    """
+    spans: collections.Counter[tuple[str, int]] = collections.Counter()
+    idle: collections.Counter[tuple[str, int]] = collections.Counter()
+    for receipt in receipts:
+        process = receipt.host, receipt.pid
+        spans[process] += receipt.model_span  # type: ignore[assignment]
+        idle[process] += receipt.model_idle  # type: ignore[assignment]
+    shares = {process: idle[process] / span for process, span in spans.items() if span}
+    if not shares:
+        return None
+    share, most = sum(idle.values()) / sum(spans.values()), max(shares.values())
+    return {"share": round(share, 4), "processes": len(shares), "most": round(most, 4)}
+
+
 def by_reason(receipts: Iterable[ShardReceipt]) -> dict[str, int]:
     """Dead letters by reason, the most common first."""
     return _added(receipt.dead_letters for receipt in receipts)

@@ -23,6 +23,9 @@ class Manifest:
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
       feature_spec: how to parse TFRecord output; None for Parquet.
       skipped: records of the input that are no documents, by what they are.
+      model_revision: the commit or the version that a hub's handle meant; None for other handles.
+      mini_batches, retries: of all committed shards; calls of the model beyond one for each.
+      model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
     output: str
@@ -47,6 +50,10 @@ class Manifest:
     versions: Mapping[str, str]
     feature_spec: Mapping[str, Any] | None = None
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    model_revision: str | None = None
+    mini_batches: int = 0
+    retries: int = 0
+    model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:
         return to_json(self)

@@ -12,6 +12,7 @@ import numpy as np
 
 from transforms.elements import DeadLetter, ShardReceipt
 from transforms.errors import LedgerError, UsageError
+from transforms.modality import in_seconds
 from transforms.output import layout, ledger, manifest, plan_file
 from transforms.output.column_types import FLOAT_TYPES
 from transforms.output.folder import Folder
@@ -201,4 +202,5 @@ def row_schema(head: Any) -> RowSchema:
         chunks=head["long_documents"] == "chunks",
         keep_text=head["keep_text"],
         kept=tuple((name, kind) for name, kind in head["kept"]),
+        seconds=in_seconds(head.get("modality")),
     )

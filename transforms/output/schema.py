@@ -26,6 +26,7 @@ class RowSchema:
       dim: length of a vector.
       vector_dtype: float32, float16, int8 (with a column `scale`) or ubinary; see output/vectors.py.
       chunks: whether a row is a chunk (columns chunk, start and end) and not a document.
+      seconds: whether start and end are seconds (float64) and not characters (int64).
       keep_text: whether the embedded text is a column.
       kept: (field, type) of the input's kept fields, in column order. A type is string, int64, double, bool,
         json (stored as a string), binary, or the str() of another flat Arrow type.
@@ -36,6 +37,7 @@ class RowSchema:
     chunks: bool = False
     keep_text: bool = False
     kept: tuple[tuple[str, str], ...] = ()
+    seconds: bool = False
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -80,7 +82,8 @@ def arrow_schema(schema: RowSchema, metadata: Mapping[str, str]) -> pa.Schema:
     ]
     if schema.chunks:
         fields.append(pa.field("chunk", pa.int32(), nullable=False))
-        fields += [pa.field(name, pa.int64(), nullable=False) for name in ("start", "end")]
+        place = pa.float64() if schema.seconds else pa.int64()
+        fields += [pa.field(name, place, nullable=False) for name in ("start", "end")]
     if schema.keep_text:
         fields.append(pa.field("text", pa.string(), nullable=False))
     fields += [pa.field(name, arrow_type(kind)) for name, kind in schema.kept]

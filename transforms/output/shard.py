@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy as np
 from transforms.blocks import DeadLetters, RowBlock
 from transforms.elements import DeadLetter, EndOfShard, ShardReceipt
 from transforms.errors import LedgerError
+from transforms.observer import MiniBatchDone
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.output.pending import PendingFile
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
+from transforms.output.trace import TraceFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class WriteConfig:
       schema: the columns.
       metadata: key-value metadata of each Parquet file.
       gzip: whether TFRecord files are compressed.
+      trace: whether each mini-batch is written down.
     """
 
     output: str
@@ -42,6 +45,7 @@ class WriteConfig:
     schema: RowSchema
     metadata: Mapping[str, str]
     gzip: bool = False
+    trace: bool = False
 
 
 def open_sink(config: WriteConfig, file: Any) -> Any:
@@ -113,6 +117,9 @@ class ShardWriter:
         self._rows = self._documents = 0
         self._tokens: list[int | None] = []
         self._dropped: list[int | None] = []
+        self._mini_batches = self._retries = 0
+        self._span = self._idle = 0.0
+        self._trace = TraceFile(folder, shard_id) if config.trace else None
         self._started = time.time()
         self.discarded = False
 
@@ -135,6 +142,15 @@ class ShardWriter:
         """Appends dead letters, in any order."""
         self._letters.add(letters)
         self._documents += len(letters.letters)
+
+    def add_mini_batches(self, done: Sequence[MiniBatchDone]) -> None:
+        """Takes what mini-batches cost, in their order."""
+        self._mini_batches += len(done)
+        self._retries += sum(one.retries for one in done)
+        self._span += sum(one.span for one in done)
+        self._idle += sum(one.idle for one in done)
+        if self._trace is not None:
+            self._trace.add(done)
 
     def commit(self, marker: EndOfShard) -> ShardReceipt:
         """Dead letters first, then the part, then the receipt: a shard with a receipt is whole.
@@ -161,6 +177,10 @@ class ShardWriter:
                 pending.commit()
             elif marker.attempt > 1:  # an earlier one may have left a file
                 self._folder.delete(name)
+        if self._trace is not None:
+            self._trace.commit()
+        elif marker.attempt > 1:
+            self._folder.delete(layout.trace(self.shard_id))
         receipt = ShardReceipt(
             job=self._config.job,
             shard_id=self.shard_id,
@@ -179,14 +199,20 @@ class ShardWriter:
             pid=os.getpid(),
             attempt=marker.attempt,
             skipped=dict(sorted(marker.skipped.items())),
+            mini_batches=self._mini_batches,
+            retries=self._retries,
+            model_span=round(self._span, 6),
+            model_idle=round(self._idle, 6),
         )
         receipt = ledger.write_receipt(self._folder, receipt)
+        if self._trace is not None:
+            self._trace.show()
         attempts.end(self._folder, self.shard_id, self._config.job, marker.attempt)
         return receipt
 
     def discard(self) -> None:
         self.discarded = True
-        for pending in (self._part, self._letters):
+        for pending in (self._part, self._letters, self._trace):
             if pending is not None:
                 pending.discard()
 

@@ -35,7 +35,7 @@ class Chunker:
 
     def __init__(self, config: EmbedConfig, encoder: Encoder):
         self._config, self._encoder = config, encoder
-        self._modality: Modality = config.modality
+        self._modality: Modality = encoder.modality  # it knows what the model's numbers are
         self._window = min((n for n in (encoder.window, config.max_tokens) if n is not None), default=None)
 
     def chunk(self, block: DocumentBlock) -> Iterator[DeadLetters | ChunkBlock]:
@@ -150,6 +150,8 @@ class Chunker:
         return counts, ids
 
     def _lengths(self, payloads: Sequence[Any]) -> np.ndarray:
+        if self._modality.columnar:
+            return np.ones(len(payloads), np.int64)
         return np.fromiter(map(self._modality.length, payloads), np.int64, len(payloads))
 
     def _cut(self, values: Sequence[Any], type: pa.DataType, *spans: np.ndarray) -> pa.Array:

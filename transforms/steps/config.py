@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from transforms.modality import Modality
-from transforms.modality.text import TEXT
-
 # Chunks sorted at once: enough that neighbours are alike, few enough that their payloads fit into memory.
 WINDOW_CHUNKS = 4096
 
@@ -24,7 +21,7 @@ class EmbedConfig:
       vector_dtype: as it is written; what a float16 cannot hold is a dead letter.
       keep_payload: whether the rows carry what was embedded.
       window_chunks: chunks that are sorted together.
-      modality: what the payloads are.
+      trace: whether each mini-batch is told to Beam's metrics.
     """
 
     mode: str = "mean"
@@ -34,4 +31,4 @@ class EmbedConfig:
     vector_dtype: str = "float32"
     keep_payload: bool = False
     window_chunks: int = WINDOW_CHUNKS
-    modality: Modality = TEXT
+    trace: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,18 @@ from transforms.steps.behind import Behind
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.step import at_origin
+from transforms.steps.timing import Timing
 
 _BEYOND = ("beyond float16", f"a number above {FLOAT16_MAX:.0f}; use vector_dtype=float32")
 
 
-def payloads_of(runs: Sequence[Run], modality: Modality) -> list[Any]:
-    """What is embedded of some runs, one by one: payloads, or their token ids where those are known."""
+def payloads_of(runs: Sequence[Run], modality: Modality) -> Sequence[Any]:
+    """What is embedded of some runs, one by one: payloads, or their token ids where those are known.
+
+    An Arrow array where payloads are columns.
+    """
+    if modality.columnar:
+        return pa.concat_arrays([run.window.payloads.take(pa.array(run.chunks)) for run in runs])
     if not modality.cuts_late:
         return [value for run in runs for value in _values(run, modality)]
     made = []
@@ -76,30 +83,36 @@ def embed_mini_batch(
       ModelError: the model itself is at fault.
     """
     if prepared is None:
-        prepared = encoder.prepare(payloads_of(runs, config.modality))
+        prepared = encoder.prepare(payloads_of(runs, encoder.encoder.modality))
     begun = time.monotonic()
     costs = np.concatenate([run.window.costs[run.chunks] for run in runs])
     observer.tell(observer.MiniBatchBegun())
-    calls = 0
+    encoder.clock.begin()
+    calls, clock = 0, time.time_ns()
     try:
         vectors, failures, calls = encoder.embed(prepared, costs.tolist())
     finally:
         tokens = [run.window.tokens[run.chunks].sum() for run in runs if run.window.tokens is not None]
-        observer.tell(
-            observer.MiniBatchDone(
-                chunks=len(costs),
-                tokens=int(sum(tokens)),
-                cost=int(costs.sum()),
-                padded=int(costs.max()) * len(costs),
-                seconds=time.monotonic() - begun,
-                waited=begun - handed_over,
-                calls=calls,
-            )
+        span, idle = encoder.clock.end()
+        done = observer.MiniBatchDone(
+            chunks=len(costs),
+            tokens=int(sum(tokens)),
+            cost=int(costs.sum()),
+            padded=int(costs.max()) * len(costs),
+            seconds=time.monotonic() - begun,
+            waited=begun - handed_over,
+            calls=calls,
+            begun=clock,
+            thread=threading.current_thread().name,
+            device=encoder.encoder.device_name,
+            span=span,
+            idle=idle,
         )
+        observer.tell(done)
     if config.vector_dtype == "float16":
         beyond = np.flatnonzero((np.abs(vectors) > FLOAT16_MAX).any(axis=1)).tolist()
         failures |= dict.fromkeys(beyond, _BEYOND)
-    return EmbeddedBatch(tuple(runs), vectors, failures)
+    return EmbeddedBatch(tuple(runs), vectors, failures, done)
 
 
 def together(runs: Sequence[Run]) -> list[Run]:
@@ -129,35 +142,43 @@ class _EmbedFn(beam.DoFn):
 
     def setup(self) -> None:
         self._robust = self.encoder.acquire()
-        device = self._robust.encoder.device
-        in_flight = policy.threads(cores=available_cores(), device=device).in_flight
-        self._behind = Behind(_threads(in_flight, "embed"), in_flight + 1)
+        cores, device = available_cores(), self._robust.encoder.device
+        threads = self._robust.encoder.threads or policy.threads(cores=cores, device=device)
+        self._fills = threads.fills(cores=cores, device=device)
+        self._behind = Behind(_threads(threads.in_flight, "embed"), threads.in_flight + 1)
+        self._timing = Timing(trace=self.config.trace)
         # Decoding goes on while the model works, and never waits behind it for a thread.
-        self._preparing = _threads(in_flight + 1, "prepare") if self._robust.encoder.prepares else None
+        self._preparing = (
+            _threads(threads.in_flight + 1, "prepare") if self._robust.encoder.prepares else None
+        )
 
     def start_bundle(self) -> None:
         self._behind.drop()  # what a bundle that failed has left
+        self._timing.drop()
+        self._robust.clock.open(self, self._fills)
 
     def process(self, batch: list[Any]) -> Iterator[Any]:
         runs = [element for element in batch if isinstance(element, Run)]
         others = [element for element in batch if not isinstance(element, Run)]
         if not runs:
             # Dead letters count as a mini-batch: nothing else bounds how many wait. A marker is alone.
-            return self._behind.put(others, weight=int(isinstance(batch[0], DeadLetters)))
-        return self._behind.do(self._work(together(runs), others), weight=1)
+            weight = int(isinstance(batch[0], DeadLetters))
+            return self._timing.follow(self._behind.put(others, weight=weight))
+        return self._timing.follow(self._behind.do(self._work(together(runs), others), weight=1))
 
     def _work(self, runs: list[Run], others: list[Any]) -> Callable[[], list[Any]]:
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
             return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
-        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, config.modality)))
+        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, robust.encoder.modality)))
         return lambda: [
             embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
             *others,
         ]
 
     def finish_bundle(self) -> Iterator[Any]:
-        return map(at_origin, self._behind.finish())
+        yield from map(at_origin, self._timing.follow(self._behind.finish()))
+        self._robust.clock.close(self)
 
     def teardown(self) -> None:
         if hasattr(self, "_behind"):  # there is none if the model could not be loaded

@@ -13,6 +13,7 @@ import pyarrow as pa
 from transforms.blocks import PAYLOAD, ChunkBlock, DeadLetters, EmbeddedBatch, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
+from transforms.modality import Modality
 from transforms.steps.chunk import dead_letters
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
@@ -70,7 +71,9 @@ class _OpenWindow:
         self.left[chunks] = False
         self.failures |= {int(chunks[row]): failure for row, failure in failures.items()}
 
-    def rows(self, config: EmbedConfig, *, unit_length: bool) -> Iterator[RowBlock | DeadLetters]:
+    def rows(
+        self, config: EmbedConfig, of: Modality, *, unit_length: bool
+    ) -> Iterator[RowBlock | DeadLetters]:
         """The rows of the documents that are whole, and a dead letter for each that is not."""
         window, block = self.window, self.window.documents
         dead: dict[int, tuple[str, str]] = {}  # a document dies once, however many of its chunks do
@@ -79,11 +82,11 @@ class _OpenWindow:
         alive = np.ones(block.columns.num_rows, bool)
         alive[list(dead)] = False
         if alive.any():
-            yield self._rows(alive, config, unit_length)
+            yield self._rows(alive, config, of, unit_length)
         if dead:
-            yield dead_letters(block, dead, stage="embed", of=config.modality)
+            yield dead_letters(block, dead, stage="embed", of=of)
 
-    def _rows(self, alive: np.ndarray, config: EmbedConfig, unit_length: bool) -> RowBlock:
+    def _rows(self, alive: np.ndarray, config: EmbedConfig, of: Modality, unit_length: bool) -> RowBlock:
         window, block = self.window, self.window.documents
         chunks = np.flatnonzero(alive[window.owners])
         owners, vectors = window.owners[chunks], self.vectors
@@ -99,7 +102,12 @@ class _OpenWindow:
             tokens = pick(window.tokens, chunks)
             firsts = np.flatnonzero(np.diff(window.owners, prepend=-1))
             number = chunks - firsts[owners]
-            spans = {"chunk": number, "start": window.starts[chunks], "end": window.ends[chunks]}
+            place = of.place
+            spans = {
+                "chunk": number,
+                "start": place(window.starts[chunks]),
+                "end": place(window.ends[chunks]),
+            }
         else:
             rows = which = np.flatnonzero(alive)
             payloads, tokens = block.payloads, pick(window.document_tokens, rows)
@@ -164,8 +172,9 @@ class _MergeFn(beam.DoFn):
             first = last
         for number in sorted(self._open):
             if not self._open[number].left.any():
-                unit_length = self._robust.encoder.unit_length
-                yield from self._open.pop(number).rows(self.config, unit_length=unit_length)
+                encoder = self._robust.encoder
+                window = self._open.pop(number)
+                yield from window.rows(self.config, encoder.modality, unit_length=encoder.unit_length)
 
 
 @dataclasses.dataclass(eq=False)

@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import observer
-from transforms.blocks import DeadLetters, RowBlock
+from transforms.blocks import DeadLetters, MiniBatches, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
@@ -53,6 +53,8 @@ class _WriteFn(beam.DoFn):
         elif isinstance(element, DeadLetters):
             yield from self._do(writer, lambda: writer.add_letters(element), element.weight)
             observer.tell(observer.Written(len(element.letters), len(element.letters)))
+        elif isinstance(element, MiniBatches):
+            yield from self._do(writer, lambda: writer.add_mini_batches(element.done), 1)
         else:
             end = self._commit if isinstance(element, EndOfShard) else self._fail
             done = self._do(writer, lambda: end(writer, element), _MOST_WAITING // 2)

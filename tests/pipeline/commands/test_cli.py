@@ -65,11 +65,12 @@ def test_help_of_embed(cli):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((), ["embed", "status", "verify", "finish", "export", "inspect", "completion", "--version"]),
+        ((), ["embed", "status", "verify", "finish", "export", "inspect", "tune", "completion", "--version"]),
         (("status",), ["OUTPUT"]),
         (("verify",), ["OUTPUT"]),
         (("export",), ["CHECKPOINT_DIR", "MODEL_DIR", "--precision", "bfloat16"]),
         (("inspect",), ["MODEL", "--signature", "--model-output", "--json"]),
+        (("tune",), ["--input", "--model", "--max-tokens", "--minutes", "--plot", "--json"]),
         (("finish",), ["OUTPUT", "--max-dead-letters", "--json"]),
     ],
 )
@@ -167,7 +168,9 @@ def test_summary(cli, tmp_path, model):
     first, rate, dead, where, opening = out.splitlines()
     assert first == "embedded 30 of 31 documents into 30 rows of 8 float32 numbers (1 shards, 1 part files)"
     assert re.fullmatch(
-        r"this run: \d+s, [\d,.]+ documents/s, [\d,]+ tokens/s, \d+% of the time in the model", rate
+        r"this run: \d+s, [\d,.]+ documents/s, [\d,]+ tokens/s, \d+% of the time in the model; "
+        r"the model waited \d+\.\d% of its time",
+        rate,
     )
     assert dead == f"dead letters: 1 in {tmp_path}/out/_dead_letters/: not JSON (1)"
     assert where == f"output: {tmp_path}/out"

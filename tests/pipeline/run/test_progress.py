@@ -13,8 +13,9 @@ import pytest
 from pipeline.run import screen
 from pipeline.run.progress import Progress
 from pipeline.run.screen import duration
-from transforms.elements import Shard, Slice
+from transforms.elements import Shard, ShardReceipt, Slice
 from transforms.observer import Chunked, MiniBatchBegun, MiniBatchDone, Read, ShardDone, Written
+from transforms.output import ledger
 from transforms.output.folder import Folder
 
 PLAIN = re.compile(
@@ -219,3 +220,23 @@ def test_seconds_in_the_model_are_those_of_at_least_one_thread(monkeypatch):
         told.hear(event)
     assert told.model_seconds == 4
     assert told.first_mini_batch == 101
+
+
+def test_how_much_the_model_waited(tmp_path):
+    told = Progress()
+    assert told.waited is None
+    assert told.numbers()["model_waited"] is None
+    for idle in (0.5, 0.0):
+        told.hear(MiniBatchDone(1, 1, 1, 1, 1.0, waited=0.0, calls=1, span=2.0, idle=idle))
+    assert told.waited == 0.125
+    assert told.numbers()["model_waited"] == 0.125
+
+
+def test_of_workers_elsewhere_receipts_tell_it(tmp_path):
+    folder, far = Folder(str(tmp_path)), Progress()
+    far.begin(folder, "job", [shard("a" * 16, 600)], near=False)
+    sums = {"mini_batches": 7, "retries": 2, "model_span": 8.0, "model_idle": 1.0}
+    made = ShardReceipt("job", "a" * 16, 5, 5, {}, 50, 0, None, 0, None, None, 0.0, 1.0, "far", 7, **sums)
+    ledger.write_receipt(folder, made)
+    far.end()
+    assert (far.mini_batches, far.retries, far.waited) == (7, 2, 0.125)

@@ -259,7 +259,9 @@ def test_a_model_that_fails_on_the_sample_says_why(tmp_path: Path) -> None:
             return {"out": constant(1.0)(text)}
 
     path = save(tmp_path / "m", serving_default=signature(serve))
-    assert error(path) == "model M: fails on a sample text: assertion failed: [too few]"
+    reason = "model M: fails on a sample text: assertion failed: [too few]"
+    assert error(path, modality="text") == reason
+    assert error(path) == f"{reason}; if it takes other documents, say so with `modality`"
 
 
 def test_count_tokens_of_the_wrong_shape(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_paths_that_are_no_models(tmp_path: Path) -> None:
     missing = "model M: not a SavedModel: no saved_model.pb in it"
     assert error(tmp_path / "empty") == f"{missing} (found: nothing); {advice}"
     assert error(tmp_path / "bert") == f"{missing} (found: a.bin, b.bin); {advice}"
-    schemes = "https, gs, s3, az, hdfs; give a local folder, a .tar.gz, a URL or 'minilm'"
+    schemes = "https, gs, s3, az, hdfs, hf, kaggle; give a local folder, a .tar.gz, a URL or 'minilm'"
     assert error("ftp://me:pw@x/m") == f"model ftp://***@x/m: scheme 'ftp' is not one of {schemes}"
 
 

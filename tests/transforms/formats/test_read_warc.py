@@ -4,11 +4,17 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import random
 import re
+import subprocess
+import sys
 import zlib
 
+import brotli
 import pytest
 import warcs
+from backports import zstd
 from reading import Doc, read, read_slice, short, whole
 from warcs import chunked, crawled, members, page, record, response, warcinfo, wet
 
@@ -18,7 +24,6 @@ from transforms.formats import registry, slices
 from transforms.formats.base import ReadOptions
 from transforms.formats.slices import check_slice
 
-brotli = pytest.importorskip("brotli")
 LONG = "The words of this page are many enough to be its main content. " * 3
 FIELDS = ReadOptions(keep_fields=("url", "date", "language", "mime", "title", "status"))
 
@@ -91,6 +96,11 @@ BODY = page(LONG + "é")
         (gzip.compress(BODY), [("Content-Encoding", "gzip")]),
         (brotli.compress(BODY), [("Content-Encoding", "br")]),
         (zlib.compress(BODY), [("Content-Encoding", "deflate")]),
+        (zlib.compress(BODY, wbits=-15), [("Content-Encoding", "deflate")]),
+        (zstd.compress(BODY), [("Content-Encoding", "zstd")]),
+        (brotli.compress(gzip.compress(BODY)), [("Content-Encoding", "x-gzip, br")]),
+        (BODY, [("Content-Encoding", "zstd")]),
+        (BODY, [("Content-Encoding", "deflate, identity")]),
         (chunked(BODY), [("Transfer-Encoding", "chunked")]),
         (chunked(gzip.compress(BODY)), [("Content-Encoding", "gzip"), ("Transfer-Encoding", "chunked")]),
         (BODY, [("X-Crawler-Content-Encoding", "gzip"), ("X-Crawler-Transfer-Encoding", "chunked")]),
@@ -102,6 +112,31 @@ BODY = page(LONG + "é")
 def test_encodings_of_http(tmp_path, body, headers):
     (found,) = read(tmp_path, response("http://a.org/", body, *headers), "warc")
     assert found.text == LONG + "é"
+
+
+NOISE = random.Random(1).randbytes(3000)
+ENCODE = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("coding", ENCODE)
+def test_a_damaged_body(tmp_path, coding):
+    damaged = bytearray(ENCODE[coding](NOISE.hex().encode()))
+    damaged[500:1500] = bytes(1000)
+    # Only gzip and deflate have checksums by default.
+    for body in [NOISE] + [bytes(damaged)] * (coding in ("gzip", "deflate")):
+        broken = response("http://a.org/", body, ("Content-Encoding", coding))
+        bad, sound = read(tmp_path, broken + response("http://b.org/", BODY), "warc")
+        assert (bad.doc_id, bad.kind) == ("f:0", "damaged body")
+        assert bad.detail.startswith(f"{coding}: ")
+        assert sound.text == LONG + "é"
+
+
+@pytest.mark.parametrize("coding", ENCODE)
+def test_a_body_that_is_cut_off_gives_its_head(tmp_path, coding):
+    body = ENCODE[coding](page(NOISE.hex() * 100))[:-10]
+    (found,) = read(tmp_path, response("http://a.org/", body, ("Content-Encoding", coding)), "warc")
+    assert (NOISE.hex() * 100).startswith(found.text)
+    assert len(found.text) > 5000
 
 
 @pytest.mark.parametrize("named", ["http", "meta", "nowhere", "wrong"])
@@ -199,8 +234,6 @@ PAGES = [("http://a.org/", "one"), ("http://b.org/", "two"), ("http://c.org/", "
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst"])
 def test_files_that_are_compressed_as_a_whole(tmp_path, suffix):
-    from backports import zstd
-
     compress = {
         "": bytes,
         ".gz": gzip.compress,
@@ -216,8 +249,6 @@ def test_files_that_are_compressed_as_a_whole(tmp_path, suffix):
 
 def test_a_record_of_several_members(tmp_path):
     """bgzip and pigz cut where they like; zstd with a frame for each record is as good as one."""
-    from backports import zstd
-
     data = b"".join(wet(*one) for one in PAGES)
     pieces = [data[i : i + 100] for i in range(0, len(data), 100)]
     found = read(tmp_path, b"".join(map(gzip.compress, pieces)), "wet", name="f.wet.gz")
@@ -352,9 +383,43 @@ def test_bombs(tmp_path):
     assert len(found[1].payload) < 20_000
     plain = read(tmp_path, gzip.decompress(data) + wet(*PAGES[2]), "wet")
     assert [getattr(one, "text", None) for one in plain] == [None, "three"]
-    squeezed = gzip.compress(bytes(2 * RECORD_BYTES))
-    found = read(tmp_path, response("http://a.org/", squeezed, ("Content-Encoding", "gzip")), "warc")
-    assert texts(found) == [("f:0", f"too long: more than {RECORD_BYTES:,} bytes when decoded")]
+
+
+def brotli_bomb(size):
+    encoder = brotli.Compressor(quality=1)
+    pieces = [encoder.process(bytes(1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*pieces, encoder.finish()])
+
+
+def inflated_bomb(coding, size):
+    if coding == "br":
+        return brotli_bomb(size)
+    return (zstd if coding == "zstd" else gzip).compress(bytes(size))
+
+
+_MOST_KIB = """
+import resource, sys
+from reading import read_slice, whole
+from pathlib import Path
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = read_slice(whole(Path(sys.argv[1]), "warc"))
+print(found[0].reason)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_bodies_that_are_bombs(tmp_path, coding):
+    """In a process of its own: decoders take memory that Python knows nothing of."""
+    path = tmp_path / "f.warc"
+    body = inflated_bomb(coding, 10 * RECORD_BYTES)
+    path.write_bytes(response("http://a.org/", body, ("Content-Encoding", coding)))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _MOST_KIB, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    reason, kib = done.stdout.splitlines()
+    assert reason == f"too long: more than {RECORD_BYTES:,} bytes when decoded"
+    assert int(kib) << 10 < 5 * RECORD_BYTES
 
 
 @pytest.mark.parametrize("tag", ["div", "article", "table><tr><td", "blockquote", "span", "ul><li"])

@@ -8,7 +8,7 @@ from apache_beam.transforms.window import IntervalWindow
 from fakes import FakeEncoder, bundle, document, finish, one_run, pieces, run, shared, vector_of, whole
 
 from transforms import observer
-from transforms.blocks import DeadLetters, EmbeddedBatch, Run
+from transforms.blocks import DeadLetters, EmbeddedBatch, MiniBatches, Run
 from transforms.elements import DeadLetter, Document, EndOfShard, Origin
 from transforms.encoder.robust import RobustEncoder
 from transforms.errors import ModelError
@@ -25,6 +25,7 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(elements: list[Any]) -> list[Any]:
     """Embedded batches as lists that compare: [(text, vector)]."""
+    elements = [e for e in elements if not isinstance(e, MiniBatches)]
     return [texts_of(e) if isinstance(e, EmbeddedBatch) else e for e in elements]
 
 

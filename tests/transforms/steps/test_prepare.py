@@ -84,7 +84,7 @@ def window_of(*payloads: bytes, config: EmbedConfig | None = None) -> ChunkBlock
             "payload": pa.array(payloads, pa.binary()),
         }
     )
-    config = config or EmbedConfig(modality=Bytes())
+    config = config or EmbedConfig()
     (chunks,) = Chunker(config, Decoding()).chunk(DocumentBlock("s", columns))
     assert isinstance(chunks, ChunkBlock)
     return chunks
@@ -107,7 +107,7 @@ def test_a_document_is_cut_when_it_is_embedded() -> None:
 
 
 def test_truncated_to_the_first_window() -> None:
-    window = window_of(b"abcdefghij", b"xy", config=EmbedConfig("truncate", modality=Bytes()))
+    window = window_of(b"abcdefghij", b"xy", config=EmbedConfig("truncate"))
     assert (window.starts.tolist(), window.ends.tolist()) == ([0, 0], [4, 2])
     assert payloads_of([run_of(window, 0, 1)], Bytes()) == [b"abcd", b"xy"]
 
@@ -115,8 +115,7 @@ def test_truncated_to_the_first_window() -> None:
 def test_what_cannot_be_prepared_is_a_failure_and_its_neighbours_are_embedded() -> None:
     encoder = Decoding()
     window = window_of(b"ab", b"!", b"cd", b"!!")
-    config = EmbedConfig(modality=Bytes())
-    made = embed_mini_batch(RobustEncoder(encoder), [run_of(window, 0, 1, 2, 3)], config)
+    made = embed_mini_batch(RobustEncoder(encoder), [run_of(window, 0, 1, 2, 3)])
     assert made.failures == {1: ("not an image", "so it begins"), 3: ("not an image", "so it begins")}
     assert encoder.calls == [["ab", "cd"]]
     assert made.vectors[[0, 2]].tolist() == Decoding().embed(["ab", "cd"]).tolist()
@@ -155,7 +154,7 @@ def test_the_next_mini_batch_is_prepared_while_the_model_works() -> None:
     encoder.prepare = counted  # type: ignore[method-assign]
     # The model's first call ends only when the second mini-batch was prepared.
     encoder._before = lambda prepared: prepared != ["aa"] or assert_set(prepared_two)
-    fn = _EmbedFn(shared(encoder), EmbedConfig(modality=Bytes()))
+    fn = _EmbedFn(shared(encoder), EmbedConfig())
     fn.setup()
     fn.start_bundle()
     window = window_of(b"aa", b"bb")

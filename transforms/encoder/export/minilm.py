@@ -63,6 +63,6 @@ def _version_tag() -> str:
     digest = hashlib.sha256(WEIGHTS_SHA256.encode())
     for name in ("tensorflow", "tensorflow-text"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

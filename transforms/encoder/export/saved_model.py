@@ -1,29 +1,39 @@
 """Writes an encoder as a TF2 SavedModel in TF Hub's form, the same bytes every time."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from transforms.encoder.export.checkpoint import read_checkpoint
 from transforms.errors import ModelError, UsageError
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
+# Where TF puts what belongs to a SavedModel and not to TF.
+EXTRA = "assets.extra"
 
 
 def export(checkpoint_dir: str | Path, model_dir: str | Path, *, precision: str = "float32") -> Path:
-    """Turns a BERT checkpoint folder into a SavedModel: strings in, embeddings out.
+    """Turns a checkpoint folder into a SavedModel: strings or token ids in, embeddings out.
 
-    `tensorflow_hub.load(model_dir)` (after `import tensorflow_text`) gives an object that maps string [n] to
-    float32 [n, dim], with `tokenize` (string [n] -> int32 [n, None]) and `max_tokens` (int32 scalar).
-    Signatures: `serving_default` (text -> embedding) and `count_tokens` (text -> tokens, before any cut).
+    Every model has the signature `embed_ids` (ids int32 [t], all texts' tokens one after the other, and
+    lengths int32 [n] -> embedding float32 [n, dim]), the variable `max_tokens` (int32 scalar), and the file
+    assets.extra/embedbeam.json (see docs/exporter.md).
+
+    Where the tokenizer is BERT's, it lies in the graph: `tensorflow_hub.load(model_dir)` (after `import
+    tensorflow_text`) gives an object that maps string [n] to float32 [n, dim], with `tokenize` (string [n] ->
+    int32 [n, None]). Signatures: `serving_default` (text -> embedding), `count_tokens` (text -> tokens,
+    before any cut), `tokenize` (text -> ids and lengths, as embed_ids takes them, and tokens), and one for
+    each of the checkpoint's prompts. Other tokenizers lie beside it, in assets.extra/tokenizer.json.
 
     Args:
-      checkpoint_dir: config.json, vocab.txt, *.safetensors, and sentence-transformers' files if present.
+      checkpoint_dir: config.json, tokenizer, *.safetensors, and sentence-transformers' files if present.
       model_dir: where the SavedModel is to be; must not exist, or be empty. Appears whole or not at all.
-      precision: type of the matrix products, "float32" or "bfloat16"; embeddings are float32 always.
+      precision: type of the matrix products, one of PRECISIONS; embeddings are float32 always.
 
     Returns:
       model_dir.
@@ -67,3 +77,8 @@ def _build_in_fresh_process(checkpoint_dir: Path, model_dir: Path, precision: st
         if reason.startswith("transforms.errors.UsageError: "):
             raise UsageError(reason.partition(": ")[2])
         raise ModelError(f"{checkpoint_dir}: could not be exported: {reason}")
+
+
+def read_description(model_dir: Path) -> dict[str, Any]:
+    """The embedbeam.json of an exported model."""
+    return json.loads((model_dir / EXTRA / "embedbeam.json").read_text(encoding="utf-8"))

@@ -6,16 +6,14 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from transforms.encoder.export import reference_classes as classes
-from transforms.encoder.export.checkpoint import SPECIAL_TOKENS
 from transforms.encoder.export.reference_classes import regex_class
-from transforms.errors import UsageError
+from transforms.encoder.export.wordpiece import RESERVED, SPECIAL_TOKENS, require_tokens
 
 # Words of more characters become one [UNK] (`max_input_chars_per_word` of the reference).
 LONGEST_WORD = 100
-# Linear B syllables: letters that no step changes. None may occur in the vocabulary.
+# Of RESERVED: letters that no step changes.
 _OUT_OF_VOCABULARY = "\U00010000"
 _PLACEHOLDERS = dict(zip(SPECIAL_TOKENS, "\U00010001\U00010002\U00010003\U00010004\U00010005", strict=True))
-_RESERVED = "10000-10005"
 # Capitals whose lower case ICU does not know yet, while Unicode 8 already had the small letter.
 _LOWER_CASE = {"Σ": "σ", "\ua7cb": "ɤ", "\ua7dc": "ƛ"}
 # ICU lowers these by the environment's language (Turkish, Lithuanian); so does it I and J, which are ASCII.
@@ -44,7 +42,7 @@ class BertTokenizer(tf.Module):
           UsageError: the vocabulary has characters that the graph cannot treat as the reference does.
         """
         super().__init__()
-        _require_characters(vocab)
+        require_tokens(vocab)
         self._lower_case = lower_case
         self._strip_accents = strip_accents
         self._max_tokens = max_tokens
@@ -67,6 +65,10 @@ class BertTokenizer(tf.Module):
         Returns:
           int32 [n, None]: [CLS], the first max_tokens - 2 pieces, [SEP].
         """
+        return self.tokenize_and_count(texts)[0]
+
+    def tokenize_and_count(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Both `tokenize` and `count`, for the price of one."""
         pieces = self._pieces(texts)
         kept = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), self._max_tokens - 2)
         lengths = kept + 2
@@ -77,7 +79,8 @@ class BertTokenizer(tf.Module):
         total = tf.size(pieces.values)
         source = tf.where(position == 0, total, tf.where(position > tf.gather(kept, text), total + 1, source))
         ids = tf.gather(tf.concat([pieces.values, self._cls_sep], axis=0), source)
-        return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+        cut = tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+        return cut, tf.cast(pieces.row_lengths(), tf.int32) + 2
 
     def count(self, texts: tf.Tensor) -> tf.Tensor:
         """Numbers of tokens before any cut, [CLS] and [SEP] included: string [n] -> int32 [n]."""
@@ -88,7 +91,7 @@ class BertTokenizer(tf.Module):
 
     def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
         """The reference's normaliser, up to what the trie does by itself (whitespace, most word borders)."""
-        texts = _replace(texts, regex_class(classes.FOREIGN, _RESERVED), _OUT_OF_VOCABULARY)
+        texts = _replace(texts, regex_class(classes.FOREIGN, RESERVED), _OUT_OF_VOCABULARY)
         for token in self._specials:
             texts = _replace(texts, rf"\[{token[1:-1]}\]", f" {_PLACEHOLDERS[token]} ")
         texts = _replace(texts, regex_class(classes.REMOVED), "")
@@ -102,16 +105,6 @@ class BertTokenizer(tf.Module):
                 texts = _replace(texts, capital, small)
             texts = tf.strings.lower(tf.strings.lower(texts), encoding="utf-8")  # ASCII, then the rest
         return texts
-
-
-def _require_characters(vocab: Sequence[str]) -> None:
-    unsupported = classes.characters(f"{classes.FOREIGN} {_RESERVED}")
-    for token in vocab:
-        if not unsupported.isdisjoint(token):
-            raise UsageError(
-                f"vocab.txt: token {token!r} has a character younger than Unicode 8 or of Linear B, "
-                "which the in-graph tokenizer does not support"
-            )
 
 
 def _drop_long_words(texts: tf.Tensor) -> tf.Tensor:

@@ -7,14 +7,21 @@ from typing import Any
 
 from transforms.encoder.card import read_card
 from transforms.encoder.config import ModelConfig
+from transforms.encoder.inputs.image import is_image
 from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, takes_ids, tensors
 
 __all__ = ["ModelInput", "modality_of", "model_input"]
 
-# What makes one, by modality; imported when it is used.
-_WHERE = {"text": "text.text_input", "tokens": "tokens.TokenInput"}
+# Its class, or what makes one, by modality; imported when it is used.
+_WHERE = {
+    "text": "text.text_input",
+    "audio": "audio.AudioInput",
+    "tabular": "tabular.TabularInput",
+    "image": "image.image_input",
+    "tokens": "tokens.TokenInput",
+}
 
 
 def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: ModelConfig) -> ModelInput:
@@ -55,15 +62,38 @@ def modality_of(tf: Any, function: Any) -> str | None:
     [n, samples] with a name that says so sound; integers [n, tokens] are token ids, and a tensor [n] or
     [n, 1] for each of several names is a row of a table.
     """
-    specs = list(tensors(tf, function)[0].values())
+    named = tensors(tf, function)[0]
+    specs = list(named.values())
     if [spec.dtype for spec in specs] == [tf.string]:
         return "text"
+    if len(specs) == 1 and is_image(specs[0]):
+        return "image"
+    if _is_sound(named):
+        return "audio"
     # TF Hub's BERT: whoever has texts has left out its preprocessor.
-    half = "input_word_ids" in tensors(tf, function)[0]
-    return "tokens" if takes_ids(tf, function) and not half else None
+    if takes_ids(tf, function):
+        return None if "input_word_ids" in named else "tokens"
+    if len(specs) > 1 and all(is_cell(spec) for spec in specs):
+        return "tabular"
+    return None
 
 
 def _of_card(config: ModelConfig) -> str | None:
     """Models that come with what makes their input of texts take texts."""
     with_tokenizer = config.folder and read_card(config.folder, config.handle).tokenizer
     return "text" if config.preprocessor or with_tokenizer else None
+
+
+def is_cell(spec: Any) -> bool:
+    """Whether a tensor holds a number or a string of each row: [n] or [n, 1]."""
+    return spec.shape.rank == 1 or (spec.shape.rank == 2 and spec.shape[1] == 1)
+
+
+def _is_sound(named: dict[str, Any]) -> bool:
+    """Floats [n], or [n, samples] by a name that says so; a mask of what was padded may stand beside them."""
+    waves = {name: spec for name, spec in named.items() if "mask" not in name.lower()}
+    if len(waves) != 1 or not next(iter(waves.values())).dtype.is_floating:
+        return False
+    ((name, spec),) = waves.items()
+    says_so = any(word in name.lower() for word in ("wave", "audio", "sound", "speech", "input_values"))
+    return spec.shape.rank == 1 or (says_so and spec.shape.rank in (2, 3))

@@ -57,6 +57,7 @@ def download(url: str, target: Path) -> None:
       ArchiveError: too large, or a redirect that leaves https.
       ValueError, OSError, http.client.HTTPException: it cannot be had.
     """
+    _ = urlsplit(url).port  # raises ValueError: an address that is none need not be tried for a minute
     retried(lambda: _download(url, target))
 
 

@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
-import os
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from transforms.encoder.messages import model_error
-from transforms.encoder.model import archive, fetch
+from transforms.encoder.model import archive, fetch, hugging_face, kaggle
+from transforms.encoder.model.cache import built, cache_dir
 from transforms.storage.retries import reason_of
 from transforms.storage.urls import local_path, redact, redact_in
 
-__all__ = ["MINILM", "cache_dir", "digest", "redact", "resolve"]
+__all__ = ["MINILM", "at_revision", "cache_dir", "digest", "pin", "redact", "resolve", "revision"]
 
 MINILM = "minilm"
 _FOLDERS = ("variables", "assets", "assets.extra")
 _STORES = ("gs", "s3", "az", "hdfs")
 _REMOTE = ("https", *_STORES)
+_HUBS = ("hf", "kaggle")
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|tar)$")
 
 
-def cache_dir() -> Path:
-    """Where embedbeam keeps what it builds or unpacks: EMBEDBEAM_CACHE, or ~/.cache/embedbeam."""
-    return Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
+def pin(handle: str) -> str:
+    """The handle that means the same model everywhere and later, for a hub's handle; others as they are.
+
+    Raises:
+      UsageError: a hub has no such model, or cannot be asked.
+    """
+    if handle.startswith("hf://"):
+        return hugging_face.pin(handle)
+    return kaggle.pin(handle) if kaggle.is_kaggle(handle) else handle
+
+
+def revision(handle: str) -> str | None:
+    """The commit or the version that a pinned handle names; None where there is nothing of the kind."""
+    if handle.startswith("hf://"):
+        return hugging_face.parse(handle).revision
+    return kaggle.version(handle) if kaggle.is_kaggle(handle) else None
+
+
+def at_revision(handle: str, revision: str) -> str:
+    """A hub's handle at another revision than the one it names, if it names any."""
+    if handle.startswith("hf://"):
+        return str(dataclasses.replace(hugging_face.parse(handle), revision=revision))
+    return kaggle.at_version(handle, revision) if kaggle.is_kaggle(handle) else handle
 
 
 def resolve(handle: str) -> Path:
     """Returns the local folder of the SavedModel that a handle means, downloading or unpacking as needed.
 
     Args:
-      handle: `minilm`, a folder, a `.tar.gz` file, or a URL of either (https, gs, s3, az, hdfs); what is
-        downloaded is kept in `cache_dir()`, an https address' model in TFHUB_CACHE_DIR if that is set.
+      handle: `minilm`, a folder, a `.tar.gz` file, a URL of either (https, gs, s3, az, hdfs), or a model of
+        a hub (hf://, kaggle://, a page of Kaggle's). What is downloaded is kept in `cache_dir()`, an https
+        address' model in TFHUB_CACHE_DIR if that is set, a hub's in the cache of its client.
 
     Raises:
       UsageError: nothing is there, or what is there is no SavedModel.
@@ -45,6 +66,10 @@ def resolve(handle: str) -> Path:
         from transforms.encoder.export import ensure_minilm
 
         return ensure_minilm(cache_dir())
+    if handle.startswith("hf://"):
+        return hugging_face.fetch(pin(handle))
+    if kaggle.is_kaggle(handle):
+        return _check_saved_model(_below_top_folder(kaggle.fetch(pin(handle))), handle)
     scheme = handle.partition("://")[0] if "://" in handle else "file"
     if scheme == "http" and not fetch.is_safe_url(handle):
         raise model_error(
@@ -55,7 +80,7 @@ def resolve(handle: str) -> Path:
     if scheme in (*_REMOTE, "http"):
         return _check_saved_model(_below_top_folder(_fetch(handle, scheme)), handle)
     if scheme != "file":
-        known = ", ".join(_REMOTE)
+        known = ", ".join((*_REMOTE, *_HUBS))
         advice = "give a local folder, a .tar.gz, a URL or 'minilm'"
         raise model_error(handle, f"scheme {scheme!r} is not one of {known}; {advice}")
     path, wanted = Path(local_path(handle)).expanduser(), "expected a SavedModel folder"
@@ -119,7 +144,7 @@ def _from_store(handle: str) -> Path:
         raise FileNotFoundError("nothing is there")
     target = fetch.state_folder(files, cache_dir())
     if files[0].path != handle.rstrip("/"):
-        return _built(target, lambda folder: fetch.copy_stored(files, handle, folder))
+        return built(target, lambda folder: fetch.copy_stored(files, handle, folder))
     if not _ARCHIVE.search(handle):
         raise archive.ArchiveError("it is a file; expected a SavedModel folder or a .tar.gz of one")
     return _unpacked(target, lambda file: fetch.copy_archive(files[0], file))
@@ -127,23 +152,6 @@ def _from_store(handle: str) -> Path:
 
 def _reason(error: Exception) -> str:
     return "no tar archive" if type(error) is tarfile.ReadError else reason_of(error)
-
-
-def _built(target: Path, fill: Callable[[Path], None]) -> Path:
-    """A folder that `fill` fills, once: it gets its name when it is whole, if no other process was first."""
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    parent, prefix = target.parent, ".building-"
-    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True) as scratch:
-        temporary = Path(scratch, "whole")
-        temporary.mkdir(mode=0o700)
-        fill(temporary)
-        with contextlib.suppress(OSError):
-            temporary.rename(target)
-    if not target.exists():
-        raise OSError(f"cannot be moved to {target}")
-    return target
 
 
 def _unpacked(target: Path, bring: Callable[[Path], None]) -> Path:
@@ -154,7 +162,7 @@ def _unpacked(target: Path, bring: Callable[[Path], None]) -> Path:
         bring(packed)
         archive.unpack(packed, folder)
 
-    return _built(target, fill)
+    return built(target, fill)
 
 
 def _below_top_folder(folder: Path) -> Path:
@@ -168,7 +176,7 @@ def _unpack(packed: Path) -> Path:
     try:
         with open(packed, "rb") as f:
             name = hashlib.file_digest(f, "sha256").hexdigest()[:32]
-        return _built(cache_dir() / "models" / name, lambda folder: archive.unpack(packed, folder))
+        return built(cache_dir() / "models" / name, lambda folder: archive.unpack(packed, folder))
     except (archive.ArchiveError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
         # A ReadError tells of every compression tried.
         advice = "fetch or pack it again"

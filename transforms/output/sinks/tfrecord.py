@@ -183,7 +183,8 @@ def feature_spec(schema: RowSchema) -> dict[str, dict[str, Any]]:
     spec |= dict.fromkeys(("tokens", "tokens_dropped"), int64 | {"default": -1})
     spec |= {"source": string, "position": int64, "fingerprint": string}
     if schema.chunks:
-        spec |= dict.fromkeys(("chunk", "start", "end"), int64)
+        place = {"dtype": "float32", "shape": []} if schema.seconds else int64
+        spec |= {"chunk": int64, "start": place, "end": place}
     if schema.keep_text:
         spec["text"] = string
     for name, kind in schema.kept:

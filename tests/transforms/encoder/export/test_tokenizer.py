@@ -185,7 +185,7 @@ def test_the_environments_language_changes_nothing(language):
         [sys.executable, "-c", _LOWER, capitals],
         env=os.environ
         | {"LC_ALL": language, "LANG": language, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"},
-        cwd=Path(__file__).resolve().parents[3],
+        cwd=Path(__file__).resolve().parents[4],
         capture_output=True,
         check=True,
     )

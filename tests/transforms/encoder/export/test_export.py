@@ -1,5 +1,6 @@
 """The exporter on tiny random checkpoints, against a plain padded BERT written here in NumPy."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -116,7 +117,7 @@ def test_bfloat16_is_close_and_returns_float32(checkpoint, model):
 
 def test_cased(tmp_path):
     cased = read_checkpoint(write_checkpoint(tmp_path, **{"tokenizer_config.json": {"do_lower_case": False}}))
-    assert not cased.strip_accents
+    assert not cased.tokenizer.strip_accents
     built = TextEncoder(cased, precision="float32")
     tokens = [[VOCAB[i] for i in row] for row in built.tokenize(tf.constant(["Ab aB é"])).to_list()]
     assert tokens == [["[CLS]", "A", "##b", "[UNK]", "[UNK]", "[SEP]"]]
@@ -134,6 +135,37 @@ def test_interface(model):
     assert (model.max_tokens.dtype, model.max_tokens.numpy()) == (tf.int32, 10)
     assert model.tokenize(tf.constant(TEXTS)).row_lengths().numpy().tolist() == [2, 3, 6, 10, 7, 10, 4]
     assert len(model.__call__.concrete_functions) == 1
+    assert sorted(model.signatures) == ["count_tokens", "embed_ids", "serving_default", "tokenize"]
+
+
+def test_tokens_can_be_made_once(model):
+    """What `tokenize` gives, `embed_ids` takes."""
+    tokenize, embed = model.signatures["tokenize"], model.signatures["embed_ids"]
+    assert tokenize.structured_outputs == {
+        name: tf.TensorSpec([None], tf.int32, name=name) for name in ("ids", "lengths", "tokens")
+    }
+    assert embed.structured_input_signature[1] == {
+        name: tf.TensorSpec([None], tf.int32, name=name) for name in ("ids", "lengths")
+    }
+    made = tokenize(text=tf.constant(TEXTS))
+    assert made["tokens"].numpy().tolist() == [2, 3, 6, 16, 7, 42, 4]
+    assert made["lengths"].numpy().tolist() == [2, 3, 6, 10, 7, 10, 4]
+    assert made["ids"].numpy().tolist() == model.tokenize(tf.constant(TEXTS)).values.numpy().tolist()
+    found = embed(ids=made["ids"], lengths=made["lengths"])["embedding"]
+    np.testing.assert_array_equal(found, model(tf.constant(TEXTS)))
+    nothing = embed(ids=tf.constant([], tf.int32), lengths=tf.constant([], tf.int32))["embedding"]
+    assert nothing.shape == [0, HIDDEN]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_a_text_without_tokens_is_nan_and_spoils_no_other(checkpoint, pooling):
+    read = dataclasses.replace(read_checkpoint(checkpoint), pooling=pooling)
+    embed = TextEncoder(read, precision="float32").embed
+    expected = embed(tf.constant([2, 5, 3, 2, 3]), tf.constant([3, 2])).numpy()
+    found = embed(tf.constant([2, 5, 3, 2, 3]), tf.constant([0, 3, 0, 2, 0])).numpy()
+    assert np.isnan(found[[0, 2, 4]]).all()
+    np.testing.assert_allclose(found[[1, 3]], expected, atol=1e-6)
+    assert np.isnan(embed(tf.constant([], tf.int32), tf.constant([0])).numpy()).all()
 
 
 def test_no_text_one_text_and_company(model):
@@ -161,7 +193,7 @@ def test_the_same_bytes_from_another_process_history_and_place(checkpoint, model
         subprocess.run(
             [sys.executable, "-c", script, source, tmp_path / target],
             check=True,
-            cwd=Path(__file__).resolve().parents[3],
+            cwd=Path(__file__).resolve().parents[4],
         )
         assert _digest(tmp_path / target) == _digest(model_dir)
     assert bytes(tmp_path) not in (tmp_path / "one" / "saved_model.pb").read_bytes()
@@ -191,12 +223,14 @@ def test_sharded_weights(tmp_path):
 
 
 REFUSED = [
-    ({"config.json": {"model_type": "roberta"}}, "model_type 'roberta' is not supported, only bert"),
-    ({"config.json": {"model_type": "mpnet"}}, "model_type 'mpnet'"),
+    ({"config.json": {"model_type": "t5"}}, "model_type 't5' is not supported, only bert or distilbert or"),
+    ({"config.json": {"model_type": None}}, "model_type None"),
+    ({"config.json": {"auto_map": {"AutoModel": "own.Bert"}}}, "bert with code of its own"),
+    ({"config.json": {"quantization_config": {"quant_method": "gptq"}}}, r"quantised weights \(gptq\)"),
     ({"config.json": {"position_embedding_type": "relative_key"}}, "position_embedding_type 'relative_key'"),
-    ({"config.json": {"hidden_act": "swish"}}, "hidden_act 'swish'"),
+    ({"config.json": {"hidden_act": "mish"}}, "hidden_act 'mish'"),
     ({"config.json": {"num_attention_heads": 5}}, "5 heads do not divide hidden_size 32"),
-    ({"config.json": {"hidden_size": "wide"}}, "expected a BERT config"),
+    ({"config.json": {"hidden_size": "wide"}}, "hidden_size is 'wide'; expected a number"),
     (
         {"config.json": {"max_position_embeddings": 64}},
         r"position_embeddings.weight has shape \[12, 32\], expected \[64, 32\]",
@@ -208,8 +242,25 @@ REFUSED = [
     ({"tokenizer_config.json": {"cls_token": "<s>"}}, r"cls_token '<s>' is not supported, only '\[CLS\]'"),
     ({"tokenizer_config.json": {"added_tokens_decoder": {"9": {"content": "<x>"}}}}, "added token '<x>'"),
     ({"1_Pooling/config.json": {"pooling_mode_max_tokens": True}}, "pooling_mode_max_tokens"),
-    ({"1_Pooling/config.json": {"pooling_mode": "lasttoken"}}, "lasttoken is not supported"),
-    ({"modules.json": modules("Transformer", "Pooling", "Dense")}, "Dense are not supported"),
+    ({"1_Pooling/config.json": {"pooling_mode": "weightedmean"}}, "weightedmean is not supported"),
+    ({"1_Pooling/config.json": {"pooling_mode": ["mean", "cls"]}}, r"mean \+ cls is not supported"),
+    ({"1_Pooling/config.json": {"include_prompt": False}}, "include_prompt false is not supported"),
+    ({"modules.json": modules("Transformer", "Pooling", "LayerNorm")}, "LayerNorm are not supported"),
+    ({"modules.json": modules("Transformer", "Dense", "Pooling")}, "Dense \\+ Pooling are not supported"),
+    ({"sentence_bert_config.json": {"max_seq_length": "long"}}, "a window of 'long' tokens"),
+    (
+        {
+            "sentence_bert_config.json": {"do_lower_case": True},
+            "tokenizer_config.json": {"do_lower_case": False},
+        },
+        "do_lower_case is not supported where",
+    ),
+    ({"config_sentence_transformers.json": {"prompts": ["query"]}}, "prompts is no object of texts"),
+    (
+        {"config_sentence_transformers.json": {"default_prompt_name": "q"}},
+        "default_prompt_name 'q' is not among",
+    ),
+    ({"config.json": {"matryoshka_dims": [8, 64]}}, r"matryoshka_dims \[8, 64\]; expected a list"),
 ]
 
 
@@ -294,5 +345,5 @@ def test_a_cached_model_needs_no_tensorflow(checkpoint, tmp_path):
         "ensure_minilm(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run(
-        [sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).resolve().parents[3]
+        [sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).resolve().parents[4]
     )

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).resolve().parents[2] / "golden" / "minilm.npz") as stored:
+    with np.load(Path(__file__).resolve().parents[3] / "golden" / "minilm.npz") as stored:
         return dict(stored)
 
 
