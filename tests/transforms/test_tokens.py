@@ -58,3 +58,12 @@ def test_a_fingerprint_is_of_the_ids():
     one, other, same = TOKENS.fingerprint(payloads, b"key").to_pylist()
     assert one == same != other
     assert len(one) == 16
+
+
+def test_no_payloads():
+    payloads, refused = TOKENS.decode({"ids": pa.array([[]], pa.list_(pa.int32()))})
+    none = payloads.drop_null()
+    assert (len(none), list(refused)) == (0, [0])
+    assert TOKENS.values(none) == []
+    assert len(TOKENS.fingerprint(none, b"key")) == 0
+    assert len(TOKENS.weight(none)) == 0

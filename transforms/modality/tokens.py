@@ -94,7 +94,8 @@ def lists(ids: pa.Array) -> list[np.ndarray]:
     """The lists of an array of list<int32>, which share its memory; empty ones for nulls."""
     offsets = ids.offsets.to_numpy()
     flat = ids.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
-    return np.split(flat, offsets[1:-1] - offsets[0])
+    # NumPy makes one part where nothing is to be split.
+    return np.split(flat, offsets[1:-1] - offsets[0]) if len(ids) else []
 
 
 def _sound(values: Values) -> pa.Array | None:

@@ -186,6 +186,8 @@ def test_a_decoder_is_not_changed_by_padding(text_model):
         vectors = embed(encoder, ids)
         close(vectors, [expected(states(one)) for one in ids])
         np.testing.assert_allclose(vectors[0], embed(encoder, ids[:1])[0], rtol=0, atol=1e-6)
+        longer = embed(encoder, [np.arange(1, 31, dtype=np.int32)])  # than the window, to which it is cut
+        close(longer, embed(encoder, [np.arange(1, 25, dtype=np.int32)]))
 
 
 def test_ids_one_after_the_other(text_model):

@@ -36,7 +36,8 @@ class TokenInput:
         return self.modality.estimate(payloads)
 
     def prepare(self, payloads: Sequence[Any]) -> tuple[Sequence[Any], dict[int, Refusal]]:
-        return padded(payloads, width=self._function.width), {}
+        # As text models do it: a longer list, of which the chain wants the window alone, is cut here.
+        return padded([ids[: self.window] for ids in payloads], width=self._function.width), {}
 
     def call(self, prepared: Sequence[Any]) -> tuple[Any, Any]:
         return self._function(as_rows(prepared))
