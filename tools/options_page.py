@@ -35,7 +35,7 @@ def tables() -> str:
 
 
 def _name(one: Option) -> str:
-    value = "\\|".join(one.choices) or one.metavar or ""
+    value = "\\|".join(one.choices or (one.metavar or "").split("|"))
     return f"`{one.flag}`" + (f" {value}" if value else "")
 
 

@@ -146,9 +146,9 @@ def shell(command, folder, **environment):
 
 def test_the_two_steps_install_the_whole_package(tmp_path):
     """The layer of dependencies is made with empty packages; nothing of them may be left in the end."""
-    first, second = (run for run in values(CPU, "RUN") if "[gcp,aws]" in run or "pip check" in run)
+    first, second = (run for run in values(CPU, "RUN") if "constraints.txt" in run or "pip check" in run)
     wheel = "pip wheel --quiet --no-deps --no-build-isolation --wheel-dir"
-    first, changed = re.subn(r"pip install .*'\.\[gcp,aws\]'", f"{wheel} empty .", first)
+    first, changed = re.subn(r"pip install .*'\.\[[\w,]+\]'", f"{wheel} empty .", first)
     assert changed == 1
     second, changed = re.subn(r"pip install .* \. && pip check", f"{wheel} whole .", second)
     assert changed == 1

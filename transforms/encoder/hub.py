@@ -73,7 +73,6 @@ class HubEncoder:
         self.modality, self.sample = self.input.modality, self.input.sample
         self.window, self.can_count = self.input.window, self.input.can_count
         self.prepares, self.model_dim = self.input.prepares, 0
-        self.prepares = self.input.prepares
         # What was assumed, for the user.
         self.notes: tuple[str, ...] = getattr(self.input, "notes", ())
         self.dtype, self.dim, self.unit_length = "float32", 0, False
