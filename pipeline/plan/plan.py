@@ -70,12 +70,7 @@ def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) ->
     """
     root, files, unknown = find_files(options, of.name)
     if not files:
-        some = f" ({len(unknown)} files of unknown kind there, e.g. {unknown[0]})" if unknown else ""
-        known = ", ".join(sorted(extension for names in registry.EXTENSIONS.values() for extension in names))
-        raise UsageError(
-            f"--input {' '.join(options.input)}: no file to read{some}; expected names that end in {known} "
-            "(compressed ones too), or --input-format with a glob"
-        )
+        raise _nothing(options, unknown, of.name)
     total = sum(file.size for file in files)
     target = options.shard_bytes or default_shard_bytes(total, parallelism)
     if total // target > _MOST_SHARDS:
@@ -131,6 +126,21 @@ def find_files(options: Options, of: str | None) -> tuple[str, list[Slice], list
     if len(set(roots)) > 1:
         found = {p: dataclasses.replace(file, source=_relative(p, root)) for p, file in found.items()}
     return root, _once([found[path] for path in sorted(found)]), unknown
+
+
+def _nothing(options: Options, unknown: Sequence[str], of: str) -> UsageError:
+    """Why no file can be read: those that are there hold documents of another kind, or nobody knows what."""
+    found = f"--input {' '.join(options.input)}: no file to read"
+    formats = {path: registry.format_of(path) for path in unknown}
+    for path, kind in formats.items():
+        if kind is not None:
+            return UsageError(
+                f"{found} for --modality {of}, which is the model's or your choice; {len(unknown):,} files "
+                f"there hold other documents, e.g. {path} ({registry.get(kind).holds}): give a --model of these"
+            )
+    some = f" ({len(unknown)} files of unknown kind there, e.g. {unknown[0]})" if unknown else ""
+    known = ", ".join(sorted({names[0] for names in registry.EXTENSIONS.values()}))
+    return UsageError(f"{found}{some}; expected names that end in {known} or the like, or --input-format")
 
 
 def _once(files: list[Slice]) -> list[Slice]:

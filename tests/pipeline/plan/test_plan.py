@@ -165,6 +165,17 @@ def test_nothing_to_read(tmp_path):
     assert [p.format for s in plan.shards for p in s.slices] == ["lines"]
 
 
+def test_a_folder_of_documents_of_another_kind(tmp_path):
+    for name in ("a.jpg", "b.PNG"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UsageError) as e:
+        plan_of(tmp_path)
+    assert str(e.value) == (
+        f"--input {tmp_path}: no file to read for --modality text, which is the model's or your choice; 2 files "
+        f"there hold other documents, e.g. {tmp_path}/a.jpg (image): give a --model of these"
+    )
+
+
 def test_unreadable_footer_is_left_to_its_shard(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "good.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 but not really")
