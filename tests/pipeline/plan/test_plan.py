@@ -171,8 +171,8 @@ def test_a_folder_of_documents_of_another_kind(tmp_path):
     with pytest.raises(UsageError) as e:
         plan_of(tmp_path)
     assert str(e.value) == (
-        f"--input {tmp_path}: no file to read for --modality text, which is the model's or your choice; 2 files "
-        f"there hold other documents, e.g. {tmp_path}/a.jpg (image): give a --model of these"
+        f"--input {tmp_path}: no file to read for --modality text, which is the model's or your choice; 2 "
+        f"files there hold other documents, e.g. {tmp_path}/a.jpg (image): give a --model of these"
     )
 
 
