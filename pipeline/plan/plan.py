@@ -135,8 +135,9 @@ def _nothing(options: Options, unknown: Sequence[str], of: str) -> UsageError:
     for path, kind in formats.items():
         if kind is not None:
             return UsageError(
-                f"{found} for --modality {of}, which is the model's or your choice; {len(unknown):,} files there "
-                f"hold other documents, e.g. {path} ({registry.get(kind).holds}): give a --model of these"
+                f"{found} for --modality {of}, which is the model's or your choice; {len(unknown):,} files "
+                f"there hold other documents, e.g. {path} ({registry.get(kind).holds}): give a --model of "
+                "these"
             )
     some = f" ({len(unknown)} files of unknown kind there, e.g. {unknown[0]})" if unknown else ""
     known = ", ".join(sorted({names[0] for names in registry.EXTENSIONS.values()}))

@@ -222,6 +222,6 @@ def in_blocks(
         before = taken()
 
 
-def too_long(size: int, most: int = RECORD_BYTES) -> tuple[str, str]:
+def too_long(size: int, most: int | None = None) -> tuple[str, str]:
     """Kind and detail of a record that is longer than a record may be."""
-    return "too long", f"{size:,} bytes, expected at most {most:,}"
+    return "too long", f"{size:,} bytes, expected at most {most or RECORD_BYTES:,}"
