@@ -58,7 +58,7 @@ class InputOptions(Group):
         "how files are read; auto goes by their names", default="auto", choices=_formats
     )
     text_field: str | None = option(
-        "field or column that is embedded", default=None, unset="text, or the modality's name", chosen=True
+        "field or column that is embedded", default=None, unset="text, image, audio or input_ids", chosen=True
     )
     id_field: str | None = option(
         "field or column that holds the document id", default=None, unset="file and position"

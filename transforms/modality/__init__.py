@@ -12,9 +12,9 @@ __all__ = ["NAMES", "Modality", "get", "in_seconds"]
 # Its class, by the name users know it by; imported when it is used.
 _WHERE = {
     "text": "text.Text",
+    "image": "image.Image",
     "audio": "audio.Audio",
     "tabular": "tabular.Tabular",
-    "image": "image.Image",
     "tokens": "tokens.Tokens",
 }
 NAMES = tuple(_WHERE)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EMBED_OPTIONS = {
     "--input": None,
     "--input-format": "auto",
-    "--text-field": "text",
+    "--text-field": "text, image, audio or input_ids",
     "--id-field": "file and position",
     "--keep-field": None,
     "--keep-text": None,
@@ -274,7 +274,7 @@ def test_json_of_every_command(cli, tmp_path, model):
     assert len(broken["defects"]) == 1
     assert broken["defects"][0].startswith(f"{part.name}: {part.stat().st_size} bytes, the receipt says")
     code, card = only_json(cli, "inspect", model)
-    assert (code, card["dim"], card["max_tokens"], card["input"]) == (0, 8, 16, "text")
+    assert (code, card["dim"], card["max_tokens"], card["input"]) == (0, 8, 16, "text: string [n]")
     assert np.allclose(card["vector"], jobs.expected_vector(card["sample"]), atol=1e-6)
 
 

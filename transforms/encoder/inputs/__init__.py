@@ -17,9 +17,9 @@ __all__ = ["ModelInput", "modality_of", "model_input"]
 # Its class, or what makes one, by modality; imported when it is used.
 _WHERE = {
     "text": "text.text_input",
+    "image": "image.image_input",
     "audio": "audio.AudioInput",
     "tabular": "tabular.TabularInput",
-    "image": "image.image_input",
     "tokens": "tokens.TokenInput",
 }
 
