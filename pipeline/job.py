@@ -42,7 +42,8 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
       model_dim: length of the model's own vectors; None in plans of earlier versions, where it is `dim`.
       payload: what the modality is told, as the fields of its dataclass.
       identity: of the job, as in its plan file; "" before that is made.
-      model_revision: the commit or the version that a hub's handle meant; None for other handles.
+      model_revision, preprocessor_revision: the commit or the version that a hub's handle meant; None for
+        other handles.
     """
 
     embedbeam: str
@@ -62,6 +63,7 @@ class Job(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOpt
     payload: dict[str, Any] = dataclasses.field(default_factory=dict)
     identity: str = ""
     model_revision: str | None = None
+    preprocessor_revision: str | None = None
 
     def __post_init__(self) -> None:
         convert(self, stated(*RECORDED))
@@ -90,6 +92,12 @@ def new_job(
     device = ("GPU",) if options.worker_gpus else (encoder.device, encoder.device_memory)
     tuned = encoder.tuned if near else None
     threads = encoder.threads if near else policy.threads(cores=1, device="CPU")
+    if options.prompt is not None and encoder.can_count:
+        windows = [n for n in (encoder.window, options.max_tokens) if n is not None]
+        taken = int(encoder.count_tokens([""])[0])
+        if windows and taken >= min(windows):
+            reason = f"takes {taken} tokens of the {min(windows)} that the model embeds at once"
+            raise UsageError(f"prompt {options.prompt}: {reason}; shorten it", argument="prompt")
     if options.vector_dtype == "ubinary" and encoder.dim % 8:
         reason = f"has eight numbers in a byte, and the vectors have {encoder.dim}; expected a multiple of 8"
         raise UsageError(f"vector_dtype ubinary: {reason}", argument="vector_dtype")
@@ -109,6 +117,7 @@ def new_job(
         intra_op=threads.intra_op,
         payload=dataclasses.asdict(encoder.modality),
         model_revision=revision(encoder.handle),
+        preprocessor_revision=encoder.preprocessor and revision(encoder.preprocessor),
     )
 
 
@@ -129,11 +138,24 @@ def fingerprint_key(job: Job) -> bytes:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
 
 
-def pinned_model(job: Job, options: Options) -> str:
-    """The handle of a rerun's model: the same one means what it meant to the job, whatever a hub has now."""
-    if job.model_revision and job.model == redact(options.model):
-        return at_revision(options.model, job.model_revision)
-    return pin(options.model)
+def pinned(job: Job, options: Options) -> Options:
+    """A rerun's models: the same handles mean what they meant to the job, whatever a hub has now."""
+    found: dict[str, Any] = {}
+    for name in ("model", "preprocessor"):
+        handle, there = getattr(options, name), getattr(job, f"{name}_revision")
+        if handle is not None:
+            same = there and getattr(job, name) == recorded(options)[name]
+            found[name] = at_revision(handle, there) if same else pin(handle)
+    return dataclasses.replace(options, **found)
+
+
+def with_choices(options: Options, job: Job) -> Options:
+    """The options of a rerun, where it leaves them open as the job has them."""
+    left_open = [one.name for one in stated(*RECORDED) if one.chosen and getattr(options, one.name) is None]
+    values = {name: getattr(job, name) for name in left_open}
+    if job.model_dim in (None, job.dim):  # the plan has what came of it
+        values.pop("dim", None)
+    return dataclasses.replace(options, **values)
 
 
 def check_same_job(job: Job, options: Options, model_digest: str, model_revision: str | None) -> None:

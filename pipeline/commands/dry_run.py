@@ -14,6 +14,7 @@ from pipeline.plan.kept import take_sample
 from pipeline.plan.plan import make_plan
 from pipeline.run.screen import Screen
 from transforms import modality
+from transforms.errors import UsageError
 from transforms.formats import registry
 
 
@@ -36,7 +37,13 @@ def look_at_input(options: Options, screen: Screen) -> Result:
         plan = make_plan(options, of)
         check_files(plan, of)
     with screen.doing("sampling the input"):
-        sample = take_sample(plan, options, of)
+        try:
+            sample = take_sample(plan, options, of)
+        except UsageError as e:
+            if options.modality is not None:
+                raise
+            advice = f"a dry run loads no model and takes documents for {of.name}; else say `modality`"
+            raise UsageError(f"{e} ({advice})", argument=e.argument) from e
     slices = [piece for shard in plan.shards for piece in shard.slices]
     files = [
         (piece, registry.get(piece.format)) for piece in {piece.path: piece for piece in slices}.values()

@@ -12,7 +12,7 @@ from pipeline.cluster import remote, runners
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.preflight import prepare
 from pipeline.cluster.probe import probe
-from pipeline.job import Job, check_same_job, new_job, pinned_model
+from pipeline.job import Job, check_same_job, new_job, pinned, with_choices
 from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files
@@ -93,10 +93,10 @@ class _Launch:
             return None
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
-            model = pinned_model(books.job, options)
-            handles = filter(None, (model, options.preprocessor))
-            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(model))
-        self.options = dataclasses.replace(options, model=model)
+            own = pinned(books.job, options)
+            handles = filter(None, (own.model, own.preprocessor))
+            check_same_job(books.job, options, digest(*map(resolve, handles)), revision(own.model))
+        self.options = with_choices(own, books.job)
         if not options.quiet:
             with screen.doing("listing the input"):
                 for note in changes.notes(options, books.shards):
@@ -132,11 +132,11 @@ class _Launch:
             loading.result()  # raises what is wrong with it, if anything is
         self.import_submit()  # while the model is loaded
         encoder, near = loading.result(), self.cluster.in_process
-        if near and encoder.tuned and not options.batch_tokens:
-            tuned = encoder.tuned
+        if near and (tuned := encoder.tuned):
+            tokens = "" if options.batch_tokens else f" of {tuned.batch_tokens:,} tokens"
             screen.say(
-                f"mini-batches of {tuned.batch_tokens:,} tokens, {tuned.in_flight} in flight, as tuned on "
-                f"{tuned.date} for this model on {tuned.where}"
+                f"mini-batches{tokens}, {tuned.in_flight} in flight, as tuned on {tuned.date} for this model "
+                f"on {tuned.where}"
             )
         for note in encoder.notes:
             screen.say(in_flags(UsageError(note)))

@@ -14,6 +14,7 @@ from pipeline.options.fields import stated
 from pipeline.options.options import Options, PayloadOptions
 from pipeline.run.screen import Screen
 from transforms.encoder.model.handle import MINILM, pin, resolve
+from transforms.errors import UsageError
 from transforms.storage.files import full_path
 
 if TYPE_CHECKING:
@@ -83,8 +84,14 @@ def load_encoder(
     with screen.doing("fetching the model"):
         both = {"handle": config.handle, "preprocessor": config.preprocessor}
         pinned: dict[str, Any] = {name: pin(handle) for name, handle in both.items() if handle is not None}
-        for handle in pinned.values():
-            resolve(handle)
+        for name, handle in pinned.items():
+            try:
+                resolve(handle)
+            except UsageError as e:
+                if name == "handle":
+                    raise
+                words = str(e).replace("model ", "preprocessor ", 1)
+                raise UsageError(words, argument="preprocessor") from e
         config = dataclasses.replace(config, **pinned)
     with screen.doing("importing TensorFlow"), importing():
         from transforms.encoder.device import import_tensorflow

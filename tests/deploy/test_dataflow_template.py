@@ -164,11 +164,13 @@ def test_every_parameter_reaches_embed(template):
     """With a value of each, the parser of `embed` takes them all, and nothing of ours is left for Beam."""
     values = {"BOOLEAN": "true", "NUMBER": "7", "TEXT": "x", "GCS_WRITE_FOLDER": "gs://b/out"}
     own = {name: found for name, found in PARAMETERS.items() if name not in BEAMS}
-    given = [
-        f"--{name}={found.get('enumOptions', [{}])[-1].get('value') or values[found['paramType']]}"
-        for name, found in own.items()
-        if name != "shard_bytes"
-    ]
+
+    def value(found):
+        given = found.get("enumOptions", [{}])[-1].get("value") or values[found["paramType"]]
+        fits = all(re.fullmatch(regex, given) for regex in found.get("regexes", []))
+        return given if fits else "2.5"
+
+    given = [f"--{name}={value(found)}" for name, found in own.items() if name != "shard_bytes"]
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_embed_arguments(parser)
     parsed, rest = parser.parse_known_args(template.command([*given, "--shard_bytes=64MiB"], {}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -57,6 +56,11 @@ def with_prompt(config: ModelConfig, card: Card, signatures: Collection[str]) ->
     Raises:
       UsageError: it is a name that the model does not have.
     """
+    if config.signature in card.prompts:  # it has the prompt in its graph
+        if config.prompt:
+            reason = f"signature {config.signature} has a prompt already; give one of the two"
+            raise UsageError(f"prompt {config.prompt}: {reason}", argument="prompt")
+        return dataclasses.replace(config, prompt=None)
     name = config.prompt if config.prompt is not None else card.default_prompt
     if not name:
         return dataclasses.replace(config, prompt=None)
@@ -64,7 +68,7 @@ def with_prompt(config: ModelConfig, card: Card, signatures: Collection[str]) ->
         return dataclasses.replace(config, prompt=card.prompts[name])
     if name in signatures and not config.signature:
         return dataclasses.replace(config, prompt=None, signature=name)
-    if re.fullmatch(r"\w+", name):  # a text of one word and no space would be glued to the document's first
+    if name[-1].isalnum():  # it would be glued to the document's first word
         has = ", ".join(sorted(card.prompts)) or "none"
         reason = f"the model has no such prompt; it has: {has}; a text of your own ends in a space or a sign"
         raise UsageError(f"prompt {name}: {reason}", argument="prompt")

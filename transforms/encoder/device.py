@@ -102,7 +102,9 @@ def prepare_device(
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     found = tuned.read(model_digest, name if gpus else cpu_name(), cores)
-    usual = found.threads if found else policy.threads(cores=cores, device=device)
+    usual = policy.threads(cores=cores, device=device)
+    if found and (gpus or intra_op in (None, found.intra_op)):  # its numbers belong together
+        usual = found.threads
     # What a plan that was made on the other kind of device says of threads means nothing here.
     intra_op = usual.intra_op if gpus else intra_op or usual.intra_op
     wanted = policy.Threads(in_flight or usual.in_flight, intra_op)

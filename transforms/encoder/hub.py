@@ -15,7 +15,7 @@ import numpy as np
 from transforms.encoder.card import read_card, with_prompt
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.device import import_tensorflow, prepare_device
-from transforms.encoder.inputs import model_input
+from transforms.encoder.inputs import check_options, model_input
 from transforms.encoder.messages import first_line, model_error
 from transforms.encoder.model.handle import digest, resolve
 from transforms.encoder.outputs import pick_output, pooled, shortened
@@ -43,7 +43,7 @@ class HubEncoder:
           UsageError: the model is not there, is no SavedModel, or does not map the modality to vectors.
           ModelError: the digest is not the expected one.
         """
-        started = time.monotonic()
+        started, asked = time.monotonic(), config
         self.handle, self.preprocessor = config.handle, config.preprocessor
         folders = [resolve(handle) for handle in (config.handle, config.preprocessor) if handle is not None]
         self.folder = folders[0]
@@ -67,8 +67,9 @@ class HubEncoder:
         if config.preprocessor is not None:
             config = dataclasses.replace(config, preprocessor=str(folders[1]))
         self.signature, function = pick_signature(tf, loaded, config)
-        self._tf, self._pooling, self._cut = tf, config.pooling, config.dim
+        self._tf, self._pooling, self._cut, self._alone = tf, config.pooling, config.dim, False
         self.input = model_input(tf, loaded, function, self.signature, config)
+        check_options(asked, self.input.modality.name)
         self.output = pick_output(function, config)
         self.modality, self.sample = self.input.modality, self.input.sample
         self.window, self.can_count = self.input.window, self.input.can_count
@@ -94,6 +95,8 @@ class HubEncoder:
           ModelError: the output has not one row a payload, or another dim than the first one had.
           tf.errors.OpError: whatever the model raises.
         """
+        if self._alone and len(prepared) > 1:
+            return np.concatenate([self.embed([one]) for one in prepared])
         result, mask = self.input.call(prepared)
         if isinstance(result, dict):
             mask = result.get("mask") if mask is None and self.output != "mask" else mask
@@ -102,6 +105,8 @@ class HubEncoder:
             (result,) = result
         if not self.model_dim:
             self.dtype = result.dtype.name
+        if mask is None and result.shape.rank == 3 and isinstance(prepared[0], str):
+            self._alone = True  # it pads texts to the longest, and does not tell what is padding
         vectors = pooled(self._tf, result, mask, self._pooling).numpy()
         dim = self.model_dim or "dim"
         if vectors.ndim != 2 or len(vectors) != len(prepared) or dim not in ("dim", vectors.shape[1]):

@@ -43,7 +43,20 @@ class RobustEncoder:
 
     def prepare(self, payloads: Sequence[Any]) -> Prepared:
         """Payloads as the model takes them; may run on other threads than the model."""
-        return self.encoder.prepare(payloads)
+        try:
+            return self.encoder.prepare(payloads)
+        except Exception as e:  # one of them; each alone tells which
+            if len(payloads) == 1:
+                return [None], {
+                    0: ("cannot be prepared for the model", f"{type(e).__name__}: {first_line(e)}")
+                }
+        made: list[Any] = []
+        refused: dict[int, Refusal] = {}
+        for number, payload in enumerate(payloads):
+            one, why = self.prepare([payload])
+            made += [None] if why else one
+            refused |= dict.fromkeys([number], why[0]) if why else {}
+        return made, refused
 
     def embed(self, prepared: Prepared, costs: Sequence[int]) -> tuple[np.ndarray, dict[int, Refusal], int]:
         """Embeds a mini-batch.

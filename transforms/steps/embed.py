@@ -170,11 +170,17 @@ class _EmbedFn(beam.DoFn):
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
             return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
-        ready = self._preparing.submit(lambda: robust.prepare(payloads_of(runs, robust.encoder.modality)))
-        return lambda: [
-            embed_mini_batch(robust, runs, config, prepared=ready.result(), handed_over=now),
-            *others,
-        ]
+
+        def prepare() -> tuple[Prepared, float]:
+            return robust.prepare(payloads_of(runs, robust.encoder.modality)), time.monotonic()
+
+        ready = self._preparing.submit(prepare)
+
+        def work() -> list[Any]:
+            prepared, since = ready.result()
+            return [embed_mini_batch(robust, runs, config, prepared=prepared, handed_over=since), *others]
+
+        return work
 
     def finish_bundle(self) -> Iterator[Any]:
         yield from map(at_origin, self._timing.follow(self._behind.finish()))

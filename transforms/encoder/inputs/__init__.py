@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -11,8 +12,9 @@ from transforms.encoder.inputs.image import is_image
 from transforms.encoder.inputs.protocol import ModelInput
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, takes_ids, tensors
+from transforms.errors import UsageError
 
-__all__ = ["ModelInput", "modality_of", "model_input"]
+__all__ = ["ModelInput", "check_options", "modality_of", "model_input"]
 
 # Its class, or what makes one, by modality; imported when it is used.
 _WHERE = {
@@ -21,6 +23,13 @@ _WHERE = {
     "audio": "audio.AudioInput",
     "tabular": "tabular.TabularInput",
     "tokens": "tokens.TokenInput",
+}
+# The options that each understands, besides those of all.
+_OPTIONS = {
+    "text": ("preprocessor", "seq_length", "prompt"),
+    "image": ("image_size", "image_range", "image_resize", "image_interpolation"),
+    "audio": ("sample_rate", "window_seconds", "overlap_seconds", "audio_normalize"),
+    "tabular": ("column", "nulls"),
 }
 
 
@@ -48,6 +57,25 @@ def model_input(tf: Any, loaded: Any, function: Any, signature: str, config: Mod
         tf, loaded, function, signature, config
     )
     return made
+
+
+def check_options(config: ModelConfig, name: str) -> None:
+    """Refuses options that mean nothing for documents of a modality.
+
+    Raises:
+      UsageError: names the first of them.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    for other, names in _OPTIONS.items():
+        for option in names:
+            value = getattr(config, option)
+            if other != name and value != fields[option]:
+                shown = " ".join(value) if isinstance(value, tuple) else value
+                reason = f"is for models of {other}, and this one's documents are {name}; leave it out"
+                raise UsageError(f"{option} {shown}: {reason}", argument=option)
+    if config.seq_length is not None and config.preprocessor is None:
+        reason = "is the preprocessor's, and no `preprocessor` is given"
+        raise UsageError(f"seq_length {config.seq_length}: {reason}", argument="seq_length")
 
 
 def _asked() -> str:

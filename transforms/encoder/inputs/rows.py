@@ -18,6 +18,8 @@ class Rows(Sequence[Any]):
         return len(next(iter(self.columns.values())))
 
     def __getitem__(self, which: Any) -> Rows:
+        if not isinstance(which, slice) and which >= len(self):
+            raise IndexError(which)  # ends an iteration
         some = which if isinstance(which, slice) else slice(which, which + 1)
         return Rows({name: column[some] for name, column in self.columns.items()})
 

@@ -42,7 +42,12 @@ def text_input(tf: Any, loaded: Any, function: Any, signature: str, config: Mode
     signatures = dict(getattr(loaded, "signatures", None) or {})
     card = read_card(config.folder, config.handle) if config.folder else None
     if card is not None and card.tokenizer is not None and takes_ids(tf, function):
-        by_host = HostTokenizer(card.tokenizer, card.max_tokens or max_tokens(loaded), config.handle)
+        windows = (
+            card.max_tokens or max_tokens(loaded),
+            IdsFunction(tf, function, config.handle, signature).width,
+        )
+        window = min((n for n in windows if n is not None), default=None)
+        by_host = HostTokenizer(card.tokenizer, window, config.handle)
         return TokenizedInput(tf, function, by_host, signature, config)
     # Another signature, or another output, may be more than what embed_ids does.
     plain = signature in ("serving_default", "default") and config.output is None
