@@ -127,7 +127,7 @@ def test_a_mistake_in_the_input_does_not_wait_for_tensorflow(tmp_path, slow_mode
     subprocess.run([jobs.PYTHON, "-c", "import tensorflow"], capture_output=True, check=True)
     imports = time.monotonic() - began
     began = time.monotonic()
-    flags = ["--input=a.jsonl", "--output=out", f"--model={slow_model}"]
+    flags = ["--input=a.jsonl", "--output=out", f"--model={slow_model}", "--modality=text"]
     done = jobs.run(*jobs.EMBED, *flags, cwd=tmp_path)
     took = time.monotonic() - began
     assert (done.returncode, done.stdout) == (2, "")
