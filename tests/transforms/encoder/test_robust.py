@@ -40,6 +40,26 @@ class Moody(FakeEncoder):
         return vectors
 
 
+class Fragile(Moody):
+    """Cannot prepare texts with CURSED."""
+
+    def prepare(self, texts):
+        if any("CURSED" in text for text in texts):
+            raise TypeError("no such thing")
+        return super().prepare(texts)
+
+
+def test_a_payload_that_cannot_be_prepared_leaves_its_neighbours_alone() -> None:
+    robust = RobustEncoder(Fragile())
+    prepared = robust.prepare(["a", "CURSED", "b c", "BAD"])
+    vectors, failures, _ = robust.embed(prepared, [1, 1, 2, 1])
+    assert failures == {
+        1: ("cannot be prepared for the model", "TypeError: no such thing"),
+        3: ("the model refuses it", "ValueError: refused"),
+    }
+    assert vectors[[0, 2]].tolist() == Moody().embed(["a", "b c"]).tolist()
+
+
 def embed(robust: RobustEncoder, texts: list[str]) -> tuple[list[list[float]], dict[int, tuple[str, str]]]:
     vectors, failures, _ = robust.embed((texts, {}), [len(text.split()) for text in texts])
     assert vectors.dtype == np.float32

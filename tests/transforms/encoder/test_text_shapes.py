@@ -1,13 +1,18 @@
 """TF Hub's shapes of text models, and models of token ids, held against calling the same model directly."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 from text_models import VOCAB, word_tokenizer
 
+from transforms.encoder.card import Card, with_prompt
 from transforms.encoder.config import ModelConfig
 from transforms.encoder.hub import HubEncoder
+from transforms.encoder.inputs import check_options
+from transforms.encoder.robust import RobustEncoder
 from transforms.errors import UsageError
 
 TEXTS = [
@@ -57,11 +62,13 @@ def test_tf1_hubs_format_with_several_outputs(text_model):
     encoder = load(path)
     assert (encoder.signature, encoder.output) == ("default", "default")
     close(embed(encoder, TEXTS), direct["default"])
+    of_text = hub.load(path).signatures["default"]
+    alone = [of_text(tf.constant([text]))["elmo"][0] for text in TEXTS]  # nothing tells what is padding
     for pooling, expected in (
-        ("mean", tf.reduce_mean(direct["elmo"], 1)),
-        ("max", tf.reduce_max(direct["elmo"], 1)),
-        ("cls", direct["elmo"][:, 0]),
-        ("last", direct["elmo"][:, -1]),
+        ("mean", [tf.reduce_mean(one, 0) for one in alone]),
+        ("max", [tf.reduce_max(one, 0) for one in alone]),
+        ("cls", [one[0] for one in alone]),
+        ("last", [one[-1] for one in alone]),
     ):
         close(embed(load(path, output="elmo", pooling=pooling), TEXTS), expected)
     assert error(path, output="eml").endswith(
@@ -240,6 +247,54 @@ def test_prompts(text_model, about):
     assert encoder.tokenize(TEXTS)[0].tolist() == plain.tokenize(prompted)[0].tolist()
     own = load(text_model("id_model", **about), prompt="find this : ")
     close(embed(own, TEXTS), embed(plain, prompted))
+
+
+def test_a_prompt_that_would_be_glued_to_the_first_word(text_model):
+    assert error(text_model("id_model"), prompt="search query").startswith(
+        "prompt search query: the model has no"
+    )
+
+
+def test_a_signature_with_a_prompt_gets_no_other(tmp_path):
+    card = Card(prompts={"query": "find: "}, default_prompt="query")
+    config = ModelConfig("m", signature="query")
+    assert with_prompt(config, card, {"query"}) == config
+    with pytest.raises(UsageError, match="signature query has a prompt already"):
+        with_prompt(dataclasses.replace(config, prompt="query"), card, {"query"})
+
+
+@pytest.mark.parametrize(
+    ("about", "modality", "message"),
+    [
+        (
+            {"image_size": 64},
+            "text",
+            "image_size 64: is for models of image, and this one's documents are text",
+        ),
+        ({"column": ("a=b", "c")}, "tokens", "column a=b c: is for models of tabular"),
+        ({"prompt": "a: "}, "tokens", "prompt a: : is for models of text"),
+        ({"seq_length": 5}, "text", "seq_length 5: is the preprocessor's, and no `preprocessor` is given"),
+    ],
+)
+def test_options_that_mean_nothing(about, modality, message):
+    with pytest.raises(UsageError) as e:
+        check_options(ModelConfig("m", **about), modality)
+    assert str(e.value).startswith(message)
+
+
+def test_a_mini_batch_of_refused_ids_alone_is_no_fault_of_the_model(text_model):
+    """Whatever comes first: the sample tells that the model works."""
+    robust = RobustEncoder(load(text_model("decoder"), modality="tokens", pooling="last"))
+    many = [np.array([10**6], np.int32)] * 2
+    _, failures, _ = robust.embed(robust.prepare(many), [1, 1])
+    assert sorted(failures) == [0, 1]
+
+
+def test_a_text_is_alone_where_its_padding_would_count(text_model):
+    encoder = load(text_model("elmo"), output="elmo")
+    texts = ["one", "one two three four five six"]
+    together, alone = embed(encoder, texts), np.concatenate([embed(encoder, [text]) for text in texts])
+    assert np.array_equal(together, alone)
 
 
 def test_a_prompt_that_the_model_does_not_have(text_model):

@@ -73,7 +73,8 @@ class FakeTf:
     [
         (False, {}, (4, 1)),
         (True, {}, (3, 2)),
-        (True, {"intra_op": 1}, (3, 1)),  # a plan's
+        (True, {"intra_op": 1}, (4, 1)),  # a plan's, with as many in flight as go with it
+        (True, {"intra_op": 2}, (3, 2)),
         (True, {"in_flight": 1, "intra_op": 4}, (1, 4)),
     ],
 )
