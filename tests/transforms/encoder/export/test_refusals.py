@@ -130,7 +130,7 @@ def test_the_class_says_whether_a_normalizer_counts(copy):
     content["added_tokens"].append({"id": 5, "content": content_of(content, 5), "special": False})
     content["normalizer"]["lowercase"] = False
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="do_lower_case is true, but .* has lowercase false"):
+    with pytest.raises(UsageError, match=r"do_lower_case is true, but .* has lowercase false"):
         read_checkpoint(folder)
 
 
