@@ -15,6 +15,7 @@ from transforms.encoder.export.families import read_architecture
 from transforms.encoder.export.host_tokenizer import HostTokenizer, read_host_tokenizer
 from transforms.encoder.export.sentence import (
     Modules,
+    find_transformer,
     read_matryoshka,
     read_modules,
     read_prompts,
@@ -66,19 +67,17 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     Raises:
       UsageError: a file is missing or malformed, or the model is of a kind that the exporter cannot do.
     """
-    folder = Path(folder)
+    folder, top = find_transformer(Path(folder)), Path(folder)
     config = read_config(folder / "config.json", expected="the model's configuration")
     made_of = read_architecture(config)
     tokenizer = _read_tokenizer(folder, made_of)
     lower_case = isinstance(tokenizer, WordPiece) and tokenizer.lower_case
     window = read_window(folder, config, window=made_of.window, lower_case=lower_case)
-    modules = read_modules(folder, hidden=made_of.hidden)
+    modules = read_modules(top, hidden=made_of.hidden)
     if modules.pooling is None and made_of.causal:
-        raise UsageError(
-            f"{folder}/modules.json not found; expected how a decoder's token vectors are pooled"
-        )
+        raise UsageError(f"{top}/modules.json not found; expected how a decoder's token vectors are pooled")
     dim = modules.dense[-1].out if modules.dense else made_of.hidden
-    prompts, default_prompt = read_prompts(folder)
+    prompts, default_prompt = read_prompts(top)
     return Checkpoint(
         made_of=dataclasses.replace(made_of, window=window),
         tokenizer=tokenizer,
@@ -86,7 +85,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         modules=modules,
         prompts=prompts,
         default_prompt=default_prompt,
-        matryoshka_dims=read_matryoshka(folder, config, dim=dim),
+        matryoshka_dims=read_matryoshka(top, config, dim=dim),
         weights=read_weights(folder, expected=made_of.weight_shapes(), prefixes=made_of.prefixes),
     )
 

@@ -66,12 +66,18 @@ def _build_in_fresh_process(checkpoint_dir: Path, model_dir: Path, precision: st
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    build = subprocess.run(
-        [sys.executable, "-m", "transforms.encoder.export.build", checkpoint_dir, model_dir, precision],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    watched, held = os.pipe()  # `held` is closed when this process ends, however: that ends the other
+    try:
+        build = subprocess.run(
+            [sys.executable, "-m", "transforms.encoder.export.build", checkpoint_dir, model_dir, precision],
+            env=environment,
+            stdin=watched,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        os.close(held)
+        os.close(watched)
     if build.returncode:
         reason = (build.stderr.strip() or f"exit status {build.returncode}").splitlines()[-1]
         if reason.startswith("transforms.errors.UsageError: "):

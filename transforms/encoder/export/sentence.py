@@ -19,6 +19,20 @@ POOLINGS = {
 }
 _MODES = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 _DENSE_ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "SiLU": "silu"}
+# Where the transformer's settings are looked for; the first that says something counts.
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# What they may say, None standing for anything; all other keys must be empty.
+_KNOWN = {
+    "max_seq_length": None,
+    "do_lower_case": None,
+    "unpad_inputs": None,  # the same vectors in another layout
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+}
+_OF_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 _SUPPORTED = "Transformer + Pooling (+ Dense...) (+ Normalize)"
 
 
@@ -53,12 +67,9 @@ class Modules:
 
 def read_window(folder: Path, config: Config, *, window: int, lower_case: bool) -> int:
     """The longest text in tokens: sentence-transformers' word, else the tokenizer's, else `window`."""
-    path = folder / "sentence_bert_config.json"
-    settings = read_config(path, expected="max_seq_length") if path.exists() else Config(path, {})
+    settings = _read_settings(folder)
     if settings.get("do_lower_case", False) and not lower_case:
         raise settings.refuse("do_lower_case is not supported where the tokenizer does not lowercase itself")
-    for key in ("config_args", "config_kwargs", "query_expansion", "query_length", "document_length"):
-        require(not settings.get(key), path, f"{key} {settings.get(key)!r} is", ["none"])
     limit = settings.get("max_seq_length")
     if limit is None and (path := folder / "tokenizer_config.json").exists():
         settings = read_config(path, expected="the tokenizer's settings")
@@ -70,6 +81,43 @@ def read_window(folder: Path, config: Config, *, window: int, lower_case: bool) 
     return int(min(limit, window))
 
 
+def _read_settings(folder: Path) -> Config:
+    paths = [folder / name for name in _SETTINGS if (folder / name).exists()]
+    read = [read_config(path, expected="max_seq_length") for path in paths]
+    settings = next((each for each in read if each.values), Config(folder / _SETTINGS[0], {}))
+    for key, value in settings.values.items():
+        if key == "modality_config" and isinstance(value, dict):
+            found = value.get("text")
+            require(found == _OF_TEXT, settings.path, f"{key} {found!r} for texts is", [_OF_TEXT])
+            continue
+        if isinstance(value, dict):  # the reference takes this word from nobody's file
+            value = {name: each for name, each in value.items() if name != "trust_remote_code"}
+        known = key in _KNOWN and _KNOWN[key] in (None, value)
+        require(known or not value, settings.path, f"{key} {value!r} is", [_KNOWN.get(key, "none")])
+    return settings
+
+
+def find_transformer(folder: Path) -> Path:
+    """The folder of the transformer and its tokenizer, as modules.json names it; older releases had 0_*/."""
+    modules = _list_modules(folder)
+    return folder / modules[0][1] if modules else folder
+
+
+def _list_modules(folder: Path) -> list[tuple[str, str]]:
+    """(type, folder) of each module of modules.json."""
+    path = folder / "modules.json"
+    if not path.exists():
+        return []
+    modules = read_json(path, expected="the list of modules", kind=list)
+    if not all(isinstance(module, dict) for module in modules):
+        raise UsageError(f"{path}: a module is no object; expected its type and path")
+    found = [(str(module.get("type", "")), str(module.get("path") or "")) for module in modules]
+    for kind, _ in found:
+        own = not kind.startswith("sentence_transformers.")
+        require(not own, path, f"module {kind!r}, which is code of its own, is", ["sentence_transformers'"])
+    return found
+
+
 def read_modules(folder: Path, *, hidden: int) -> Modules:
     """Reads modules.json and the folders that it names; without it, nothing is said.
 
@@ -79,10 +127,7 @@ def read_modules(folder: Path, *, hidden: int) -> Modules:
     path = folder / "modules.json"
     if not path.exists():
         return Modules()
-    modules = [
-        (str(module.get("type", "")).rpartition(".")[2], folder / module.get("path", ""))
-        for module in read_json(path, expected="the list of modules", kind=list)
-    ]
+    modules = [(kind.rpartition(".")[2], folder / place) for kind, place in _list_modules(folder)]
     names = [name for name, _ in modules]
     normalize = names[-1:] == ["Normalize"]
     between = names[2 : len(names) - normalize]

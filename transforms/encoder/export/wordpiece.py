@@ -10,6 +10,7 @@ from typing import Any
 
 from transforms.encoder.export import reference_classes as classes
 from transforms.encoder.export.config import read_json, require
+from transforms.encoder.export.tokenizer_settings import JSON_ALONE, read_settings, reference_class
 from transforms.errors import UsageError
 
 # Linear B syllables, which stand for other things in the graph. None may occur in the vocabulary.
@@ -58,7 +59,7 @@ def read_wordpiece(folder: Path, *, size: int) -> WordPiece:
         if not token or count > 1:
             raise UsageError(f"{source}: token {token!r} is empty or occurs twice; expected distinct tokens")
     require_tokens(vocab)
-    return WordPiece(vocab, *_read_casing(folder, normalizer))
+    return WordPiece(vocab, *_read_casing(folder, normalizer if listed is not None else None))
 
 
 def require_tokens(vocab: Sequence[str]) -> None:
@@ -77,10 +78,10 @@ def require_tokens(vocab: Sequence[str]) -> None:
             )
 
 
-def _read_casing(folder: Path, normalizer: dict[str, Any]) -> tuple[bool, bool]:
-    """(lower_case, strip_accents): tokenizer_config.json's word, else tokenizer.json's, else BERT's: both."""
-    path = folder / "tokenizer_config.json"
-    config = read_json(path, expected="the tokenizer's settings") if path.exists() else {}
+def _read_casing(folder: Path, normalizer: dict[str, Any] | None) -> tuple[bool, bool]:
+    """(lower_case, strip_accents), by tokenizer.json alone or by tokenizer_config.json alone."""
+    config = read_settings(folder)
+    path = config.path
     require(config.get("tokenize_chinese_chars", True), path, "tokenize_chinese_chars false is", ["true"])
     for token in SPECIAL_TOKENS:
         key = f"{token[1:-1].lower()}_token"
@@ -90,8 +91,12 @@ def _read_casing(folder: Path, normalizer: dict[str, Any]) -> tuple[bool, bool]:
     for added in config.get("added_tokens_decoder", {}).values():
         found = added.get("content")
         require(found in SPECIAL_TOKENS, path, f"added token {found!r} is", SPECIAL_TOKENS)
-    lower_case = bool(config.get("do_lower_case", normalizer.get("lowercase", True)))
-    strip_accents = config.get("strip_accents", normalizer.get("strip_accents"))
+    if normalizer is not None and reference_class(folder, config) in JSON_ALONE:
+        lower_case = bool(normalizer.get("lowercase", True))
+        strip_accents = normalizer.get("strip_accents")
+    else:  # the class makes its own normalizer
+        lower_case = bool(config.get("do_lower_case", True))
+        strip_accents = config.get("strip_accents")
     return lower_case, lower_case if strip_accents is None else bool(strip_accents)
 
 
@@ -118,7 +123,13 @@ def _from_json(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     for added in parts.get("added_tokens") or []:
         found = added.get("content")
         require(found in SPECIAL_TOKENS, path, f"added token {found!r} is", SPECIAL_TOKENS)
-    return normalizer, tuple(sorted(model["vocab"], key=model["vocab"].__getitem__))
+        require(
+            found in model["vocab"], path, f"added token {found!r} outside the vocabulary is", ["one in it"]
+        )
+    vocab = model["vocab"]
+    gapless = sorted(vocab.values()) == list(range(len(vocab)))
+    require(gapless, path, "a vocabulary whose ids have gaps is", [f"0 to {len(vocab) - 1}"])
+    return normalizer, tuple(sorted(vocab, key=vocab.__getitem__))
 
 
 def _around(processor: dict[str, Any]) -> list[str]:

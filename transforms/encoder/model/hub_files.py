@@ -11,6 +11,7 @@ _GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 _BESIDE = (".pb", ".pbtxt", ".json", ".txt", ".model")
 _BELOW = ("variables/", "assets/", "assets.extra/")
 _MODULE = re.compile(r"\d+_\w+/[^/]+\.(json|safetensors)")  # of sentence-transformers: 1_Pooling, 2_Dense
+_FIRST = re.compile(r"0_\w+/config\.json")  # the transformer in older layouts of sentence-transformers
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SHOWN = 8
 
@@ -55,6 +56,13 @@ def of_checkpoint(names: Sequence[str], folder: str) -> list[str]:
       NoModel: there is none.
     """
     inner = _below(names, folder)
+    first = next((name for name in inner if _FIRST.fullmatch(name)), None)
+    if first and "modules.json" in inner and "config.json" not in inner:
+        place = posixpath.join(folder, posixpath.dirname(first))
+        own = of_checkpoint(names, place)
+        top = [name for name in inner if "/" not in name and name.endswith(".json")]
+        modules = [name for name in inner if _MODULE.fullmatch(name) and not name.startswith("0_")]
+        return [*own, *(posixpath.join(folder, name) for name in (*top, *modules))]
     weights = [name for name in inner if name.endswith(".safetensors") and "/" not in name]
     if "config.json" not in inner or not weights:
         raise NoModel(_nothing(inner, folder))

@@ -4,11 +4,15 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
@@ -299,6 +303,30 @@ def test_export_keeps_what_is_there(checkpoint, tmp_path):
     with pytest.raises(UsageError, match="precision 'int8'"):
         export(checkpoint, tmp_path / "model", precision="int8")
     assert [p.name for p in tmp_path.iterdir()] == ["note"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_end_in_the_middle_leaves_nothing(checkpoint, tmp_path, number):
+    command = [Path(sys.executable).with_name("embedbeam"), "export", checkpoint, tmp_path / "model"]
+    root = Path(__file__).resolve().parents[4]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        parent, builds, end = psutil.Process(process.pid), [], time.monotonic() + 60
+        while not builds:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+            builds = [
+                child
+                for child in parent.children(recursive=True)
+                if "transforms.encoder.export.build" in child.cmdline()
+            ]
+        assert [path.name[:7] for path in tmp_path.iterdir()] == [".model-"]
+        time.sleep(1)  # it imports
+        process.send_signal(number)
+    assert process.returncode in (-9, 143)
+    assert psutil.wait_procs(builds, timeout=20)[1] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ensure_minilm_builds_once(checkpoint, tmp_path, monkeypatch):

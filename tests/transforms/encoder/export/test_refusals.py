@@ -57,6 +57,8 @@ CONFIG = [
     ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor 2 is"),
     ("nomic_bert", {"activation_function": "gelu"}, "activation_function 'gelu' is"),
     ("nomic_bert", {"prenorm": True}, "prenorm True is"),
+    ("nomic_bert", {"causal": True}, "causal True is not supported, only False"),
+    ("modernbert", {"local_rope_theta": None}, "local_rope_theta null is not supported"),
     ("mpnet", {"relative_attention_num_buckets": 64}, "relative_attention_num_buckets 64 is"),
     ("bert", {"position_embedding_type": "alibi"}, "position_embedding_type 'alibi'"),
     ("roberta", {"pad_token_id": 600}, "pad_token_id is 600; expected a row"),
@@ -96,6 +98,135 @@ def test_tokenizers(copy, changes, message):
     folder = copy("mistral", tokenizer_config=changes, sentence_bert_config={"max_seq_length": None})
     with pytest.raises(UsageError, match=message):
         read_checkpoint(folder)
+
+
+CONTRADICTIONS = [
+    ("mpnet", {"do_lower_case": False}, "do_lower_case is false, but .* normalizer has lowercase true"),
+    ("mpnet", {"strip_accents": False}, "strip_accents is false, but .* normalizer has strip_accents true"),
+    ("mpnet", {"tokenizer_class": None, "do_lower_case": False}, "do_lower_case is false"),
+    ("mpnet", {"tokenize_chinese_chars": False}, "tokenize_chinese_chars is false, but"),
+    ("roberta", {"add_prefix_space": True}, "add_prefix_space is true, but .* pre_tokenizer has false"),
+    ("roberta", {"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": True}, "add_prefix_space is"),
+    ("qwen3", {"add_prefix_space": True}, "add_prefix_space is true, but .* pre_tokenizer has false"),
+    ("xlm-roberta", {"tokenizer_class": "XLMRobertaTokenizer", "add_prefix_space": False}, "has true; save"),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "message"), CONTRADICTIONS)
+def test_settings_that_contradict_the_tokenizer(copy, family, changes, message):
+    folder = copy(family, tokenizer_config=changes)
+    with pytest.raises(UsageError, match=message):
+        read_checkpoint(folder)
+    alone = {"tokenizer_class": "PreTrainedTokenizerFast"}  # follows tokenizer.json
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | alone))
+    assert isinstance(read_checkpoint(folder).tokenizer, HostTokenizer)
+
+
+def test_the_class_says_whether_a_normalizer_counts(copy):
+    """BertTokenizer on the host: its tokenizer.json has a token more than BERT's."""
+    folder = copy("bert")
+    content = wordpiece_json(folder)
+    content["added_tokens"].append({"id": 5, "content": content_of(content, 5), "special": False})
+    content["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"do_lower_case is true, but .* has lowercase false"):
+        read_checkpoint(folder)
+
+
+def content_of(tokenizer: dict, number: int) -> str:
+    return next(token for token, i in tokenizer["model"]["vocab"].items() if i == number)
+
+
+CASING = [
+    ({"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True}, False),
+    ({"tokenizer_class": "BertTokenizer", "do_lower_case": None}, True),
+    ({"tokenizer_class": None, "do_lower_case": None}, True),
+    ({"tokenizer_class": "BertTokenizer", "do_lower_case": False}, False),
+]
+
+
+@pytest.mark.parametrize(("settings", "lower_case"), CASING)
+def test_casing_in_the_graph(copy, settings, lower_case):
+    folder = copy("bert", tokenizer_config=settings)
+    content = wordpiece_json(folder)
+    content["normalizer"] |= {"lowercase": False, "strip_accents": False}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = read_checkpoint(folder).tokenizer
+    assert (tokenizer.lower_case, tokenizer.strip_accents) == (lower_case, lower_case)
+
+
+def test_ids_with_gaps_stay_as_they_are(copy):
+    folder = copy("bert")
+    content = wordpiece_json(folder)
+    (folder / "vocab.txt").unlink()
+    del content["model"]["vocab"]["[PAD]"]  # id 0, which added_tokens has
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = read_checkpoint(folder).tokenizer
+    assert isinstance(tokenizer, HostTokenizer)
+    assert tokenizer.content["model"]["vocab"] == content["model"]["vocab"]
+
+
+SETTINGS = [
+    ({"tokenizer_args": {"do_lower_case": True}}, "tokenizer_args {'do_lower_case': True} is not supported"),
+    ({"processor_kwargs": {"model_max_length": 64}}, "processor_kwargs {'model_max_length': 64} is not"),
+    ({"query_length": 32}, "query_length 32 is not supported, only none"),
+    ({"transformer_task": "fill-mask"}, "'?fill-mask'? is not supported, only feature-extraction"),
+    ({"modality_config": {"text": {"method": "encode"}}}, "modality_config {'method': 'encode'} for texts"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), SETTINGS)
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+def test_settings_of_the_transformer(copy, kind, changes, message):
+    folder = copy("roberta", sentence_bert_config=changes)
+    (folder / "sentence_bert_config.json").rename(folder / f"sentence_{kind}_config.json")
+    with pytest.raises(UsageError, match=message):
+        read_checkpoint(folder)
+
+
+KINDS = ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_under_other_names(copy, kind):
+    said = {
+        "max_seq_length": 33,
+        "model_args": {"trust_remote_code": True},
+        "processor_kwargs": {},
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        "module_output_name": "token_embeddings",
+        "unpad_inputs": True,
+    }
+    folder = copy("roberta", sentence_bert_config=said)
+    (folder / "sentence_bert_config.json").rename(folder / f"sentence_{kind}_config.json")
+    assert read_checkpoint(folder).max_tokens == 33
+
+
+def test_modules_with_code_of_their_own(copy):
+    folder = copy("bert")
+    path = folder / "modules.json"
+    path.write_text(path.read_text().replace("sentence_transformers.models.Pooling", "own.Pooling"))
+    with pytest.raises(UsageError, match=r"modules.json: module 'own.Pooling', which is code of its own, is"):
+        read_checkpoint(folder)
+
+
+def test_a_transformer_in_a_folder_of_its_own(copy):
+    """As sentence-transformers saved it once."""
+    folder = copy("bert")
+    expected = read_checkpoint(folder)
+    path, below = folder / "modules.json", folder / "0_Transformer"
+    modules = json.loads(path.read_text())
+    modules[0]["path"] = below.name
+    path.write_text(json.dumps(modules))
+    below.mkdir()
+    for each in folder.iterdir():
+        if each.is_file() and each.name not in ("modules.json", "config_sentence_transformers.json"):
+            each.rename(below / each.name)
+    found = read_checkpoint(folder)
+    assert (found.made_of, found.tokenizer) == (expected.made_of, expected.tokenizer)
+    assert (found.pooling, found.dim, set(found.weights)) == ("cls", 16, set(expected.weights))
 
 
 def test_a_missing_tokenizer_is_named(copy):
@@ -191,6 +322,10 @@ def test_berts_tokenizer_json_goes_into_the_graph(copy):
     assert read_checkpoint(folder).tokenizer == expected
     content["normalizer"]["clean_text"] = False
     (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="clean_text false, but BertTokenizer's normalizer cleans"):
+        read_checkpoint(folder)
+    alone = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(alone))
     assert isinstance(read_checkpoint(folder).tokenizer, HostTokenizer)
 
 

@@ -70,6 +70,17 @@ def test_a_checkpoint_is_taken_in_one_form(there: list[str], wanted: list[str], 
     assert sorted(of_checkpoint(names, below.rstrip("/"))) == sorted(expected)
 
 
+@pytest.mark.parametrize("below", ["", "old/"])
+def test_a_checkpoint_whose_transformer_has_a_folder(below: str) -> None:
+    wanted = [
+        "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json",
+        "0_Transformer/config.json", "0_Transformer/vocab.txt", "0_Transformer/model.safetensors",
+    ]  # fmt: skip
+    others = ["README.md", "0_Transformer/pytorch_model.bin", "0_Transformer/onnx/model.onnx"]
+    names = [below + name for name in (*wanted, *others)]
+    assert sorted(of_checkpoint(names, below.rstrip("/"))) == sorted(below + name for name in wanted)
+
+
 @pytest.mark.parametrize(
     ("names", "folder", "message"),
     [

@@ -29,6 +29,8 @@ def read(config: Config) -> Architecture:
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     width = head_width(config, hidden, heads)
     rope = config.get("rope_parameters") or {}
+    if config.values.get("local_rope_theta", 0) is None and not rope.get(_LOCAL):
+        raise config.refuse("local_rope_theta null is not supported; expected a number")
     turns = {
         _FULL: _frequencies(config, rope.get(_FULL), "global_rope_theta", 160_000, width),
         _LOCAL: _frequencies(config, rope.get(_LOCAL), "local_rope_theta", 10_000, width),

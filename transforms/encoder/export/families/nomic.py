@@ -23,6 +23,7 @@ NAMES = Names(
 )
 # What the published configuration can say, and what is done here; a default of None stands for "none of it".
 _ONLY = {
+    "causal": False,
     "prenorm": False,
     "use_rms_norm": False,
     "parallel_block": False,
