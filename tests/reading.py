@@ -57,7 +57,7 @@ def read_slice(piece: Slice, options: ReadOptions | None = None) -> list[Any]:
     found: list[tuple[int, Any]] = []
     index = 0
     for raw in slices.read_slice(piece, options):
-        assert len(raw.positions) or raw.types  # an empty one states its types
+        assert len(raw.positions) or raw.types or raw.skipped  # an empty one has something to say
         assert all(len(values) == len(raw.positions) for values in raw.columns.values())
         one = checked(raw, piece, options, TEXT if options.payload_kind == "text" else AsTheyAre())
         kept = {name: plain(values) for name, values in one.kept.items()}

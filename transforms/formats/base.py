@@ -174,7 +174,8 @@ def packed(
             some, total = [], 0
         some.append(item)
         total += item_size
-        if len(some) == most:  # at once: the next may not be wanted, and not be sound
+        # At once: the next may not be wanted, not be sound, and be as large again.
+        if len(some) == most or total >= most_bytes:
             yield some
             some, total = [], 0
     if some:
@@ -218,7 +219,10 @@ def in_blocks(
 
     wanted = itertools.islice(records, slice.limit)
     for some in packed(wanted, operator.itemgetter(2), most_bytes=BLOCK_BYTES, most=BLOCK_DOCUMENTS):
-        yield block(some)
+        made = block(some)
+        del some  # it may be large, and is held by nobody while the next one is made
+        yield made
+        del made
         before = taken()
 
 

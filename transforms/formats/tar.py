@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from transforms.elements import ABSENT, RECORD_BYTES, Slice
 from transforms.formats.base import Bad, Format, RawBlock, ReadOptions, Record, in_blocks, too_long
 from transforms.formats.compression import compression_of, open_decompressed, taken_of
@@ -44,7 +46,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
     with open_decompressed(slice.path, source=slice.source) as stream:
         archive = TarStream(stream, slice.source)
         compressed = compression_of(slice.path) is not None
-        skipped: collections.Counter[str] = collections.Counter()
+        skipped = archive.skipped
 
         def columns(samples: Sequence[_Sample], bad: Bad) -> dict[str, list[Any]]:
             rows = [_values(sample, row, options, bad) for row, sample in enumerate(samples)]
@@ -52,24 +54,27 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
 
         for block in in_blocks(
             slice,
-            _records(archive, options, skipped),
+            _records(archive, options),
             columns=columns,
             text=_shown,
             taken=taken_of(stream) if compressed else lambda: archive.at,
             ids=lambda sample: sample.key,
         ):
-            block.skipped = dict(skipped)
+            block.skipped = dict(+skipped)
             skipped.clear()
             yield block
+            del block
+        if +skipped:
+            yield RawBlock(np.zeros(0, np.int64), columns((), {}), str, 0, 0, ids=[], skipped=dict(+skipped))
 
 
-def _records(archive: TarStream, options: ReadOptions, skipped: collections.Counter[str]) -> Iterator[Record]:
+def _records(archive: TarStream, options: ReadOptions) -> Iterator[Record]:
     """Each sample after its byte offset in the decompressed archive."""
     sample: _Sample | None = None
     for file in archive:
         key, extension = _parts(file.name)
         if not extension:
-            skipped["file without an extension"] += 1
+            archive.skipped["file without an extension"] += 1
             continue
         if sample is None or sample.key != key:
             if sample is not None:

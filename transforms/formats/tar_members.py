@@ -5,7 +5,9 @@ The standard library's own loop takes a damaged header for the archive's end, an
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -16,6 +18,11 @@ _BLOCK = tarfile.BLOCKSIZE
 # A name, or what else an extended header holds.
 _MOST_HEADER = 1 << 20
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+# Nothing follows these, whatever their header says of a size.
+_BARE = (*_LINKS, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+_SPARSE = "GNU.sparse."
+_NUMBER = re.compile(rb"[0-9]{1,18}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,11 +44,13 @@ class TarStream:
 
     Attributes:
       at: bytes read so far.
+      skipped: how many members are no files of their own, by what they are.
     """
 
     def __init__(self, stream: BinaryIO, source: str):
         self._stream, self._source = stream, source
         self.at = 0
+        self.skipped: collections.Counter[str] = collections.Counter()
         self._left = 0  # bytes of the file at hand that nobody has read
 
     def __iter__(self) -> Iterator[TarFile]:
@@ -50,20 +59,23 @@ class TarStream:
         Raises:
           BadFileError: the archive is truncated or damaged, or no archive.
         """
-        start, extended = 0, dict[str, str]()
+        start, extended = 0, dict[str, bytes]()
         while header := self._header():
             start = start if extended else self.at - _BLOCK
             padded = -(-header.size // _BLOCK) * _BLOCK
             if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-                extended |= _pax(self._extension(header, padded))
+                extended |= self._pax(self._extension(header, padded))
             elif header.type == tarfile.GNUTYPE_LONGNAME:
-                name = self._extension(header, padded).partition(b"\0")[0]
-                extended["path"] = name.decode("utf-8", "replace")
+                extended["path"] = self._extension(header, padded).partition(b"\0")[0]
             else:
-                size = int(extended.get("size", header.size))
+                if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith(_SPARSE) for key in extended):
+                    raise self._damaged("it holds a sparse file; make it again without --sparse", start)
+                size = 0 if header.type in _BARE else int(extended.get("size", header.size))
                 self._left = -(-size // _BLOCK) * _BLOCK
+                self.skipped["link"] += header.type in _LINKS
                 if header.type in _FILES:
-                    yield TarFile(extended.get("path", header.name), start, size, self)
+                    name = extended["path"].decode("utf-8", "replace") if "path" in extended else header.name
+                    yield TarFile(name, start, size, self)
                 self._skip()
                 extended = {}
 
@@ -74,27 +86,38 @@ class TarStream:
         return data
 
     def _header(self) -> tarfile.TarInfo | None:
-        """The next header; None at the archive's end: a block of zeros, or the end of the file."""
-        block = self._stream.read(_BLOCK)
-        self.at += len(block)
-        if not self.at:
-            raise BadFileError(self._source, 0, "empty, expected a tar archive")
-        if 0 < len(block) < _BLOCK:
+        """The next header; None at the archive's end.
+
+        A block of zeros ends an archive, and another may follow (`cat a.tar b.tar`): all are read, so that
+        nothing is lost, and what is compressed is checked to its end.
+        """
+        ended = False
+        while True:
+            block = self._stream.read(_BLOCK)
+            self.at += len(block)
+            if not self.at:
+                raise BadFileError(self._source, 0, "empty, expected a tar archive")
+            if block.strip(b"\0"):
+                break
+            if len(block) < _BLOCK:
+                if ended:
+                    return None
+                raise self._truncated("there is no end-of-archive marker")
+            ended = True
+        if len(block) < _BLOCK:
             raise self._truncated()
-        if not block.strip(b"\0"):
-            while more := len(self._stream.read(1 << 20)):  # so that what is compressed is checked to its end
-                self.at += more
-            return None
         try:
-            return tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
         except tarfile.HeaderError as e:
             what = "damaged" if self.at > _BLOCK else "not a tar archive"
-            raise BadFileError(self._source, self.at - _BLOCK, f"{what}: {e}; fetch the file again") from e
+            raise self._damaged(f"{what}: {e}; fetch the file again") from e
+        if header.size < 0:
+            raise self._damaged(f"damaged: a file of {header.size:,} bytes; fetch the file again")
+        return header
 
     def _extension(self, header: tarfile.TarInfo, padded: int) -> bytes:
         if header.size > _MOST_HEADER:
-            reason = f"damaged: an extended header of {header.size:,} bytes; fetch the file again"
-            raise BadFileError(self._source, self.at - _BLOCK, reason)
+            raise self._damaged(f"damaged: an extended header of {header.size:,} bytes; fetch the file again")
         return self._read(padded)[: header.size]
 
     def _skip(self) -> None:
@@ -108,22 +131,21 @@ class TarStream:
             raise self._truncated()
         return data
 
-    def _truncated(self) -> BadFileError:
-        return BadFileError(
-            self._source, self.at, "truncated: the archive ends inside a file; fetch the file again"
-        )
+    def _pax(self, data: bytes) -> dict[str, bytes]:
+        """The records of an extended header: length, a blank, a key, =, a value and the end of a line."""
+        found: dict[str, bytes] = {}
+        while data.strip(b"\0"):
+            length = data[:20].partition(b" ")[0]
+            end = int(length) if _NUMBER.fullmatch(length) else 0
+            key, equals, value = data[len(length) + 1 : end].removesuffix(b"\n").partition(b"=")
+            if not equals or end > len(data) or (key == b"size" and not _NUMBER.fullmatch(value)):
+                raise self._damaged(f"damaged: an extended header with {data[:40]!r}; fetch the file again")
+            found[key.decode("utf-8", "replace")] = value
+            data = data[end:]
+        return found
 
+    def _damaged(self, reason: str, at: int | None = None) -> BadFileError:
+        return BadFileError(self._source, self.at - _BLOCK if at is None else at, reason)
 
-def _pax(data: bytes) -> dict[str, str]:
-    """The records of an extended header: their length, a blank, a key, =, a value and the end of a line."""
-    found: dict[str, str] = {}
-    while data:
-        length = data.partition(b" ")[0]
-        if not length.isdigit() or not int(length):
-            break
-        record, data = data[: int(length)], data[int(length) :]
-        key, _, value = record[len(length) + 1 : -1].partition(b"=")
-        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
-    return {
-        key: value for key, value in found.items() if key == "path" or (key == "size" and value.isdigit())
-    }
+    def _truncated(self, what: str = "the archive ends inside a file") -> BadFileError:
+        return BadFileError(self._source, self.at, f"truncated: {what}; fetch the file again")

@@ -58,8 +58,10 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
         )
         types = {name: TYPES[name] for name in options.fields if name in TYPES}
         for block in blocks:
-            yield dataclasses.replace(block, types=types, skipped=dict(skipped))
+            block.types, block.skipped = types, dict(skipped)
             skipped.clear()
+            yield block
+            del block
         if skipped:
             none = np.zeros(0, np.int64)
             yield RawBlock(none, columns((), {}), str, 0, 0, types=types, ids=[], skipped=dict(skipped))
@@ -76,7 +78,10 @@ def _documents(
             except NoDocument as e:
                 skipped[e.args[0]] += 1
                 continue
-        yield position, content, size, bad
+        # Blocks are bounded by what is in memory: a body may decode to a thousand times its bytes.
+        text = content.values.get("text")
+        yield position, content, max(size, len(text) if isinstance(text, str) else 0), bad
+        del content, data, text
 
 
 @contextlib.contextmanager

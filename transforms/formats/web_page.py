@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resiliparse.parse.html import DOMContext, HTMLTree
 
 # Finding the main content takes time in the square of how deep these are nested; browsers stop at 512.
-_NESTED = re.compile(rb"<(/?)(?:div|article)\b", re.IGNORECASE)
+_NESTED = re.compile(r"<(/?)(div|article)\b", re.IGNORECASE)
 _DEEPEST = 1000
+# With more tags than these the tree is walked: a closing tag in a comment closes nothing.
+_MANY = 5000
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -33,18 +39,39 @@ def page(data: bytes, charset: str | None) -> tuple[str, str | None]:
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
-    tree = HTMLTree.parse(decoded(data, charset))
+    html = decoded(data, charset)
+    tree = HTMLTree.parse(html)
     title = " ".join((tree.title or "").split()) or None
     text = ""
-    if not _is_deep(data):
+    if not _is_deep(html, tree):
         text = extract_plain_text(tree, main_content=True, alt_texts=False)
     return text or extract_plain_text(tree, alt_texts=False), title
 
 
-def _is_deep(data: bytes) -> bool:
-    depth = 0
-    for tag in _NESTED.finditer(data):
-        depth += -1 if tag[1] else 1
-        if depth > _DEEPEST:
+def _is_deep(html: str, tree: HTMLTree) -> bool:
+    depth, opened = {"div": 0, "article": 0}, 0
+    for tag in _NESTED.finditer(html):
+        name = tag[2].lower()
+        depth[name] = max(0, depth[name] + (-1 if tag[1] else 1))
+        opened += not tag[1]
+        if sum(depth.values()) > _DEEPEST:
             return True
+    return opened > _MANY and _is_deep_tree(tree)
+
+
+class _Deep(Exception):
+    """An element lies deeper than is sane."""
+
+
+def _is_deep_tree(tree: HTMLTree) -> bool:
+    from resiliparse.parse.html import traverse_dom
+
+    def look(context: DOMContext) -> None:
+        if context.depth > _DEEPEST:
+            raise _Deep
+
+    try:
+        traverse_dom(tree.document, look, elements_only=True)
+    except _Deep:
+        return True
     return False

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import subprocess
 import tarfile
 
 import pytest
@@ -119,7 +120,7 @@ def test_names(tmp_path, format):
     assert (found.doc_id, found.text) == ("x", JPEG)
     path = tmp_path / "f"
     blocks = list(slices.read_slice(whole(path, "tar"), IMAGE))
-    assert [block.skipped for block in blocks] == [{"file without an extension": 2}]
+    assert [block.skipped for block in blocks] == [{"file without an extension": 2, "link": 1}]
 
 
 @pytest.mark.parametrize(
@@ -203,3 +204,84 @@ def test_what_tarfile_wrote_is_read(tmp_path_factory, samples, format):
     expected = {f"{i}{key}/k": of["jpg"] for i, (key, of) in enumerate(samples) if "jpg" in of}
     assert {one.doc_id: one.text for one in found if isinstance(one, Doc)} == expected
     assert len(found) == sum(bool(of) for _, of in samples)
+
+
+def member(data, type=tarfile.REGTYPE, size=None):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = type, len(data) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def test_archives_one_after_the_other(tmp_path):
+    first, second = archive([("a.jpg", JPEG)]), archive([("b.jpg", PNG)])
+    for data, name in (
+        (first + second, "f.tar"),
+        (gzip.compress(first) + gzip.compress(second), "f.tar.gz"),
+        (first[:1536] + second[:1536], "f.tar"),
+    ):
+        found = read(tmp_path, data, "tar", name=name, options=IMAGE)
+        assert [(one.doc_id, one.text) for one in found] == [("a", JPEG), ("b", PNG)]
+    with pytest.raises(BadFileError, match=r"^f at 10240: damaged: invalid header"):
+        read(tmp_path, first + b"x" * 512, "tar", options=IMAGE)
+
+
+@pytest.mark.parametrize("cut", [1024, 1024 + 100])
+def test_no_end_of_archive_marker(tmp_path, cut):
+    data = archive([("a.jpg", JPEG)])
+    with pytest.raises(
+        BadFileError, match=rf"^f at {cut}: truncated: there is no end-of-archive marker; fetch"
+    ):
+        read(tmp_path, data[:cut], "tar", options=IMAGE)
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [
+        *(
+            member(data, tarfile.XHDTYPE)
+            for data in (
+                "11 size=²\n".encode(),
+                b"9" * 5000,
+                b"11 size=-1\n",
+                b"99 path=a\n",
+                b"5 \n",
+                b"0 a=b\n",
+            )
+        ),
+        *(member(b"", type, size) for type in (tarfile.REGTYPE, tarfile.XHDTYPE) for size in (-1, -600)),
+    ],
+)
+def test_crafted_headers(tmp_path, crafted):
+    with pytest.raises(BadFileError, match=r"^f at \d+: damaged: "):
+        read(tmp_path, crafted + archive([("a.jpg", JPEG)]), "tar", options=IMAGE)
+
+
+def test_an_archive_without_samples_says_what_it_has(tmp_path):
+    from transforms import modality
+    from transforms.elements import EndOfShard, Shard
+    from transforms.steps.read import ReadConfig, read_shard
+
+    path = tmp_path / "f.tar"
+    path.write_bytes(archive([("README", b"1"), ("a.jpg", "b.jpg"), ("a", None)]))
+    config = ReadConfig(IMAGE, modality=modality.get("image"))
+    found = list(read_shard(Shard("s", (whole(path, "tar"),)), config))
+    assert found == [EndOfShard("s", 0, 1, {"file without an extension": 1, "link": 1})]
+
+
+def test_the_size_of_a_link_is_that_of_no_bytes(tmp_path):
+    data = member(b"", tarfile.LNKTYPE, 700) + archive([("a.jpg", JPEG)])
+    assert [one.doc_id for one in read(tmp_path, data, "tar", options=IMAGE)] == ["a"]
+
+
+@pytest.mark.parametrize("format", ["gnu", "posix"])
+def test_a_sparse_file(tmp_path, format):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    with open(tmp_path / "a.jpg", "r+b") as stream:
+        stream.truncate(10 << 20)
+    subprocess.run(
+        ["tar", "--sparse", f"--format={format}", "-cf", "s.tar", "a.jpg"], cwd=tmp_path, check=True
+    )
+    with pytest.raises(
+        BadFileError, match=r"^f at 0: it holds a sparse file; make it again without --sparse$"
+    ):
+        read(tmp_path, (tmp_path / "s.tar").read_bytes(), "tar", options=IMAGE)

@@ -433,6 +433,29 @@ def test_deeply_nested_pages_take_no_time(tmp_path, tag):
     assert isinstance(found, Doc) or found.reason == "blank text"
 
 
+DEEP = 20_000
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "</div>" * DEEP + "<div>" * DEEP,
+        "<div></article>" * DEEP,
+        "<div><!-- </div> -->" * DEEP,
+        "\ufeff" + "<div>" * DEEP,
+    ],
+)
+def test_deep_pages_in_disguise(html):
+    import time
+
+    from transforms.formats import web_page
+
+    data = (html + "<p>words</p>").encode("utf-16-le" if html[0] == "\ufeff" else "utf-8")
+    began = time.monotonic()
+    assert web_page.page(data, None) == ("words", None)
+    assert time.monotonic() - began < 6  # and 19 s otherwise
+
+
 def test_limit(tmp_path):
     records = [warcinfo(), *(wet(*one) for one in PAGES)]
     assert texts(read(tmp_path, members(records), "wet", name="f.wet.gz", limit=2)) == PAGES[:2]
@@ -451,3 +474,24 @@ def test_what_the_writer_reads_is_what_was_checked(tmp_path):
     piece = whole(path, "wet")
     check_slice(piece, ReadOptions())
     assert texts(read_slice(piece)) == PAGES
+
+
+def test_small_records_of_large_texts_do_not_share_a_block(tmp_path):
+    import tracemalloc
+
+    size = 4 << 20
+    body = gzip.compress(b"a b " * (size // 4))
+    http = (("Content-Type", "text/plain"), ("Content-Encoding", "gzip"))
+    path = tmp_path / "f.warc.gz"
+    path.write_bytes(
+        members(response(f"http://a.org/{i}", body, *http, mime="text/plain") for i in range(20))
+    )
+    tracemalloc.start()
+    counts = []
+    for block in slices.read_slice(whole(path, "warc"), ReadOptions()):
+        counts.append((len(block.positions), block.size))
+        del block
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts == [(1, size)] * 20
+    assert most < 6 * size  # one text, while it is decoded
