@@ -150,7 +150,12 @@ class EmbedDocuments(beam.PTransform):
     def expand(self, documents: beam.PCollection) -> Any:
         encoder = SharedEncoder(
             ModelConfig(
-                pin(self.model), self.signature, self.model_output, modality=self.modality, **self.payload
+                pin(self.model),
+                self.signature,
+                self.model_output,
+                modality=self.modality,
+                max_tokens=self.max_tokens,
+                **self.payload,
             )
         )
         config = EmbedConfig(

@@ -130,6 +130,7 @@ def _config(options: Options, model_digest: str | None, intra_op: int | None) ->
         model_digest,
         options.modality,
         intra_op=intra_op,
+        max_tokens=options.max_tokens,
         dim=options.dim,
         **payload,
     )

@@ -28,6 +28,7 @@ class ModelConfig:
       seq_length: most tokens of what the preprocessor makes; None leaves it to it.
       prompt: what comes before each text: the name of one of the model's prompts, or a text.
       dim: how many of a vector's numbers are kept, from the first; None keeps all.
+      max_tokens: as in EmbedConfig, which sound's windows overlap within.
       folder: where the model lies on this machine, once that is known.
     """
 
@@ -43,6 +44,7 @@ class ModelConfig:
     window_seconds: float | None = None
     overlap_seconds: float = 0.0
     audio_normalize: bool = False
+    max_tokens: int | None = None
     column: tuple[str, ...] = ()
     nulls: str = "refuse"
     image_size: int | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transforms.modality.sound import MARGIN, BadSound, ends_early
+from transforms.modality.sound import MARGIN, BadSound, Bytes, ends_early
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,11 +32,12 @@ class Container:
         import av
 
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        try:
-            self._in: Any = av.open(_Bytes(buffer), options=options, metadata_errors="replace")
-        except (av.FFmpegError, OSError) as e:
-            raise BadSound("not audio", f"libsndfile: {reason} FFmpeg: {e.strerror or e}") from e
-        if not self._in.streams.audio or not self._in.streams.audio[0].codec_context.sample_rate:
+        with _refused("not audio", f"libsndfile: {reason} FFmpeg: ", ""):
+            self._in: Any = av.open(Bytes(buffer), options=options, metadata_errors="replace")
+        # Of a codec that FFmpeg does not know there is no context.
+        if not self._in.streams.audio or not getattr(
+            self._in.streams.audio[0].codec_context, "sample_rate", 0
+        ):
             raise BadSound("no audio", "the container has no stream of it")
         self._stream = self._in.streams.audio[0]
         self.rate: int = self._stream.codec_context.sample_rate
@@ -53,16 +54,18 @@ class Container:
         end = max((pts + duration for pts, duration in packets if None not in (pts, duration)), default=0)
         seconds = (end - self._origin) * self._base
         stated = (self._in.duration or 0) / 1e6 if self._has_index else 0.0
-        return round((stated if stated > seconds + 1 else seconds) * self.rate)
+        return max(0, round((stated if stated > seconds + 1 else seconds) * self.rate))
 
     def read(self, start: int, stop: int, least: int) -> np.ndarray:
         made, reached = np.zeros(stop - start, np.float32), start
         # Before its begin, too, where that is possible: encoders put something there.
         earliest = -MARGIN if self._has_index else 0.0
-        at = max(earliest, start / self.rate - MARGIN) / self._base
         with _damaged():
+            at = max(earliest, start / self.rate - MARGIN) / self._base
             self._in.seek(int(at) + self._origin, stream=self._stream)
             for frame in self._in.decode(self._stream):
+                if frame.pts is None:
+                    raise ValueError("a frame does not say when it is heard")
                 first = round((frame.pts - self._origin) * self._base * self.rate)
                 if first >= stop:
                     break
@@ -76,32 +79,19 @@ class Container:
 
 
 @contextlib.contextmanager
-def _damaged() -> Iterator[None]:
+def _refused(kind: str, before: str, after: str) -> Iterator[None]:
+    """What PyAV, and what reckons with what it says, raises of bytes that are damaged, as BadSound."""
     import av
 
     try:
         yield
-    except (av.FFmpegError, OSError) as e:
-        raise BadSound("damaged audio", f"{e.strerror or e}; fetch the file again") from e
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError) as e:
+        words = getattr(e, "strerror", None) or str(e) or type(e).__name__
+        raise BadSound(kind, f"{before}{words}{after}") from e
 
 
-class _Bytes:
-    """A buffer as FFmpeg reads it, which seeks beyond the end, too."""
-
-    def __init__(self, buffer: pa.Buffer):
-        self._view, self._at = memoryview(buffer), 0
-
-    def read(self, size: int) -> bytes:
-        found = bytes(self._view[self._at : self._at + size])
-        self._at += len(found)
-        return found
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, len(self._view))[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+def _damaged() -> contextlib.AbstractContextManager[None]:
+    return _refused("damaged audio", "", "; fetch the file again")
 
 
 def _mono(frame: Any) -> np.ndarray:

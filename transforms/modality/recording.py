@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transforms.modality.container import Container
-from transforms.modality.sound import MARGIN, BadSound, File, Sound
+from transforms.modality.sound import MARGIN, BadSound, Bytes, File, Sound
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NEEDS = ("soundfile", "soxr", "av")
 # What a recording may have; a header says anything, and a resampler's memory goes with it.
 _RATES = 1_000, 768_000
+# By this libsndfile says that there is no such file, of an MP3 that ends too early, too.
+_NO_FILE = 7
 
 
 def opened(data: Any) -> Sound:
@@ -34,9 +36,9 @@ def opened(data: Any) -> Sound:
         raise BadSound("damaged audio", f"{reason}; fetch the file again")
     sound: Sound
     try:
-        sound = File(soundfile.SoundFile(pa.BufferReader(buffer)))
+        sound = File(soundfile.SoundFile(Bytes(buffer)))
     except soundfile.LibsndfileError as e:
-        sound = Container(buffer, e.error_string)
+        sound = Container(buffer, "no frame of it is whole." if e.code == _NO_FILE else e.error_string)
     if not _RATES[0] <= sound.rate <= _RATES[1]:
         raise BadSound("damaged audio", f"{sound.rate:,} samples a second; expected {_RATES[0]:,} or more")
     return sound

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from transforms.texts import Refusal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _AT_ONCE = 1 << 20  # samples of all channels
 # So much before a window is decoded too: decoders need to get going, and a resampler's filter reaches out.
@@ -46,6 +49,31 @@ class Sound(Protocol):
         Raises:
           BadSound: it is damaged, or ends before `least`.
         """
+
+
+class Bytes:
+    """A buffer as a file that may be sought beyond both ends, as decoders of damaged files do."""
+
+    def __init__(self, buffer: pa.Buffer):
+        self._view, self._at = memoryview(buffer), 0
+
+    def read(self, size: int) -> bytes:
+        found = bytes(self._view[self._at : self._at + size])
+        self._at += len(found)
+        return found
+
+    def readinto(self, room: Any) -> int:
+        found = self._view[self._at : self._at + len(room)]
+        room[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = min(max(0, offset + (0, self._at, len(self._view))[whence]), 1 << 62)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 class File:

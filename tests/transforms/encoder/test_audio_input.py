@@ -170,6 +170,13 @@ def test_a_damaged_recording_is_a_refusal_among_sound_ones(models: dict[str, str
     assert np.allclose(vectors[0], embedded(of, files()[:1])[0])
 
 
+def test_windows_that_max_tokens_makes_small_are_counted_as_they_are(models: dict[str, str]) -> None:
+    of = encoder(models, "wav2vec", max_tokens=10, overlap_seconds=0.05).modality
+    assert (of.window, of.overlap) == (1_600, 800)
+    _, refused = of.decode({"audio": [sounds.silence(3_600)]})
+    assert refused == {0: ("too long", "71,999 windows, expected at most 65,536; cut the recording")}
+
+
 def test_an_assumed_rate_is_said(models: dict[str, str]) -> None:
     (note,) = encoder(models, "silent", output="output_1").notes
     assert note.startswith("the model does not say at which rate it takes samples: 16,000 a second")
@@ -191,6 +198,11 @@ def test_an_assumed_rate_is_said(models: dict[str, str]) -> None:
             "fixed",
             {"window_seconds": 5.0},
             "window_seconds 5.0: the model takes 32,000 samples at once, 2.000 s",
+        ),
+        (
+            "wav2vec",
+            {"overlap_seconds": 1.0, "max_tokens": 50},
+            "overlap_seconds 1.0: expected less than the window, 0.500 s (see `max_tokens`)",
         ),
         (
             "wav2vec",

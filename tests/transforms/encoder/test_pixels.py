@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from transforms.encoder.inputs import pixels
-from transforms.encoder.inputs.opening import MOST_PIXELS, Unfit, opened
+from transforms.encoder.inputs.opening import MOST_PIXELS, Unfit, loaded, opened
 from transforms.encoder.inputs.pixels import Room, Shape
 
 SMALL = Shape(24, 32)
@@ -255,6 +255,33 @@ def test_the_largest_webp_of_each_form():
     lossy = webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 16_383, 16_383) + bytes(4))
     assert refused(lossless)[1].startswith("16,383 x 16,383 pixels")
     assert refused(lossy)[1].startswith("16,383 x 16,383 pixels")
+
+
+def rle(width, height, data):
+    size = 54 + 1024
+    header = struct.pack(
+        "<IIIIiiHHIIiiII", size + len(data), 0, size, 40, width, height, 1, 8, 1, 0, 0, 0, 0, 0
+    )
+    return b"BM" + header + b"\0\1\2\0" * 256 + data
+
+
+def test_a_bmp_of_a_kilobyte_that_skips_a_gigabyte_is_refused():
+    """One row of five million pixels, and a skip of 120 of them, which Pillow fills."""
+    assert refused(rle(5_000_000, 1, bytes([0, 2, 0, 120]))) == (
+        "too large",
+        f"5,000,000 x 256 pixels, expected at most {MOST_PIXELS:,} in all",
+    )
+    assert Shape(2, 2).pixels(rle(2, 2, bytes([2, 7, 0, 0, 2, 7, 0, 1])))[0, 0].tolist() == [2, 1, 0]
+
+
+def test_a_decoder_that_gets_no_memory_is_a_refusal(monkeypatch):
+    def none_left(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", none_left)
+    with pytest.raises(Unfit) as caught:
+        loaded(opened(pictures.encoded(PHOTO, "BMP")))
+    assert caught.value.refusal == ("damaged bmp", "MemoryError: ")
 
 
 @pytest.mark.parametrize("name", [b"iCCP", b"zTXt"])

@@ -118,8 +118,8 @@ def is_cell(spec: Any) -> bool:
 
 
 def _is_sound(named: dict[str, Any]) -> bool:
-    """Floats [n], or [n, samples] by a name that says so; a mask of what was padded may stand beside them."""
-    waves = {name: spec for name, spec in named.items() if "mask" not in name.lower()}
+    """Floats [n], or [n, samples] by a name that says so, beside which may be a mask [n, samples]."""
+    waves = {name: spec for name, spec in named.items() if "mask" not in name.lower() or is_cell(spec)}
     if len(waves) != 1 or not next(iter(waves.values())).dtype.is_floating:
         return False
     ((name, spec),) = waves.items()

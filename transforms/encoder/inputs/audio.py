@@ -13,7 +13,7 @@ from transforms.encoder.messages import model_error
 from transforms.encoder.outputs import pick_output, pooled
 from transforms.encoder.signature import described, tensors
 from transforms.errors import UsageError
-from transforms.modality.audio import DEFAULT_RATE, Audio, tone
+from transforms.modality.audio import DEFAULT_RATE, TOKENS_A_SECOND, Audio, tone
 from transforms.modality.recording import NEEDS
 from transforms.modality.sound import BadSound
 from transforms.texts import Refusal
@@ -173,7 +173,7 @@ def _named(specs: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _modality(rate: int, size: int | None, config: ModelConfig) -> Audio:
-    """Windows in samples: the model's own, or of so many seconds."""
+    """Windows in samples: the model's own, or of so many seconds; smaller ones if `max_tokens` says so."""
     if size is not None:
         if config.window_seconds is not None and round(config.window_seconds * rate) != size:
             reason = f"the model takes {size:,} samples at once, {size / rate:.3f} s at {rate:,} a second"
@@ -181,8 +181,11 @@ def _modality(rate: int, size: int | None, config: ModelConfig) -> Audio:
         window = size
     else:
         window = max(1, round((config.window_seconds or _SECONDS) * rate))
+    if config.max_tokens is not None:
+        window = max(1, min(window, config.max_tokens * rate // TOKENS_A_SECOND))
     overlap = round(config.overlap_seconds * rate)
     if overlap >= window:
-        reason = f"expected less than the window, {window / rate:.3f} s"
+        of = " (see `max_tokens`)" if config.max_tokens is not None else ""
+        reason = f"expected less than the window, {window / rate:.3f} s{of}"
         raise UsageError(f"overlap_seconds {config.overlap_seconds}: {reason}", argument="overlap_seconds")
     return Audio(rate, window, overlap)

@@ -59,8 +59,13 @@ def opened(data: bytes) -> ImageFile.ImageFile:
     module, _, name = _CLASSES[kind].partition(".")
     with _unfit(kind):
         image: ImageFile.ImageFile = getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data))
-    _check_size(*image.size)
+    _check_size(image.width, rows(image))
     return image
+
+
+def rows(image: ImageFile.ImageFile) -> int:
+    """Rows of pixels that decoding makes: in a bmp one that skips may pass the end, by 255 at most."""
+    return image.height + (255 if any(tile[0] == "bmp_rle" for tile in image.tile) else 0)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -111,5 +116,6 @@ def _unfit(kind: str) -> Iterator[None]:
         RuntimeError,
         NotImplementedError,
         ArithmeticError,
+        MemoryError,
     ) as e:
         raise Unfit(f"damaged {kind}", f"{type(e).__name__}: {e}") from e  # what decoders stumble over, too

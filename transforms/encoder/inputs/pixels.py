@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transforms.encoder.device import available_cores
-from transforms.encoder.inputs.opening import Unfit, loaded, opened
+from transforms.encoder.inputs.opening import Unfit, loaded, opened, rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,12 +71,12 @@ class Shape:
           Unfit: it is none, or damaged, or too large.
         """
         image = opened(data)
-        pixels = image.width * image.height
+        pixels = image.width * rows(image)
         if pixels > _LARGE and self.interpolation != "nearest":
             side = _SPARE * max(self.height, self.width)
             image.draft("", (side, side))  # jpeg alone can, and none gets smaller than this
         if not image.info.get("progressive"):  # whose decoder holds all of it anyway
-            pixels = image.width * image.height
+            pixels = image.width * rows(image)
         with _ROOM.of(pixels * _BYTES_A_PIXEL):
             return self._resized(loaded(image))
 
