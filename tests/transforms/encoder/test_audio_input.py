@@ -186,7 +186,7 @@ def test_an_assumed_rate_is_said(models: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "about", "message"),
     [
-        ("yamnet", {}, "expected one output of floats"),
+        ("yamnet", {}, "has several outputs that hold vectors"),
         (
             "yamnet",
             {"output": "output_1", "sample_rate": 8000},
