@@ -187,6 +187,7 @@ def test_an_assumed_rate_is_said(models: dict[str, str]) -> None:
     ("name", "about", "message"),
     [
         ("yamnet", {}, "gives 3 outputs without names"),
+        ("yamnet", {}, "has several outputs that hold vectors"),
         (
             "yamnet",
             {"output": "output_1", "sample_rate": 8000},

@@ -281,7 +281,7 @@ def test_a_decoder_that_gets_no_memory_is_a_refusal(monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", none_left)
     with pytest.raises(Unfit) as caught:
         loaded(opened(pictures.encoded(PHOTO, "BMP")))
-    assert caught.value.refusal == ("damaged bmp", "MemoryError: ")
+    assert caught.value.refusal == ("damaged bmp", "MemoryError")
 
 
 @pytest.mark.parametrize("name", [b"iCCP", b"zTXt"])

@@ -118,4 +118,5 @@ def _unfit(kind: str) -> Iterator[None]:
         ArithmeticError,
         MemoryError,
     ) as e:
-        raise Unfit(f"damaged {kind}", f"{type(e).__name__}: {e}") from e  # what decoders stumble over, too
+        # What decoders stumble over, too.
+        raise Unfit(f"damaged {kind}", f"{type(e).__name__}: {e}".removesuffix(": ")) from e
