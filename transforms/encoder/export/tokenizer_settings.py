@@ -67,9 +67,9 @@ def require_agreement(folder: Path, tokenizer: Config, settings: Config) -> None
 def _require_casing(kind: str, tokenizer: Config, settings: Config) -> None:
     """BERT's normalizer as the class makes it."""
     normalizer = tokenizer.get("normalizer") or {}
-    for name, wanted in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
-        if (found := (tokenizer.get(name) or {}).get("type")) != wanted:
-            raise tokenizer.refuse(f"{name} {found!r}, but {kind} makes a {wanted}; {_ADVICE}")
+    for name, own in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
+        if (found := (tokenizer.get(name) or {}).get("type")) != own:
+            raise tokenizer.refuse(f"{name} {found!r}, but {kind} makes a {own}; {_ADVICE}")
     if not normalizer.get("clean_text", True):
         raise tokenizer.refuse(f"clean_text false, but {kind}'s normalizer cleans texts; {_ADVICE}")
     lower_case = bool(settings.get("do_lower_case", True))
