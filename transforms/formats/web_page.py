@@ -71,7 +71,7 @@ def _is_deep_tree(tree: HTMLTree) -> bool:
             raise _Deep
 
     try:
-        traverse_dom(tree.document, look, elements_only=True)
+        traverse_dom(tree.body or tree.document, look, elements_only=True)
     except _Deep:
         return True
     return False
