@@ -93,10 +93,10 @@ class RawBlock:
 
 
 def decompress(slice: Slice, options: ReadOptions) -> None:
-    """Decompresses a file to its end; a plain one has nothing that could be wrong."""
-    if compression_of(slice.path) is not None:
-        block = bytearray(1 << 20)
-        with open_decompressed(slice.path, source=slice.source) as stream:
+    """Decompresses a file to its end; a plain one need only open."""
+    block = bytearray(1 << 20)
+    with open_decompressed(slice.path, source=slice.source) as stream:
+        if compression_of(slice.path) is not None:
             while stream.readinto(block):  # type: ignore[attr-defined]
                 pass
 

@@ -33,6 +33,7 @@ def _read(slice: Slice, options: ReadOptions) -> Iterator[RawBlock]:
 
 def _check(slice: Slice, options: ReadOptions) -> None:
     """Only a decoder could tell what is wrong with one; that is one document's matter."""
+    files.open_read(slice.path).close()
 
 
 def _format(name: str, extensions: tuple[str, ...]) -> Format:

@@ -128,7 +128,8 @@ def _body(record: WarcRecord, data: bytes) -> bytes:
         again.parse_http(auto_decode="transfer", strict_mode=False)
         body = again.reader.read()
     codings = record.http_headers.get("Content-Encoding") or ""
-    return decoded_body(record.reader.read() if body is None else body, codings, RECORD_BYTES + 1)
+    body = record.reader.read() if body is None else body
+    return decoded_body(body, codings, RECORD_BYTES + 1, cut="WARC-Truncated" in record.headers)
 
 
 def _utf8(data: bytes) -> str | UnicodeDecodeError:

@@ -17,6 +17,8 @@ TRUNCATED = "truncated"
 _BLANK = (b"\r\n", b"\n")
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _NEXT = re.compile(rb"\r?\n\r?\n(?=WARC/[01]\.)")
+# _NEXT and what it looks at have a byte more.
+_OVERLAP = 10
 _PIECE = 1 << 20
 
 # Offset in the stream, the record (of one that is none its head), bytes, and what is wrong with it.
@@ -48,12 +50,19 @@ class _Feed:
         self.offset -= len(data)
         self._back = io.BytesIO(data + self._back.read())
 
-    def drop(self, size: int) -> int:
-        """Reads past so many bytes without holding them; returns how many there were."""
-        left = size
-        while left and (found := len(self.read(min(left, _PIECE)))):
-            left -= found
-        return size - left
+    def drop(self, size: int) -> tuple[int, bool]:
+        """Reads past so many bytes without holding them, or to a record that begins in them.
+
+        Returns:
+          How many bytes there were, and whether a record begins behind them.
+        """
+        start, piece = self.offset, b""
+        while (left := start + size - self.offset) and (more := self.read(min(left, _PIECE))):
+            piece = piece[-_OVERLAP:] + more
+            if found := _NEXT.search(piece):
+                self.unread(piece[found.end() :])
+                return self.offset - start, True
+        return self.offset - start, False
 
     def next_record(self, line: bytes) -> bytes:
         """Reads past lines, `line` the first of them, to one that begins a record; b"" at the end."""
@@ -88,14 +97,19 @@ def framed(stream: BinaryIO) -> Iterator[Framed]:
             continue
         length = int(found[0])
         if length > RECORD_BYTES:
-            there = feed.drop(length)
-            bad = (TRUNCATED, _short(length, there)) if there < length else too_long(length)
-            yield start, header[:HEAD_BYTES], len(header) + there, bad
-            line = feed.line()
+            # Too long, or only its number is wrong: what lies behind it is not to vanish with it.
+            there, begins = feed.drop(length)
+            blanks, line = (b"", feed.line()) if begins else _after(feed)
+            if begins or (there == length and not _ends(blanks, line)):
+                line = line if begins else feed.next_record(line)
+                bad = _wrong(length)
+            else:
+                bad = (TRUNCATED, _short(length, there)) if there < length else too_long(length)
+            yield start, header[:HEAD_BYTES], feed.offset - len(line) - start, bad
             continue
         body = feed.read(length)
         blanks, line = _after(feed)
-        if len(body) == length and (not line or line.startswith(MARK) or blanks.count(b"\n") > 1):
+        if len(body) == length and _ends(blanks, line):
             yield start, header + body, len(header) + length, None
             continue
         following = _NEXT.search(body + blanks + line)
@@ -107,14 +121,13 @@ def framed(stream: BinaryIO) -> Iterator[Framed]:
                 (TRUNCATED, _short(length, len(body))),
             )
             return
-        detail = f"{length:,} bytes do not end before another record"
         if following is not None:
             feed.unread((body + blanks + line)[following.end() :])
             line = feed.line()
         else:
             line = feed.next_record(line)
         size = feed.offset - len(line) - start
-        yield start, (header + body)[:HEAD_BYTES], size, ("wrong Content-Length", detail)
+        yield start, (header + body)[:HEAD_BYTES], size, _wrong(length)
 
 
 def _header(feed: _Feed, line: bytes) -> tuple[bytes, tuple[str, str] | None]:
@@ -140,6 +153,15 @@ def _after(feed: _Feed) -> tuple[bytes, bytes]:
     while (line := feed.line()) in _BLANK:
         blanks += line
     return blanks, line
+
+
+def _ends(blanks: bytes, line: bytes) -> bool:
+    """Whether a record ends where these follow."""
+    return not line or line.startswith(MARK) or blanks.count(b"\n") > 1
+
+
+def _wrong(length: int) -> tuple[str, str]:
+    return "wrong Content-Length", f"{length:,} bytes do not end before another record"
 
 
 def _short(length: int, there: int) -> str:

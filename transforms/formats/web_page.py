@@ -70,8 +70,10 @@ def _is_deep_tree(tree: HTMLTree) -> bool:
         if context.depth > _DEEPEST:
             raise _Deep
 
+    root = tree.body or tree.document
     try:
-        traverse_dom(tree.document, look, elements_only=True)
+        if root is not None:
+            traverse_dom(root, look, elements_only=True)
     except _Deep:
         return True
     return False

@@ -285,3 +285,16 @@ def test_a_sparse_file(tmp_path, format):
         BadFileError, match=r"^f at 0: it holds a sparse file; make it again without --sparse$"
     ):
         read(tmp_path, (tmp_path / "s.tar").read_bytes(), "tar", options=IMAGE)
+
+
+@pytest.mark.parametrize("format", ["image", "txt"])
+def test_a_file_that_cannot_be_opened_is_told_before_any_is_read(tmp_path, format, monkeypatch):
+    from transforms.storage import files
+
+    def denied(path, **options):
+        raise PermissionError(13, "Permission denied", path)
+
+    (tmp_path / "f").write_bytes(JPEG)
+    monkeypatch.setattr(files, "open_read", denied)
+    with pytest.raises(BadFileError, match=r"^f: cannot be read: Permission denied$"):
+        check_slice(whole(tmp_path / "f", format), IMAGE)

@@ -132,11 +132,23 @@ def test_a_damaged_body(tmp_path, coding):
 
 
 @pytest.mark.parametrize("coding", ENCODE)
-def test_a_body_that_is_cut_off_gives_its_head(tmp_path, coding):
+def test_a_body_that_is_cut_off_gives_its_head_where_the_crawler_says_so(tmp_path, coding):
     body = ENCODE[coding](page(NOISE.hex() * 100))[:-10]
-    (found,) = read(tmp_path, response("http://a.org/", body, ("Content-Encoding", coding)), "warc")
+    http = ("Content-Encoding", coding)
+    (bad,) = read(tmp_path, response("http://a.org/", body, http), "warc")
+    assert bad.reason == f"damaged body: {coding}: it ends too early"
+    (found,) = read(tmp_path, response("http://a.org/", body, http, WARC_Truncated="length"), "warc")
     assert (NOISE.hex() * 100).startswith(found.text)
     assert len(found.text) > 5000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("behind", [b"", b"junk", bytes(600)])
+def test_a_body_of_several_members(tmp_path, coding, behind):
+    body = b"".join(ENCODE[coding](piece) for piece in (b"one ", NOISE.hex().encode(), b"", b" two")) + behind
+    http = (("Content-Type", "text/plain"), ("Content-Encoding", coding))
+    (found,) = read(tmp_path, response("http://a.org/", body, *http, mime="text/plain"), "warc")
+    assert found.text == f"one {NOISE.hex()} two"
 
 
 @pytest.mark.parametrize("named", ["http", "meta", "nowhere", "wrong"])

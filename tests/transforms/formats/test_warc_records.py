@@ -1,12 +1,14 @@
 """Where records begin and end, held against what another library finds."""
 
 import io
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator
 from warcs import record
 
+from transforms.formats import warc_records
 from transforms.formats.warc_records import TRUNCATED, framed
 
 # Bodies that look like the end of a record, and the beginning of another.
@@ -59,3 +61,28 @@ def test_a_stream_that_ends_early_is_told(body, end):
     assert len(found) == 1
     assert found[0][3] is not None
     assert found[0][3][0] in (TRUNCATED, "not a WARC record", "bad WARC header")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    length=st.sampled_from([101, 150, 250, 400, 600, 10**11]),
+    piece=st.integers(90, 200),
+    after=st.integers(1, 3),
+)
+def test_a_wrong_length_that_is_too_long_takes_no_other_record_along(length, piece, after):
+    records = [record("resource", f"http://a.org/{i}", b"body %d" % i) for i in range(2 + after)]
+    records[1] = records[1].replace(b"Content-Length: 6", b"Content-Length: %d" % length)
+    with mock.patch.multiple(warc_records, RECORD_BYTES=100, _PIECE=piece):
+        found = list(framed(io.BytesIO(b"".join(records))))
+    starts = [sum(map(len, records[:i])) for i in range(len(records))]
+    assert [position for position, *_ in found] == starts
+    assert [(bad or ("",))[0] for *_, bad in found] == ["", "wrong Content-Length", *[""] * after]
+
+
+def test_a_record_that_is_too_long_is_one_letter():
+    long = record("resource", "http://a.org/", b"x" * 5000)
+    with mock.patch.multiple(warc_records, RECORD_BYTES=4000, _PIECE=700):
+        found = list(framed(io.BytesIO(long + record("resource", "http://b.org/", b"y"))))
+        assert [(bad or ("",))[0] for *_, bad in found] == ["too long", ""]
+        ((_, _, _, bad),) = framed(io.BytesIO(long[:-100]))
+        assert bad[0] == TRUNCATED
