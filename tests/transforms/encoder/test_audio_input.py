@@ -186,7 +186,6 @@ def test_an_assumed_rate_is_said(models: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "about", "message"),
     [
-        ("yamnet", {}, "gives 3 outputs without names"),
         ("yamnet", {}, "has several outputs that hold vectors"),
         (
             "yamnet",
