@@ -224,7 +224,7 @@ def test_a_model_of_sound_takes_no_texts(tmp_path, sound_model, corpus, cli):
     where = ["--input", corpus, "--output", tmp_path / "out", "--model", sound_model]
     code, _, err = cli("embed", *where, "--model-output=output_1")
     assert code == 2
-    assert "jsonl files hold text, and the model takes audio" in err
+    assert "jsonl files hold no bytes, and so no documents of --modality audio" in err
 
 
 def test_inspect_shows_rate_window_and_columns(sound_model, table_model, cli):
