@@ -106,8 +106,13 @@ def test_weights_are_no_part_of_the_graph(family, tmp_path):
 def test_precision_is_that_of_the_kernels(tmp_path):
     read = read_checkpoint(write_family(tmp_path, "llama"))
     for precision in ("bfloat16", "float16"):
-        kinds = {v.dtype.name for v in IdEncoder(read, precision=precision).variables}
-        assert kinds == {precision, "float32", "int32"}
+        made = IdEncoder(read, precision=precision)
+        graph = made.embed_ids.get_concrete_function().graph
+        kernels = {op.inputs[1].dtype.name for op in graph.get_operations() if op.type == "MatMul"}
+        assert kernels == {precision}
+        # Constants of the graph in bfloat16, see Dense.
+        kinds = {v.dtype.name for v in made.variables}
+        assert kinds == {"float32", "int32"} | ({"float16"} if precision == "float16" else set())
 
 
 def test_every_family_is_here():
