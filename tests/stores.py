@@ -147,6 +147,7 @@ def s3_server() -> Iterator[Store]:
     try:
         store = Store("s3", server.get_host_and_port()[1])
         store.make_bucket()
+        store.clear()  # moto's objects are this process's, whichever server they were put to
         yield store
     finally:
         server.stop()

@@ -18,6 +18,15 @@ def not_utf8(error: UnicodeDecodeError) -> Refusal:
     return "not UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start}"
 
 
+def not_of_type(value: Any, field: str, expected: str) -> Refusal:
+    """Why a field's value is refused that is not there, or not of the type that is expected."""
+    if value is ABSENT:
+        return f"missing field {field!r}", ""
+    if value is None:
+        return f"field {field!r} is null", ""
+    return f"field {field!r} is {type(value).__name__}, expected {expected}", ""
+
+
 def is_text(type: pa.DataType) -> bool:
     """Whether an Arrow type is one of those of strings."""
     import pyarrow.types as types
@@ -70,14 +79,10 @@ def sound_texts(
             except UnicodeEncodeError as e:
                 return "not Unicode", f"lone surrogate at {e.start}{where}"
             return None if value and not value.isspace() else blank
-        if value is ABSENT:
-            return f"missing field {field!r}", ""
-        if value is None:
-            return f"field {field!r} is null", ""
         if isinstance(value, UnicodeDecodeError):
             kind, detail = not_utf8(value)
             return kind, detail + where
-        return f"field {field!r} is {type(value).__name__}, expected {expected}", ""
+        return not_of_type(value, field, expected)
 
     plain = plain_values(values)  # one of them is no text: each alone tells why
     refused = {row: why for row, value in enumerate(plain) if (why := refusal(value))}

@@ -131,9 +131,8 @@ def find_files(options: Options, of: str | None) -> tuple[str, list[Slice], list
 def _nothing(options: Options, unknown: Sequence[str], of: str) -> UsageError:
     """Why no file can be read: those that are there hold documents of another kind, or nobody knows what."""
     found = f"--input {' '.join(options.input)}: no file to read"
-    formats = {path: registry.format_of(path) for path in unknown}
-    for path, kind in formats.items():
-        if kind is not None:
+    for path in unknown:
+        if kind := registry.format_of(path):
             return UsageError(
                 f"{found} for --modality {of}, which is the model's or your choice; {len(unknown):,} files "
                 f"there hold other documents, e.g. {path} ({registry.get(kind).holds}): give a --model of "

@@ -3,12 +3,9 @@
 A format that is added joins the matrix by its entry in the registry; it needs a writer of sample files here.
 """
 
-import bz2
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
 import sys
 import tarfile
@@ -19,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from compressed import COMPRESS
 from jobs import expected_vector, run, write_jsonl
 
 from transforms.formats.compression import SUFFIXES
@@ -97,17 +95,6 @@ FORMATS = [format for format in EXTENSIONS if format not in ("image", "audio")] 
 NO_FIELDS = {"lines", "txt"}
 STRINGS_ONLY = {"csv", "tsv", "wet", "warc"}  # their kept fields have no other type
 OWN_IDS = {"wet", "warc", "tar"}
-
-
-def zstd(data):
-    try:
-        from compression import zstd
-    except ImportError:
-        from backports import zstd
-    return zstd.compress(data)
-
-
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
 
 
 def codecs(format):

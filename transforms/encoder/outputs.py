@@ -14,7 +14,6 @@ from transforms.storage.urls import redact
 if TYPE_CHECKING:
     from transforms.encoder.config import ModelConfig
 
-POOLINGS = ("mean", "cls", "max", "last")
 _VECTORS = "floats [n, dim] or [n, positions, dim]"
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from transforms.elements import ABSENT
-from transforms.modality.protocol import Count, Encoded, Values
+from transforms.modality.protocol import Count, Encoded
 from transforms.modality.recording import opened, resampled, resampled_length
 from transforms.modality.sound import BadSound
-from transforms.texts import Refusal, plain_values
+from transforms.texts import Refusal, not_of_type
 
 DEFAULT_RATE = 16_000
 TOKENS_A_SECOND = 100
@@ -50,19 +49,9 @@ class Audio(Encoded):
     window: int = 30 * DEFAULT_RATE
     overlap: int = 0
 
-    def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
-        ((field, values),) = columns.items()
-        plain = plain_values(values)
-        why = {row: reason for row, value in enumerate(plain) if (reason := self._refusal(value, field))}
-        return pa.array([None if row in why else v for row, v in enumerate(plain)], pa.binary()), why
-
-    def _refusal(self, value: Any, field: str) -> Refusal | None:
-        if value is ABSENT:
-            return f"missing field {field!r}", ""
-        if value is None:
-            return f"field {field!r} is null", ""
+    def refusal(self, value: Any, field: str) -> Refusal | None:
         if not isinstance(value, bytes):
-            return f"field {field!r} is {type(value).__name__}, expected bytes", ""
+            return not_of_type(value, field, "bytes")
         try:
             windows = self._windows(self.length(value), self.window)
         except BadSound as e:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.types as types
 
-from transforms.elements import ABSENT
-from transforms.modality.protocol import Encoded, Values
-from transforms.texts import Refusal
+from transforms.modality.protocol import Encoded
+from transforms.texts import Refusal, not_of_type
 
 EMPTY: Refusal = ("empty image", "no bytes")
 # How files begin. TIFF has two orders of bytes, and BigTIFF numbers of its own.
@@ -39,16 +36,10 @@ class Image(Encoded):
     bytes_a_token: ClassVar[int] = 8 << 10
     cost: int = 196  # of 224 x 224
 
-    def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
-        ((field, values),) = columns.items()
-        if isinstance(values, pa.Array):
-            if types.is_dictionary(values.type):
-                values = values.dictionary_decode()
-            if types.is_binary(values.type) or types.is_large_binary(values.type):
-                values = values.cast(pa.binary())
-        plain = values.to_pylist() if isinstance(values, pa.Array) else values
-        refused = {row: why for row, value in enumerate(plain) if (why := _refusal(value, field))}
-        return pa.array([None if row in refused else v for row, v in enumerate(plain)], pa.binary()), refused
+    def refusal(self, value: Any, field: str) -> Refusal | None:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return None if len(value) else EMPTY
+        return not_of_type(value, field, "an encoded image (bytes)")
 
     def shown(self, payload: Any) -> str:
         """Its kind and size in words: an image as base64 would be megabytes.
@@ -82,13 +73,3 @@ def kind_of(data: Any) -> str | None:
     if head[:4] == b"RIFF" and head[8:] == b"WEBP":
         return "webp"
     return next((kind for start, kind in _BEGINNINGS.items() if head.startswith(start)), None)
-
-
-def _refusal(value: Any, field: str) -> Refusal | None:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return None if len(value) else EMPTY
-    if value is ABSENT:
-        return f"missing field {field!r}", ""
-    if value is None:
-        return f"field {field!r} is null", ""
-    return f"field {field!r} is {type(value).__name__}, expected an encoded image (bytes)", ""

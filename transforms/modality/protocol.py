@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
-from transforms.texts import Refusal
+from transforms.texts import Refusal, plain_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,6 +134,18 @@ class Encoded(Whole):
     """What modalities share whose payloads are bytes of an encoded file."""
 
     kind: ClassVar[str] = "bytes"
+
+    def refusal(self, value: Any, field: str) -> Refusal | None:
+        """Why a value of the field is no payload; None if it is one."""
+        raise NotImplementedError
+
+    def decode(self, columns: Mapping[str, Values]) -> tuple[pa.Array, dict[int, Refusal]]:
+        import pyarrow as pa
+
+        ((field, values),) = columns.items()
+        plain = plain_values(values)
+        why = {row: reason for row, value in enumerate(plain) if (reason := self.refusal(value, field))}
+        return pa.array([None if row in why else v for row, v in enumerate(plain)], pa.binary()), why
 
     def from_file(self, data: bytes) -> Any:
         return data

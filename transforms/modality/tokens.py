@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from transforms.elements import ABSENT
 from transforms.modality.protocol import Count, Values, Whole, digests
-from transforms.texts import Refusal, plain_values
+from transforms.texts import Refusal, not_of_type, plain_values
 
 _TYPE = pa.list_(pa.int32())
 _MOST = (1 << 31) - 1
@@ -71,9 +70,6 @@ class Tokens(Whole):
             made.append(np.stack([starts, ends, ends - starts], axis=1))
         return made
 
-    def pieces(self, payload: Any, size: int) -> Iterator[Any]:
-        yield payload
-
     def length(self, payload: Any) -> int:
         return len(payload)
 
@@ -116,12 +112,8 @@ def _sound(values: Values) -> pa.Array | None:
 
 
 def _refusal(field: str, value: Any) -> Refusal | None:
-    if value is ABSENT:
-        return f"missing field {field!r}", ""
-    if value is None:
-        return f"field {field!r} is null", ""
     if not isinstance(value, (list, tuple, np.ndarray)):
-        return f"field {field!r} is {type(value).__name__}, expected a list of token ids", ""
+        return not_of_type(value, field, "a list of token ids")
     if not len(value):
         return _EMPTY
     for place, number in enumerate(value):

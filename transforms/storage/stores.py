@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from transforms.errors import UsageError
+from transforms.storage.beam_files import WILDCARD
 from transforms.storage.client import CredentialsError
 from transforms.storage.clients import connect
 from transforms.storage.objects import is_object
@@ -42,7 +43,7 @@ def check_store(flag: str, path: str, beam_options: Any) -> None:
     if not bucket:
         raise UsageError(f"{flag} {path}: no bucket; expected {scheme}://BUCKET/PATH")
     where, endpoint = _place(scheme, beam_options)
-    problem = _unreachable(endpoint) or _problem(scheme, bucket, beam_options)
+    problem = _unreachable(endpoint) or _problem(path, beam_options)
     if problem:
         raise UsageError(f"{flag} {path}: {redact_all(problem)} ({where})")
 
@@ -66,14 +67,21 @@ def _place(scheme: str, beam_options: Any) -> tuple[str, str | None]:
     return (f"{option} {endpoint}" if endpoint else name), endpoint
 
 
-def _problem(scheme: str, bucket: str, beam_options: Any) -> str | None:
+def _problem(path: str, beam_options: Any) -> str | None:
+    scheme, bucket, key = (*path.replace("://", "/", 1).split("/", 2), "")[:3]
+    wildcard = WILDCARD.search(key)
+    # Of the path's own folder: credentials may be for that alone, and other names are none of ours.
+    folder = key[: wildcard.start()].rpartition("/")[0] if wildcard else key.rstrip("/")
+    prefix = folder and f"{folder}/"
     try:
         client = connect(scheme, bucket, beam_options)
-        retried(lambda: next(iter(client.list("", deep=True)), None), patience=_SECONDS)
+        retried(lambda: next(iter(client.list(prefix, deep=True)), None), patience=_SECONDS)
     except CredentialsError as e:
         return f"{e}; {_MISSING[scheme]}"
     except Exception as e:  # each library's own
         status = status_of(e)
+        if type(e).__name__ == "InvalidPathError":  # obstore's: it answered, and whoever lists tells the name
+            return None
         if status == 404:
             return f"there is no {_BUCKET[scheme]} {bucket}; make it, or check its name"
         if status in (401, 403):

@@ -1,14 +1,13 @@
 """Images and sounds as files, and tar archives in WebDataset's layout: bytes as they are."""
 
-import bz2
 import gzip
 import io
 import json
-import lzma
 import subprocess
 import tarfile
 
 import pytest
+from compressed import COMPRESS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import Doc, read, short, whole
@@ -66,19 +65,10 @@ FIELDS = ("caption", "n", "deep", "cls", "txt", "png")
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst"])
 def test_samples(tmp_path, suffix):
-    from backports import zstd
-
-    compress = {
-        "": bytes,
-        ".gz": gzip.compress,
-        ".bz2": bz2.compress,
-        ".xz": lzma.compress,
-        ".zst": zstd.compress,
-    }
     options = ReadOptions(("image",), "bytes", keep_fields=FIELDS)
     name = f"f.tar{suffix}"
     assert registry.format_of(name) == "tar"
-    found = read(tmp_path, compress[suffix](archive(SAMPLES)), "tar", name=name, options=options)
+    found = read(tmp_path, COMPRESS[suffix](archive(SAMPLES)), "tar", name=name, options=options)
     none = dict.fromkeys(FIELDS)
     assert short(found) == [
         ("a/001", JPEG, none | {"caption": "one", "n": 1, "deep": '{"b":[1]}', "cls": "3"}),

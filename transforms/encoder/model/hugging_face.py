@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import logging
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from transforms.encoder.export.version import version_tag
 from transforms.encoder.messages import model_error
 from transforms.encoder.model import hub_files
 from transforms.encoder.model.cache import cache_dir, locked, not_kept
@@ -158,13 +157,8 @@ def _export(handle: str, checkpoint: Path, made: Path) -> None:
 
 def _made_name(where: HubHandle) -> str:
     """Another name for whatever can change the model's bytes: commit, exporter, TensorFlow, precision."""
-    digest = hashlib.sha256(repr((where, PRECISION)).encode())
-    for name in ("tensorflow", "tensorflow-text"):
-        digest.update(metadata.version(name).encode())
-    exporter = Path(__file__).parent.parent / "export"
-    for path in sorted(exporter.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return f"{where.name.replace('/', '--')}-{(where.commit or '')[:12]}-{digest.hexdigest()[:16]}"
+    tag = version_tag(repr((where, PRECISION)))
+    return f"{where.name.replace('/', '--')}-{(where.commit or '')[:12]}-{tag}"
 
 
 @contextlib.contextmanager

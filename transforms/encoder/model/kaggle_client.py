@@ -7,19 +7,13 @@ answer. The last line of standard output is JSON: `path` and `version`, or `reas
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 from typing import Any
 
+from transforms.encoder.child import end_with_parent
 from transforms.encoder.model.hub_errors import patiently
 
 _SECONDS = (10, 60)  # to connect; without a byte
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
 
 
 def _download(name: str) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def _download(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         told = _download(sys.argv[1])
     except Exception as e:  # of the client, of its HTTP library, of the disk

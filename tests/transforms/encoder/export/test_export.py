@@ -369,7 +369,7 @@ def test_ensure_minilm_names_the_remedy(checkpoint, tmp_path, monkeypatch):
 def test_a_cached_model_needs_no_tensorflow(checkpoint, tmp_path):
     script = (
         "import sys; from pathlib import Path; from transforms.encoder.export import ensure_minilm, minilm\n"
-        "(Path(sys.argv[1]) / f'minilm-{minilm._version_tag()}-float32').mkdir()\n"
+        "(Path(sys.argv[1]) / f'minilm-{minilm.version_tag(minilm.WEIGHTS_SHA256)}-float32').mkdir()\n"
         "ensure_minilm(Path(sys.argv[1])); sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run(
