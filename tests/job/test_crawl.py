@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_a_crawl(tmp_path, model):
     assert manifest["skipped"] == skipped
     counted = ", ".join(f"{what} ({count})" for what, count in manifest["skipped"].items())
     assert f"skipped, no documents: {sum(skipped.values())} records: {counted}" in done.stdout.splitlines()
+    kill_at = jobs.ROOT / "tests" / "kill_at.py"
+    again = ["embed", f"--input={tmp_path}/in", f"--output={tmp_path}/again", *flags]
+    killed = run(sys.executable, kill_at, "after rename part", 3, *again)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert run(EMBEDBEAM, *again).returncode == 0
+    assert jobs.files(tmp_path / "again") == jobs.files(tmp_path / "out")
 
 
 @pytest.mark.slow

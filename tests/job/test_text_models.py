@@ -72,6 +72,17 @@ def check_close(vectors, expected):
     assert ((vectors * expected).sum(axis=1) / lengths).min() >= 0.99999
 
 
+def check_killed_and_resumed(flags, folder):
+    """To the other sink, killed after its first shard and started again: the same numbers."""
+    again = [*flags, "--output-format=tfrecord", f"--output={folder / 'again'}"]
+    kill_at = jobs.ROOT / "tests" / "kill_at.py"
+    killed = jobs.run(jobs.PYTHON, kill_at, "after rename receipt", 1, "embed", *again)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = embed(*again)
+    assert resumed.returncode == 0, resumed.stderr
+    assert vectors(folder / "again") == vectors(folder / "out")
+
+
 @pytest.mark.parametrize("shape", ["nnlm", "elmo", "pair", "host"])
 def test_a_shape_of_model(shape, text_model, tmp_path, cli):
     texts = write_texts(tmp_path / "in")
@@ -84,14 +95,7 @@ def test_a_shape_of_model(shape, text_model, tmp_path, cli):
     check_close(np.array([row["embedding"] for row in rows]), directly(text_model, shape, texts))
     reasons = [(letter["doc_id"], letter["reason"]) for letter in jobs.letters(tmp_path / "out")]
     assert reasons == [("blank", "blank text"), ("none", "missing field 'text'")]
-    # To the other sink, killed after its first shard and started again: the same numbers.
-    again = [*flags, "--output-format=tfrecord", f"--output={tmp_path / 'again'}"]
-    kill_at = jobs.ROOT / "tests" / "kill_at.py"
-    killed = jobs.run(jobs.PYTHON, kill_at, "after rename receipt", 1, "embed", *again)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = embed(*again)
-    assert resumed.returncode == 0, resumed.stderr
-    assert vectors(tmp_path / "again") == vectors(tmp_path / "out")
+    check_killed_and_resumed(flags, tmp_path)
     for output in ("out", "again"):
         assert cli("verify", tmp_path / output)[0] == 0
 
@@ -118,6 +122,7 @@ def test_token_ids_through_a_decoder(pooling, text_model, tmp_path, cli):
     (tmp_path / "in").mkdir()
     pq.write_table(table, tmp_path / "in/a.parquet", row_group_size=40)
     flags = [f"--input={tmp_path / 'in'}", "--id-field=id", "--max-dead-letters=5", f"--pooling={pooling}"]
+    flags += ["--shard-bytes=500"]
     flags += [f"--model={text_model('decoder')}", "--modality=tokens", "--long-documents=truncate"]
     done = embed(*flags, f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
@@ -143,4 +148,5 @@ def test_token_ids_through_a_decoder(pooling, text_model, tmp_path, cli):
     assert spans[-1] == (0, 1, 1) or len(spans) > len(ids)
     assert {end - start == tokens <= 24 for start, end, tokens in spans} == {True}
     assert {len(row["embedding"]) for row in jobs.rows(tmp_path / "c")} == {DIM}
+    check_killed_and_resumed(flags, tmp_path)
     assert cli("verify", tmp_path / "out")[0] == 0

@@ -16,6 +16,7 @@ from transforms.encoder import policy, tuned
 from transforms.encoder.tuned import Tuned
 
 _LOG = logging.getLogger(__name__)
+_WIDEST = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def available_cores(quota_file: str = "/sys/fs/cgroup/cpu.max") -> int:
@@ -78,13 +79,17 @@ class Device:
 
 
 def cpu_name(info: str = "/proc/cpuinfo") -> str:
-    """The processor as it calls itself."""
+    """The processor as it calls itself, and the widest instructions that it has for matrices.
+
+    Virtual machines of one name may lie on hosts with and without AMX, for which other settings are best.
+    """
+    said: dict[str, str] = {}
     with contextlib.suppress(OSError), open(info) as f:
-        for line in f:
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+        for key, _, value in (line.partition(":") for line in f):
+            said.setdefault(key.strip(), value.strip())
+    name = said.get("model name") or platform.processor() or platform.machine()
+    flags = said.get("flags", "").split()
+    return next((f"{name}, {told}" for flag, told in _WIDEST.items() if flag in flags), name)
 
 
 def prepare_device(

@@ -54,6 +54,21 @@ def test_the_processor_says_its_name(tmp_path):
     assert cpu_name(str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("fpu avx2 avx512f amx_tile", ", AMX"),
+        ("fpu avx2 avx512f", ", AVX-512"),
+        ("fpu avx2", ", AVX2"),
+        ("fpu", ""),
+    ],
+)
+def test_hosts_of_one_name_with_other_instructions_are_told_apart(tmp_path, flags, told):
+    one = f"processor\t: 0\nmodel name\t: A processor\nflags\t\t: {flags}\n\n"
+    (tmp_path / "info").write_text(one + one.replace("A proc", "B proc"))
+    assert cpu_name(str(tmp_path / "info")) == f"A processor{told}"
+
+
 class FakeTf:
     """As much of TF as prepare_device asks, which must not change this process's own."""
 
