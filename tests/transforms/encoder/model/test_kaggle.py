@@ -1,6 +1,7 @@
 """kaggle:// through the real client, against a server on this machine that speaks Kaggle's protocol."""
 
 import json
+import signal
 import sys
 
 import hubs
@@ -81,6 +82,28 @@ def test_the_job_tells_its_version_and_stays_with_it(site, kaggle, model, tmp_pa
     site.asked.clear()
     ran = kaggle.embedbeam(*job, "--quiet")
     assert (ran.returncode, ran.stderr, asked(site)) == (0, "", [])
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_a_killed_job_goes_on_with_its_versions_of_model_and_preprocessor(
+    site, kaggle, text_model, tmp_path
+) -> None:
+    parts = {name: f"me/{name}/tensor_flow_2/small" for name in ("encoder", "preprocessor")}
+    site.repositories |= {f"{parts[name]}/1": hubs.files_of(text_model(name)) for name in parts}
+    jobs.write_jsonl(tmp_path / "in.jsonl", [{"text": f"the cat {i}"} for i in range(60)])
+    handles = [f"kaggle://me/{name}/tensorFlow2/small" for name in parts]
+    job = ["embed", f"--model={handles[0]}", f"--preprocessor={handles[1]}", "--quiet", "--shard-bytes=200"]
+    job += ["--model-output=sequence_output", "--pooling=mean"]
+    job += [f"--input={tmp_path}/in.jsonl", f"--output={tmp_path}/out"]
+    killed = kaggle.run(sys.executable, jobs.ROOT / "tests/kill_at.py", "after rename receipt", 1, *job)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    site.repositories |= {f"{parts[name]}/2": {"saved_model.pb": b"new"} for name in parts}
+    ran = kaggle.embedbeam(*job)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(jobs.rows(tmp_path / "out")) == 60
+    head = json.loads((tmp_path / "out/_embedbeam/plan.jsonl").read_text().partition("\n")[0])
+    assert (head["model_revision"], head["preprocessor_revision"]) == ("1", "1")
 
 
 @pytest.mark.slow
