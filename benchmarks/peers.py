@@ -123,6 +123,7 @@ def measure(peer: Peer, models: dict[str, str], source: Path, work: Path, sizes:
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "DO_NOT_TRACK": "1",
+        "EMBEDBEAM_CACHE": str(work / "cache"),  # where nothing is tuned: the job as it is out of the box
     }
     (work / "vectors.npy").unlink(missing_ok=True)
     command += [models[peer.model], str(source), str(work), json.dumps(sizes)]
