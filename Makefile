@@ -35,8 +35,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: install  ## embed the docstrings of Python's standard library, and search them
 	$(BIN)/python tools/demo.py $(DEMO)
 
-# Two files at a time: many tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Three files at a time, on two cores: many tests wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 RUNNERS := runners or stores or airflow or containers
 
 test: install-dev  ## the whole test suite; what needs Java, Maven or Go is left out where they are missing

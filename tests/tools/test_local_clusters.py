@@ -1,4 +1,4 @@
-"""The local clusters of tools/clusters: they run jobs, by both ways in, and end with no process left."""
+"""The local clusters of tools/clusters: they end with no process left. What they run: test_clusters.py."""
 
 import contextlib
 import json
@@ -17,33 +17,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 pytestmark = pytest.mark.runners
 
 LOCAL = Path(__file__).resolve().parents[2] / "tools" / "clusters"
-SUMS = {"0": 3 * sum(range(0, 20, 3)), "1": 3 * sum(range(1, 20, 3)), "2": 3 * sum(range(2, 20, 3))}
-
-
-def write_sum(pair, folder):
-    Path(folder, str(pair[0])).write_text(str(sum(pair[1])))
-
-
-def run_small_pipeline(folder, arguments):
-    """Sums of 0, 3, .. 57 by three keys, a file for each; a shuffle on the way."""
-    with beam.Pipeline(options=PipelineOptions(arguments, save_main_session=False)) as root:
-        numbers = root | beam.Create(range(20)) | beam.Map(lambda x: (x % 3, 3 * x))
-        _ = numbers | beam.GroupByKey() | beam.Map(write_sum, folder=folder)
-
-
-def sums(folder, *arguments, environment=None):
-    """Runs the small pipeline in a process of its own: Beam's job server lives as long as its process."""
-    folder.mkdir()
-    command = [sys.executable, __file__, str(folder), *arguments, "--environment_type=LOOPBACK"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, **(environment or {})},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {path.name: int(path.read_text()) for path in folder.iterdir()}
 
 
 def clusters(*arguments):
@@ -51,30 +24,6 @@ def clusters(*arguments):
         [sys.executable, LOCAL / "clusters.py", *arguments], capture_output=True, text=True, timeout=120
     )
     return done.returncode, done.stdout + done.stderr
-
-
-def test_flink_by_job_endpoint(flink_cluster, tmp_path):
-    assert sums(tmp_path / "out", *flink_cluster.options(), "--parallelism=4") == SUMS
-    assert [job["state"] for job in flink_cluster.jobs()] == ["FINISHED"]
-    assert flink_cluster.overview()["slots-total"] == 4
-
-
-def test_spark_by_job_endpoint(spark_cluster, tmp_path):
-    assert sums(tmp_path / "out", *spark_cluster.options()) == SUMS
-    assert [job["state"] for job in spark_cluster.applications()] == ["FINISHED"]
-    assert spark_cluster.executors() == []
-
-
-def test_flink_runner_with_the_pathing_jar(flink_cluster, tmp_path):
-    master = [f"--flink_master={flink_cluster.master}", f"--flink_job_server_jar={flink_cluster.jar}"]
-    assert sums(tmp_path / "out", "--runner=FlinkRunner", *master, "--parallelism=4") == SUMS
-
-
-def test_spark_runner_with_the_pathing_jar(spark_cluster, tmp_path):
-    jar = spark_cluster.jars.parent / "job-server.jar"
-    master = [f"--spark_master_url={spark_cluster.master}", f"--spark_job_server_jar={jar}"]
-    loopback = {"SPARK_LOCAL_IP": "127.0.0.1"}  # where Spark's driver, in the job server, listens
-    assert sums(tmp_path / "out", "--runner=SparkRunner", *master, environment=loopback) == SUMS
 
 
 def test_a_killed_task_manager_is_replaced(tmp_path):
@@ -316,5 +265,3 @@ if __name__ == "__main__" and sys.argv[1] == "forever":
             | beam.Reshuffle()
             | beam.Map(lambda _: __import__("time").sleep(600))
         )
-elif __name__ == "__main__":
-    run_small_pipeline(sys.argv[1], sys.argv[2:])

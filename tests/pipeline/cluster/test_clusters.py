@@ -14,6 +14,7 @@ import jobs
 import pytest
 import remote
 
+from benchmarks import bench_scaling
 from pipeline.cluster.runners import job_name
 
 pytestmark = pytest.mark.runners
@@ -349,10 +350,13 @@ def test_prism(corpus, local, tmp_path, cli):
     remote.check_finished(tmp_path / "out", local, cli)
 
 
-def test_two_runs_on_one_folder(flink_cluster, slow_model, corpus, tmp_path, cli):
+def test_two_runs_on_one_folder(flink_cluster, corpus, tmp_path, cli, monkeypatch):
     """A launcher that dies leaves its job behind: the same command waits for it, and embeds nothing twice."""
     output = tmp_path / "out"
-    slow = [f"--model={slow_model}", "--batch-tokens=40", "--parallelism=4"]
+    # 50 s for each of two processes, in which the second launcher starts, however busy the machine is.
+    monkeypatch.setattr(bench_scaling, "SECONDS", 0.05)
+    bench_scaling.save_sleeping_model(tmp_path / "model")
+    slow = [f"--model={tmp_path / 'model'}", "--batch-tokens=40", "--parallelism=4"]
     command = remote.command(corpus, output, *flags_of(flink_cluster, *slow))
     with jobs.start(*command) as process:
         remote.wait_for_receipts(output, process, count=1)
