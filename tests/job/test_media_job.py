@@ -152,14 +152,20 @@ def test_recordings_of_every_format_have_the_same_rows(tmp_path, sound_rows, sou
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_a_killed_job_of_recordings_ends_with_the_same_bytes(tmp_path, sound_model):
-    folder = write_recordings(tmp_path / "in", "audio")
-    flags = [*SOUND, "--shard-bytes=200000"]
-    assert embed(folder, tmp_path / "whole", sound_model, *flags).returncode == 0
-    command = ["embed", "--input", folder, "--output", tmp_path / "out", "--model", sound_model, *flags]
+@pytest.mark.parametrize("kind", ["recordings", "tables"])
+def test_a_killed_job_ends_with_the_same_bytes(tmp_path, kind, request):
+    folder = tmp_path / "in"
+    if kind == "recordings":
+        model, flags = request.getfixturevalue("sound_model"), [*SOUND, "--shard-bytes=200000"]
+        write_recordings(folder, "audio")
+    else:
+        model, flags = request.getfixturevalue("table_model"), ["--id-field=id", "--shard-bytes=1000"]
+        tables.write(folder / "t", tables.rows(60), "jsonl")
+    assert embed(folder, tmp_path / "whole", model, *flags).returncode == 0
+    command = ["embed", "--input", folder, "--output", tmp_path / "out", "--model", model, *flags]
     killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename part", 2, *command)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert embed(folder, tmp_path / "out", sound_model, *flags).returncode == 0
+    assert embed(folder, tmp_path / "out", model, *flags).returncode == 0
     assert len(jobs.files(tmp_path / "whole")) > 3
     assert jobs.files(tmp_path / "out") == jobs.files(tmp_path / "whole")
 
