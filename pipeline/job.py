@@ -162,6 +162,8 @@ def check_same_job(job: Job, options: Options, model_digest: str, model_revision
     """Refuses a command that asks for otherwise than the plan: 'name: value there, value here'."""
 
     def show(value: Any) -> str:
+        if value in (None, ()):
+            return "not given"
         return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     def model(digest: str, handle: str, revision: str | None) -> str:
@@ -174,7 +176,7 @@ def check_same_job(job: Job, options: Options, model_digest: str, model_revision
         found.append(f"model digest: {there} there, {here} here")
     values = recorded(options)
     if (job.preprocessor is None) != (options.preprocessor is None):
-        found.append(f"`preprocessor`: {job.preprocessor} there, {values['preprocessor']} here")
+        found.append(f"`preprocessor`: {show(job.preprocessor)} there, {show(values['preprocessor'])} here")
     for one in stated(*RECORDED):
         here, there = values[one.name], getattr(job, one.name)
         left_open = here is None and one.chosen

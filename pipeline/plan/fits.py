@@ -30,7 +30,7 @@ def check_files(plan: Plan, of: Modality) -> None:
     for piece in (piece for shard in plan.shards for piece in shard.slices):
         if piece.format in _WITHOUT_BYTES:
             raise UsageError(
-                f"input {piece.source}: {piece.format} files hold no bytes, and so no documents of "
+                f"input {piece.path}: {piece.format} files hold no bytes, and so no documents of "
                 f"`modality` {of.name}, which is the model's or your choice; name other files, or give "
                 "another `model`",
                 argument="input",

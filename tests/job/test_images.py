@@ -201,8 +201,8 @@ def test_files_of_another_modality(tmp_path, photos, image_model, model, cli):
     jobs.write_jsonl(tmp_path / "a.jsonl", [{"image": "a.jpg"}])
     text = refused(cli, *command(tmp_path / "a.jsonl", image_model, tmp_path / "out"))
     assert text == (
-        "--input a.jsonl: jsonl files hold no bytes, and so no documents of --modality image, which is the "
-        "model's or your choice; name other files, or give another --model"
+        f"--input {tmp_path}/a.jsonl: jsonl files hold no bytes, and so no documents of --modality image, "
+        "which is the model's or your choice; name other files, or give another --model"
     )
     one = photos / "000.jpg"
     text = refused(cli, *command(one, model, tmp_path / "out"))

@@ -71,18 +71,18 @@ def test_another_job_is_refused(job, tmp_path, save_model):
     before = jobs.files(tmp_path / "out")
     for change, says in [
         ({"input": f"{tmp_path}/in/a*"}, f"`input`: {tmp_path}/in there, {tmp_path}/in/a* here"),
-        ({"id_field": None}, "`id_field`: id there, None here"),
+        ({"id_field": None}, "`id_field`: id there, not given here"),
         ({"text_field": "body"}, "`text_field`: text there, body here"),
-        ({"keep_field": ["n"]}, "`keep_field`:  there, n here"),
+        ({"keep_field": ["n"]}, "`keep_field`: not given there, n here"),
         ({"keep_text": True}, "`keep_text`: False there, True here"),
-        ({"limit": 5}, "`limit`: None there, 5 here"),
+        ({"limit": 5}, "`limit`: not given there, 5 here"),
         ({"long_documents": "truncate"}, "`long_documents`: mean there, truncate here"),
         ({"chunk_overlap": 1}, "`chunk_overlap`: 32 there, 1 here"),
         ({"vector_dtype": "float16"}, "`vector_dtype`: float32 there, float16 here"),
         ({"output_format": "tfrecord"}, "`output_format`: parquet there, tfrecord here"),
         ({"batch_tokens": 77}, "`batch_tokens`: 1000 there, 77 here"),
         ({"shard_bytes": 3000}, "`shard_bytes`: 2000 there, 3000 here"),
-        ({"signature": "other"}, "`signature`: None there, other here"),
+        ({"signature": "other"}, "`signature`: not given there, other here"),
         ({"model": other}, f"({other}) here"),
     ]:
         with pytest.raises(UsageError, match="belongs to another job") as e:
