@@ -35,8 +35,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: install  ## embed the docstrings of Python's standard library, and search them
 	$(BIN)/python tools/demo.py $(DEMO)
 
-# Three files at a time, on two cores: many tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
+# Two files at a time: many tests wait for processes that they started, and three on two cores upset each other.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 RUNNERS := runners or stores or airflow or containers
 
 test: install-dev  ## the whole test suite; what needs Java, Maven or Go is left out where they are missing

@@ -138,7 +138,7 @@ def end_with_tests():
         _PRCTL(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=240):
     """Polls until the condition holds; the process must live so long."""
     end = time.monotonic() + seconds
     while not condition():
