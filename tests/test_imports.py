@@ -11,7 +11,7 @@ while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
 OURS = ("embedbeam", "pipeline", "transforms")
 # Folders of transforms, and whose modules each may use beside its own; BASE is everybody's.
-BASE = {"blocks", "elements", "errors", "observer", "texts"}
+BASE = {"blocks", "elements", "errors", "extras", "observer", "texts"}
 MAY_USE = {
     "modality": set(),
     "storage": set(),

@@ -144,7 +144,7 @@ def main(folder: str) -> int:
     source, output = Path(folder) / "docs.jsonl", Path(folder) / "vectors"
     count = write_documents(source)
     print(f"{count:,} docstrings of Python {sys.version.split()[0]} in {source}", flush=True)
-    fields = ["--id-field", "id", "--keep-field", "module"]
+    fields = ["--id-field", "id", "--keep-field", "module", "--keep-text"]
     code = embedbeam(["embed", "--input", str(source), "--output", str(output), *fields])
     if code == 0:
         show(output)

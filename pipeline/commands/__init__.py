@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transforms.errors import UsageError
+
+if TYPE_CHECKING:
+    from transforms.output.reader import Output
 
 NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "completion")
 
@@ -36,6 +41,36 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="output folder of a job")
     parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
     add_json(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The arguments of commands that do something with the rows of a finished job."""
+    add_output(parser)
+    parser.add_argument(
+        "--partial", action="store_true", help="the job has not finished: take what it has committed"
+    )
+
+
+def open_source(args: argparse.Namespace) -> Output:
+    """The output that these arguments name.
+
+    Raises:
+      UsageError: there is none, it holds no rows, or its job has not finished and `--partial` was not given.
+    """
+    from transforms.output.reader import open_output
+
+    open_stores(args.output, args.beam_args)
+    output = open_output(args.output)
+    if not output.complete and not args.partial:
+        there, missing = len(output.plan.shards), len(output.missing)
+        lacks = f"{missing} of its {there} shards are missing" if missing else "it has no _SUCCESS"
+        raise UsageError(
+            f"{args.output}: the job has not finished, {lacks}; run it again (`embedbeam finish` if its "
+            f"workers are done), or give --partial for the {output.count:,} rows that are there"
+        )
+    if not output.count:
+        raise UsageError(f"{args.output}: no rows: all documents are dead letters, or there were none")
+    return output
 
 
 def open_stores(output: str, beam_args: list[str]) -> None:

@@ -94,8 +94,10 @@ def clear(folder: Folder) -> None:
     """
     if folder.read(layout.PLAN) is None:
         return
-    for name in (layout.SUCCESS, layout.MANIFEST):
+    for name in (layout.SUCCESS, layout.MANIFEST, layout.REPORT):
         folder.delete(name)
+    for sub in layout.MADE_LATER:
+        folder.delete_folder(sub)
     for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY):
         folder.delete_files(sub)
     for sub in (layout.DEAD_LETTERS, ""):

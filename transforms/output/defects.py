@@ -76,7 +76,7 @@ def _strays(output: Output, receipts: Collection[ShardReceipt], uncommitted: set
     known = {r.part for r in receipts} | {layout.dead_letters(r.shard_id) for r in receipts if r.dead_letters}
     folder = output.folder
     letters = (f"{layout.DEAD_LETTERS}/{name}" for name in folder.names(layout.DEAD_LETTERS))
-    for name in sorted({*folder.names(), *letters} - known - {layout.SUCCESS}):
+    for name in sorted({*folder.names(), *letters} - known - {layout.SUCCESS, layout.REPORT}):
         if layout.shard_of_part(name.rsplit("/", 1)[-1]) not in uncommitted:
             yield f"{name}: no receipt knows this file"
 

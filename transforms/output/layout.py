@@ -18,6 +18,14 @@ TEMPORARY = f"{STATE}/tmp"
 TRACE = f"{STATE}/trace"
 TENSORBOARD = f"{TRACE}/tensorboard"
 
+# Made of the rows later, by commands that look at them.
+REPORT = "_report.html"
+MAP = "_map"
+PROJECTOR = "_projector"
+INDEX = "_index"
+CLUSTERS = "_clusters"
+MADE_LATER = (MAP, PROJECTOR, INDEX, CLUSTERS)
+
 _RECORD = re.compile(r"([0-9a-f]{16})\.json")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")
 

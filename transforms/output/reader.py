@@ -152,13 +152,16 @@ class Output:
                         yield DeadLetter(**record, kind=kind, detail=detail, index=index)
 
     def part(
-        self, name: str, columns: _Columns = None, *, block_rows: int = BLOCK_ROWS
+        self,
+        name: str,
+        columns: _Columns = None,
+        *,
+        block_rows: int = BLOCK_ROWS,
+        row_groups: Sequence[int] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of one part file, as `rows`."""
-        fields = self.arrow.names
-        wanted = fields if columns is None else list(columns)
-        if unknown := [column for column in wanted if column not in fields]:
-            raise UsageError(f"{self.folder.path}: no column {unknown[0]!r}; there are {', '.join(fields)}")
+        """The rows of one part file, as `rows`; of Parquet those of some row groups, if they are named."""
+        wanted = self.arrow.names if columns is None else list(columns)
+        self.check_columns(wanted)
         path = self.folder.join(name)
         if self.format == "tfrecord":
             from transforms.output.examples import read_examples
@@ -172,8 +175,14 @@ class Output:
             owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
             if owner != self.plan.job:
                 raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")
-            for block in file.iter_batches(block_rows, columns=wanted):
+            for block in file.iter_batches(block_rows, row_groups=row_groups, columns=wanted):
                 yield block.select(wanted)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises UsageError for a column that is not there."""
+        fields = self.arrow.names
+        if unknown := [column for column in columns if column not in fields]:
+            raise UsageError(f"{self.folder.path}: no column {unknown[0]!r}; there are {', '.join(fields)}")
 
     @functools.cached_property
     def arrow(self) -> pa.Schema:

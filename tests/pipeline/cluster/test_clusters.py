@@ -38,7 +38,7 @@ def local(corpus, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_sdk_worker_left():
     yield
-    # One that starts while its runner goes waits 60 s for its options, and Beam's worker 60 s more for its control.
+    # One that starts while its runner goes waits 60 s for its options, and then 60 s for its work.
     end = time.monotonic() + 150
     while remote.sdk_workers() and time.monotonic() < end:
         time.sleep(0.2)

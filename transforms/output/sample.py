@@ -1,0 +1,85 @@
+"""Some rows of an output, drawn at random: the same ones for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transforms.output.reader import Output
+from transforms.storage.files import open_read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def sample_rows(output: Output, count: int, seed: int, columns: Sequence[str]) -> pa.Table:
+    """Rows drawn without replacement, all equally likely, in the order of `Output.rows`.
+
+    Of Parquet only the row groups are read that hold one of them, of TFRecord whole parts.
+    Memory: the sample, and a block of rows.
+
+    Args:
+      count: how many; all rows where there are no more.
+      seed: of NumPy's default generator.
+      columns: in the order in which they are wanted.
+
+    Raises:
+      UsageError: there is no such column.
+    """
+    import pyarrow as pa
+
+    output.check_columns(columns)
+    total = output.count
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+    schema = output.arrow.empty_table().select(list(columns)).schema
+    return pa.Table.from_batches(_blocks(output, chosen, list(columns)), schema)
+
+
+def _blocks(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows at these places, counted over all parts; ascending."""
+    start = 0
+    for receipt in output.receipts:
+        if receipt.part is None:
+            continue
+        low, high = np.searchsorted(chosen, [start, start + receipt.rows])
+        if low < high:
+            yield from _of_part(output, receipt.part, chosen[low:high] - start, columns)
+        start += receipt.rows
+
+
+def _of_part(output: Output, name: str, places: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    at = 0
+    for first, block in _pieces(output, name, places, columns):
+        low, high = np.searchsorted(places, [first, first + len(block)])
+        if low < high:
+            yield block.take(places[low:high] - first)
+        at += high - low
+        if at == len(places):
+            return
+
+
+def _pieces(
+    output: Output, name: str, places: np.ndarray, columns: list[str]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Blocks of a part with the place of their first row; of Parquet only row groups that are asked for."""
+    if output.format == "parquet":
+        import pyarrow.parquet as pq
+
+        with open_read(output.folder.join(name)) as f:
+            sizes = pq.ParquetFile(f)
+            groups = np.cumsum(
+                [0, *(sizes.metadata.row_group(i).num_rows for i in range(sizes.num_row_groups))]
+            )
+        wanted = np.unique(np.searchsorted(groups, places, side="right") - 1).tolist()
+        for group in wanted:
+            first = int(groups[group])
+            for block in output.part(name, columns, row_groups=[group]):
+                yield first, block
+                first += len(block)
+        return
+    first = 0
+    for block in output.part(name, columns):
+        yield first, block
+        first += len(block)
