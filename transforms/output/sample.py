@@ -34,10 +34,10 @@ def sample_rows(output: Output, count: int, seed: int, columns: Sequence[str]) -
     total = output.count
     chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
     schema = output.arrow.empty_table().select(list(columns)).schema
-    return pa.Table.from_batches(_blocks(output, chosen, list(columns)), schema)
+    return pa.Table.from_batches(rows_at(output, chosen, list(columns)), schema)
 
 
-def _blocks(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def rows_at(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows at these places, counted over all parts; ascending."""
     start = 0
     for receipt in output.receipts:
