@@ -1,20 +1,15 @@
-"""One submission of the job: the pipeline built, sent to its runner, and watched to its end."""
+"""One submission of the job: what each step is told, and the pipeline sent to its runner."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-
-import apache_beam as beam
 
 from pipeline.build import PipelineConfig, build_pipeline
-from pipeline.cluster import job_server, remote
 from pipeline.cluster.cluster import Cluster
-from pipeline.cluster.failures import plain_error
+from pipeline.cluster.submit import run_pipeline
 from pipeline.job import Job, fingerprint_key, modality_of
 from pipeline.options.options import Options
 from pipeline.plan.plan import read_options
-from transforms.errors import EmbedbeamError, JobFailed
 from transforms.output.reader import row_schema
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.config import EmbedConfig
@@ -22,8 +17,6 @@ from transforms.steps.encoder import SharedEncoder
 from transforms.steps.read import ReadConfig
 from transforms.steps.write import WriteConfig
 from transforms.storage.files import full_path
-
-_LOG = logging.getLogger(__name__)
 
 
 def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
@@ -72,37 +65,9 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
 
 
 def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster) -> str | None:
-    """Runs the pipeline to its end; on a runner that nobody waits for, sends it off.
+    """Runs the job to its end; on a runner that nobody waits for, sends it off.
 
-    Returns:
-      The id of a job that goes on without this process; None where the job has ended.
-
-    Raises:
-      EmbedbeamError: with the first error's own words, however deep in Beam it happened.
+    Returns and raises as `run_pipeline`.
     """
-    beam_options, runner = cluster.pipeline_options(), cluster.make_runner()
-    with remote.loopback(cluster, beam_options), remote.sending(cluster) as current:
-        job_server.adopt(runner, current.servers)
-        try:
-            pipeline = beam.Pipeline(runner=runner, options=beam_options)
-            build_pipeline(pipeline, pipeline_config(options, job, encoder))
-            current.before_submit()
-            current.result = pipeline.run()
-            if not cluster.waits:
-                # A launcher that makes a template has no job, and neither has a dry run.
-                sent = getattr(current.result, "has_job", False)
-                return current.result.job_id() if sent else "(a template, which makes jobs)"
-            state = current.result.wait_until_finish()
-        except KeyboardInterrupt:  # in somebody's own program; the command line has a handler
-            if current.remote:
-                current.cancel()
-            raise
-        except EmbedbeamError as e:
-            e.__notes__ = []  # the error itself has come: its fields need no other way
-            raise
-        except Exception as e:
-            _LOG.info("the pipeline failed", exc_info=True)
-            raise plain_error(e, cluster) from e
-    if state not in ("DONE", None):
-        raise JobFailed(f"job {current.name} ended as {state}: run the same command again to go on")
-    return None
+    config = pipeline_config(options, job, encoder)
+    return run_pipeline(cluster, lambda root: build_pipeline(root, config), wait=cluster.waits)
