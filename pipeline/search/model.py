@@ -30,7 +30,9 @@ class Questions:
       prompt: name or text of what comes before each question, where it is another than before documents.
     """
 
-    def __init__(self, output: Output, screen: Screen, *, model: str | None = None, prompt: str | None = None):
+    def __init__(
+        self, output: Output, screen: Screen, *, model: str | None = None, prompt: str | None = None
+    ):
         """Loads the model.
 
         Args:

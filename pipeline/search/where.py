@@ -42,7 +42,7 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
         except duckdb.Error as e:
             reason = str(e).splitlines()[0].split("Error: ", 1)[-1].rstrip(" !")
             raise UsageError(
-                f"--filter {text!r}: {reason}; expected a condition in SQL, like \"tokens > 100\", on "
+                f'--filter {text!r}: {reason}; expected a condition in SQL, like "tokens > 100", on '
                 f"{', '.join(allowed)}",
                 argument="filter",
             ) from e
