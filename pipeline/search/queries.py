@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -112,8 +113,9 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
     Raises:
       UsageError: they cannot be read, or are another model's.
     """
-    if Folder(path).read(layout.PLAN) is not None:
-        return _of_job(output, path)
+    with contextlib.suppress(NotADirectoryError):
+        if Folder(path).read(layout.PLAN) is not None:
+            return _of_job(output, path)
     dim = _vectors_in(path)
     if dim is not None:
         if dim != output.dim and dim != 0:
