@@ -21,7 +21,7 @@ from pipeline.search.exact import _BLOCK_ROWS, _READERS, _TILE, Part, nearest, p
 from transforms.output.reader import Output, open_output
 from transforms.output.vectors import as_matrix
 
-_ROWS, _DIM, _K = 100_000, 384, 10
+_ROWS, _DIM, _K = 200_000, 384, 10
 _COUNTS = (1, 1024, 8192)  # of questions
 _ROUNDS = 3
 

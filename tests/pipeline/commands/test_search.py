@@ -277,7 +277,7 @@ def test_chunks(tmp_path, model, cli):
     assert [line for line in lines if not line.startswith(" ")] == own
     others = [" ".join(line.split()[1:]) for line in lines if line.startswith(" ")]
     assert sorted(others[:k]) == sorted(others[k:]) == [name for name in names if name not in own]
-    code, out, _ = cli("neighbors", tmp_path / "out", "d", "--k=1", "--json")
+    _, out, _ = cli("neighbors", tmp_path / "out", "d", "--k=1", "--json")
     [row] = json.loads(out)["rows"]
     assert (row["doc_id"], row["chunk"], row["start"], row["end"]) == ("d", 0, 0, 5)
     assert cli("neighbors", tmp_path / "out", "--all", "--k=1", "--to", tmp_path / "to")[0] == 0
