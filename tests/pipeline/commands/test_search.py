@@ -272,7 +272,7 @@ def test_chunks(tmp_path, model, cli):
     own = [name for name in names if name.startswith("b ")]
     assert len(own) == 2
     k = len(rows) - 2
-    code, out, _ = cli("neighbors", tmp_path / "out", "b", f"--k={k}")
+    _, out, _ = cli("neighbors", tmp_path / "out", "b", f"--k={k}")
     lines = out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == own
     others = [" ".join(line.split()[1:]) for line in lines if line.startswith(" ")]
