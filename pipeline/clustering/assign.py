@@ -76,7 +76,7 @@ class Assign:
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def nearest(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of unit vectors [n, dim] the labels, int32 [n], and the cosine to the label's centre, float32 [n]."""
+        """Of unit vectors [n, dim] the labels, int32 [n], and the cosines to their centres, float32 [n]."""
         rows = max(1, _CELLS // len(self.references))
         found = [
             (vectors[i : i + rows] @ self.references.T).argmax(axis=1) for i in range(0, len(vectors), rows)
@@ -85,4 +85,3 @@ class Assign:
         if not len(self.centres):
             return labels, np.zeros(len(labels), np.float32)
         return labels, np.einsum("nd,nd->n", vectors, self.centres[np.maximum(labels, 0)])
-

@@ -15,6 +15,7 @@ from transforms.output.sample import sample_rows
 from transforms.output.vectors import as_matrix
 
 START_ROWS = 20_000  # k-means starts from these
+STARTS = 3  # the best of so many
 AUTO_ROWS = 5_000  # silhouettes need all distances between them
 DENSE_ROWS = 10_000  # HDBSCAN's time grows with their square
 DENSE_NUMBERS = 50
@@ -60,7 +61,7 @@ def kmeans(
 
     check_k(k, output)
     sample = drawn(output, max(START_ROWS, 10 * k), seed)
-    start, labels = lloyd(sample, k, seed)
+    start, labels = lloyd(sample, k, seed, starts=STARTS)
     if (different := len(np.unique(labels))) < k:
         raise UsageError(
             f"k {k}: only {different} different vectors in a sample of {len(sample):,}", argument="k"
@@ -103,8 +104,8 @@ def drawn(output: Output, rows: int, seed: int) -> np.ndarray:
     return unit(as_matrix(*(column.chunk(0) for column in table.columns)))
 
 
-def lloyd(vectors: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres [k, dim] and labels by k-means in memory."""
+def lloyd(vectors: np.ndarray, k: int, seed: int, *, starts: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Centres [k, dim] and labels by k-means in memory, the best of some starts."""
     from sklearn.cluster import KMeans, kmeans_plusplus
     from threadpoolctl import threadpool_limits
 
@@ -112,9 +113,11 @@ def lloyd(vectors: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarra
     with threadpool_limits(1, "openmp"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different vectors than k: the caller says so
         # Of float32 it converts blocks again and again, which takes six times as long.
-        start = kmeans_plusplus(vectors.astype(np.float64), k, random_state=seed)[0].astype(np.float32)
-        model = KMeans(k, init=start, n_init=1, random_state=seed).fit(vectors)
-    return model.cluster_centers_, model.labels_
+        doubles = vectors.astype(np.float64)
+        begun = (kmeans_plusplus(doubles, k, random_state=seed + i)[0] for i in range(starts))
+        models = (KMeans(k, init=start.astype(np.float32), n_init=1).fit(vectors) for start in begun)
+        best = min(models, key=lambda model: model.inertia_)
+    return best.cluster_centers_, best.labels_
 
 
 def silhouettes(

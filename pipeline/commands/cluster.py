@@ -29,7 +29,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("kmeans", "hdbscan"), default="kmeans", help="default: kmeans")
     parser.add_argument("--k", type=_k, metavar="N", help="how many clusters, or auto (default: auto)")
     parser.add_argument(
-        "--passes", type=_count, default=10, metavar="N", help="of k-means over all rows, at most (default: 10)"
+        "--passes",
+        type=_count,
+        default=10,
+        metavar="N",
+        help="k-means reads all rows so often at most (default: 10)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of samples and starts (default: 0)")
     parser.add_argument("--to", metavar="FOLDER", help=f"for the labels (default: OUTPUT/{layout.CLUSTERS})")
