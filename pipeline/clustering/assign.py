@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.search.exact import unit
 from transforms.output.reader import Output
 from transforms.output.vectors import as_matrix
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
 NOISE = -1
 _CELLS = 1 << 22  # similarities in memory at once: 16 MiB
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [n, dim] scaled to length 1, float32; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors, np.float32), where=lengths > 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.clustering.assign import NOISE, Assign, unit
+from pipeline.clustering.assign import NOISE, Assign
+from pipeline.search.exact import unit
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
@@ -147,7 +148,9 @@ def silhouettes(
         found[k] = float(silhouette_score(distances, labels, metric="precomputed"))
     if not found:
         few = "rows" if len(sample) < 3 else "different vectors"
-        raise UsageError(f"k auto: {output.folder.path} has fewer than three {few}: nothing to group")
+        raise UsageError(
+            f"k auto: {output.folder.path} has fewer than three {few}: nothing to group", argument="k"
+        )
     return found, len(sample)
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.clustering.assign import NOISE, Assign, unit
+from pipeline.clustering.assign import NOISE, Assign
 from pipeline.scan.work import Results
+from pipeline.search.exact import unit
+from pipeline.search.hits import take
 from pipeline.words import characteristic_words
 from transforms.output.reader import Output
-from transforms.output.sample import rows_at, sample_rows
+from transforms.output.sample import sample_rows
 from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def _shown(output: Output, nearest: list[_Near]) -> dict[int, tuple[str, int | N
     places = np.array(sorted(place for some in nearest for _, place in some), np.int64)
     chunk = ["chunk"] if output.schema.chunks else []
     columns = text_columns(output)
-    table = rows_at(output, places, ["doc_id", *chunk, *columns])
+    table = take(output, places, ["doc_id", *chunk, *columns])
     ids = table.column("doc_id").to_pylist()
     chunks = table.column("chunk").to_pylist() if chunk else [None] * len(ids)
     texts = _texts(table, columns) if columns else iter([""] * len(ids))

@@ -15,7 +15,18 @@ from transforms.errors import UsageError
 if TYPE_CHECKING:
     from transforms.output.reader import Output
 
-NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "cluster", "completion")
+NAMES = (
+    "embed",
+    "status",
+    "verify",
+    "finish",
+    "search",
+    "cluster",
+    "export",
+    "inspect",
+    "tune",
+    "completion",
+)
 
 
 class Result(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.commands import Result, add_source, open_source
-from pipeline.scan.run import add_scan
+from pipeline.scan.arguments import add_scan
 from transforms.output import layout
 
 

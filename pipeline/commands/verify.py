@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.commands import Result, add_output, open_stores
+from transforms.elements import ShardReceipt
+from transforms.output import layout
 from transforms.output.defects import find_defects
 from transforms.output.reader import open_output
 
-add = add_output
+if TYPE_CHECKING:
+    from transforms.output.defects import Checked
+    from transforms.output.reader import Output
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    from pipeline.scan.arguments import add_scan
+
+    add_output(parser)
+    add_scan(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -17,7 +31,10 @@ def run(args: argparse.Namespace) -> Result:
     with args.screen.doing("reading the output"):
         open_stores(args.output, args.beam_args)
         output = open_output(args.output)
-        for defect in find_defects(output):
+        found = find_defects(output)
+        if args.runner != "DirectRunner":
+            found = find_defects(output, lambda output, receipts: _on_cluster(output, receipts, args))
+        for defect in found:
             defects.append(defect)
             if not args.json:
                 print(f"defect: {defect}", flush=True)
@@ -28,3 +45,17 @@ def run(args: argparse.Namespace) -> Result:
     counts = {"shards": len(output.receipts), "rows": output.count, "dead_letters": letters}
     said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     return Result(record | counts, [f"{args.output}: {said}: all as committed"])
+
+
+def _on_cluster(
+    output: Output, receipts: Sequence[ShardReceipt], args: argparse.Namespace
+) -> Iterator[Checked]:
+    """The parts, checked by workers of a cluster; what they found lies in the output meanwhile."""
+    from pipeline.scan.run import run_scan
+    from pipeline.scan.verify import CheckParts, checked
+
+    target = output.folder.join(layout.CHECKS)
+    try:
+        yield from checked(run_scan(output, target, CheckParts(time.time()), args, receipts))
+    finally:
+        output.folder.delete_folder(layout.CHECKS)

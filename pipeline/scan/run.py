@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 
 from pipeline.cluster import remote
 from pipeline.cluster.cluster import Cluster
@@ -15,6 +16,7 @@ from pipeline.options.options import Options
 from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen, duration
 from pipeline.scan.work import SCAN, Results, Scan, Work, source_of
+from transforms.elements import ShardReceipt
 from transforms.errors import UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
@@ -22,26 +24,20 @@ from transforms.output.reader import Output
 from transforms.storage.files import full_path
 
 
-def add_scan(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say where a scan of all rows runs."""
-    group = parser.add_argument_group("where it runs")
-    group.add_argument(
-        "--runner", default="DirectRunner", help="Beam runner; its own options pass through (default: here)"
-    )
-    group.add_argument(
-        "--shared-filesystem",
-        action="store_true",
-        help="local paths are mounted under the same names on every worker machine",
-    )
-
-
-def run_scan(output: Output, target: str, work: Work, args: argparse.Namespace) -> Results:
+def run_scan(
+    output: Output,
+    target: str,
+    work: Work,
+    args: argparse.Namespace,
+    receipts: Sequence[ShardReceipt] | None = None,
+) -> Results:
     """Does a work with every committed part of an output; parts that are done are left as they are.
 
     Args:
       target: folder for the results: of this scan, of an earlier one with other choices (whose results are
         replaced), or none yet.
       args: with `add_scan`'s arguments, `beam_args` and `screen`.
+      receipts: of the shards that matter, if not of all that are committed.
 
     Raises:
       UsageError: the runner or its options cannot be used, or the folder holds something else.
@@ -59,17 +55,18 @@ def run_scan(output: Output, target: str, work: Work, args: argparse.Namespace) 
         )
     )
     folder = Folder(target)
+    receipts = output.receipts if receipts is None else receipts
     with output_lock(folder):
         _begin(folder, scan)
-        left = scan.left(output.receipts)
+        left = scan.left(receipts)
         if left:
             folder.delete(layout.SUCCESS)
             _do(scan, left, cluster, args.screen)
-            left = scan.left(output.receipts)
+            left = scan.left(receipts)
         assert not left, f"{target}: {len(left)} parts have no results"
         folder.sweep()
         folder.write(layout.SUCCESS, b"")
-    parts = (r.shard_id for r in output.receipts if r.part is not None)
+    parts = (r.shard_id for r in receipts if r.part is not None)
     return Results(folder, scan.identity, tuple(layout.part(one, ".parquet") for one in parts))
 
 

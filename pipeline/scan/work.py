@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transforms.elements import ShardReceipt
@@ -110,7 +110,7 @@ class Scan:
         folder.write(layout.receipt(shard_id), to_json(receipt))
         return receipt
 
-    def left(self, receipts: tuple[ShardReceipt, ...]) -> list[tuple[str, str]]:
+    def left(self, receipts: Sequence[ShardReceipt]) -> list[tuple[str, str]]:
         """Shards and part files that have rows, and no results yet."""
         folder = Folder(self.target)
         done = {one for one in folder.shards(layout.RECEIPTS) if self.receipt(folder, one)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,23 @@ from transforms.storage.files import open_read
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Checked = tuple[list[str], np.ndarray]
 
-def find_defects(output: Output) -> Iterator[str]:
+
+def _check_here(output: Output, receipts: Sequence[ShardReceipt]) -> Iterator[Checked]:
+    return (check_part(output, receipt) for receipt in receipts)
+
+
+def find_defects(
+    output: Output,
+    check: Callable[[Output, Sequence[ShardReceipt]], Iterator[Checked]] = _check_here,
+) -> Iterator[str]:
     """Yields defects: bytes that changed, counts that differ, ids twice, vectors that are no numbers, strays.
 
     Files are read in blocks; what grows with the output are eight bytes a row.
+
+    Args:
+      check: does check_part with each of these shards, in their order, wherever it likes.
     """
     receipts: dict[str, ShardReceipt] = {}
     broken: set[str] = set()  # receipts that cannot be read, or are another job's
@@ -48,13 +60,18 @@ def find_defects(output: Output) -> Iterator[str]:
     if not missing and not broken:
         yield from _unfinished(output, sum(receipt.rows for receipt in receipts.values()))
     yield from _strays(output, receipts.values(), (planned | broken) - receipts.keys())
-    keys: dict[str, np.ndarray] = {}
+    with_part = []
     for receipt in receipts.values():
         yield from _check_letters(output, receipt)
         if receipt.part is not None:
-            yield from _check_part(output, receipt, keys)
+            with_part.append(receipt)
         elif receipt.rows:
             yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
+    keys: dict[str, np.ndarray] = {}
+    for receipt, (defects, found) in zip(with_part, check(output, with_part), strict=True):
+        yield from defects
+        if len(found):
+            keys[receipt.part or ""] = found
     yield from _duplicates(output, keys)
 
 
@@ -105,32 +122,32 @@ def _lines(path: str) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
 
 
-def _check_part(output: Output, receipt: ShardReceipt, keys: dict[str, np.ndarray]) -> Iterator[str]:
-    """Yields a part's defects; collects the keys of its rows if they can be read."""
-    name = receipt.part or ""
+def check_part(output: Output, receipt: ShardReceipt) -> Checked:
+    """A part's defects, and a key of eight bytes for each of its rows: none if they cannot be read."""
+    name, none = receipt.part or "", np.empty(0, np.uint64)
     if defect := _defect(output, name, receipt.part_sha256, f"{receipt.rows} rows", receipt.part_bytes):
-        yield defect
-        return
-    found = [np.empty(0, np.uint64)]
+        return [defect], none
+    found, defects = [none], list[str]()
     try:
         for block in output.part(name, [*_id_columns(output), *output.vector_columns]):
             found.append(_keys(_ids(output, block)))
             vectors = as_matrix(*map(block.column, output.vector_columns))
             if vectors.shape[1] != output.dim:
-                yield f"{name}: vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
-                return
+                wrong = f"vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
+                return [*defects, f"{name}: {wrong}"], none
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
             if len(bad):
                 doc_id = block.column("doc_id")[int(bad[0])].as_py()
-                yield f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {doc_id!r}"
+                defects.append(f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {doc_id!r}")
     except LedgerError as e:
-        yield str(e)
+        return [*defects, str(e)], none
     except Exception as e:  # a part that no reader can open is a defect, whatever it raises
-        yield f"{name}: cannot be read: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-    else:
-        keys[name] = np.concatenate(found)
-        if len(keys[name]) != receipt.rows:
-            yield f"{name}: {len(keys[name])} rows, the receipt says {receipt.rows}"
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        return [*defects, f"{name}: cannot be read: {reason}"], none
+    keys = np.concatenate(found)
+    if len(keys) != receipt.rows:
+        defects.append(f"{name}: {len(keys)} rows, the receipt says {receipt.rows}")
+    return defects, keys
 
 
 def _id_columns(output: Output) -> list[str]:

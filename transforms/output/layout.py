@@ -16,6 +16,7 @@ FAILURES = f"{STATE}/failures"
 ATTEMPTS = f"{STATE}/attempts"
 TEMPORARY = f"{STATE}/tmp"
 TRACE = f"{STATE}/trace"
+CHECKS = f"{STATE}/checks"  # of verify on a cluster, while it runs
 TENSORBOARD = f"{TRACE}/tensorboard"
 
 # Made of the rows later, by commands that look at them.

@@ -28,21 +28,16 @@ def sample_rows(output: Output, count: int, seed: int, columns: Sequence[str]) -
     Raises:
       UsageError: there is no such column.
     """
-    total = output.count
-    chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
-    return rows_at(output, chosen, columns)
-
-
-def rows_at(output: Output, chosen: np.ndarray, columns: Sequence[str]) -> pa.Table:
-    """The rows at these places, counted over all parts as `Output.rows` gives them; ascending, each once."""
     import pyarrow as pa
 
     output.check_columns(columns)
+    total = output.count
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
     schema = output.arrow.empty_table().select(list(columns)).schema
-    return pa.Table.from_batches(_blocks(output, chosen, list(columns)), schema)
+    return pa.Table.from_batches(rows_at(output, chosen, list(columns)), schema)
 
 
-def _blocks(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def rows_at(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows at these places, counted over all parts; ascending."""
     start = 0
     for receipt in output.receipts:

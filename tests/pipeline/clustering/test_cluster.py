@@ -1,5 +1,6 @@
 """Clusters: the groups that were made are found, every row is labelled, and what is said of them is true."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from benchmarks.synthetic import write_output
-from pipeline.clustering.assign import NOISE, Assign, unit
+from pipeline.clustering.assign import NOISE, Assign
 from pipeline.scan.steps import build_scan
 from pipeline.scan.work import Scan
+from pipeline.search.exact import unit
 from transforms.output.reader import open_output
 
 WORDS = ["apple pear fruit", "steel iron metal", "river lake water", "horse sheep animal"]
@@ -29,7 +31,7 @@ def write(path, vectors, *, shards=3, texts=None, **head):
         text = {"text": texts[low:high]} if texts else {}
         return [{"doc_id": [f"d{i}" for i in range(low, high)], "vectors": vectors[low:high], **text}]
 
-    blocks = [rows(low, high) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    blocks = [rows(low, high) for low, high in itertools.pairwise(bounds)]
     write_output(str(path), blocks, dim=vectors.shape[1], keep_text=bool(texts), **head)
     return path
 
