@@ -1,4 +1,4 @@
-"""Exact search: every row is held against every question, in blocks, so that memory does not grow with rows."""
+"""Exact search: every row is held against every question, in blocks: memory does not grow with rows."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Best:
     """
 
     def __init__(self, questions: int, k: int):
-        self.scores = np.full((questions, k), -np.inf, np.float32)
-        self.places = np.full((questions, k), -1, np.int64)
+        self.scores: np.ndarray = np.full((questions, k), -np.inf, np.float32)
+        self.places: np.ndarray = np.full((questions, k), -1, np.int64)
 
     def add(self, scores: np.ndarray, places: np.ndarray, first: int = 0) -> None:
         """Takes scores [n, rows] of the n questions from `first` on, of rows at these places, ascending."""
@@ -69,6 +69,14 @@ class Best:
         starts = np.searchsorted(whose[order], np.arange(len(hot)))
         chosen = order[starts[:, np.newaxis] + np.arange(k)]  # each has k at least: those it had
         self.scores[hot + first], self.places[hot + first] = every[chosen], where[chosen]
+
+    def without(self, places: np.ndarray, k: int) -> Best:
+        """Each question's first k rows that are not at its places, int64 [questions, n]."""
+        own = (self.places[:, :, np.newaxis] == places[:, np.newaxis, :]).any(axis=2)
+        left = np.argsort(own, axis=1, kind="stable")[:, :k]
+        best = Best(len(left), k)
+        best.scores, best.places = (np.take_along_axis(a, left, axis=1) for a in (self.scores, self.places))
+        return best
 
 
 def parts_of(output: Output) -> list[Part]:
@@ -100,17 +108,29 @@ def nearest(
       keep: which rows of a part are looked at, bool [rows]; None for all.
       seen: is told of rows as they are done.
     """
-    import pyarrow.parquet  # noqa: F401  # in this thread, and not first in one that ends
-
     questions = unit(questions) if metric == "cosine" else questions
-    best, parts = Best(len(questions), k), parts_of(output) if parts is None else parts
-    count = max(1, min(_READERS, os.cpu_count() or 1, len(parts)))
-    lanes = [_blocks(output, parts[lane::count], metric, keep, seen) for lane in range(count)]
-    for places, vectors in _ahead(lanes):
+    best = Best(len(questions), k)
+    for places, vectors in blocks_of(output, metric, parts=parts, keep=keep, seen=seen):
         for first in range(0, len(questions), _TILE):
             best.add(questions[first : first + _TILE] @ vectors.T, places, first)
         seen(len(places))
     return best
+
+
+def blocks_of(
+    output: Output,
+    metric: str,
+    *,
+    parts: Sequence[Part] | None = None,
+    keep: Callable[[Part], np.ndarray] | None = None,
+    seen: Callable[[int], None] = lambda rows: None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places and vectors, of length 1 for cosine, in blocks that threads read ahead, in a fixed order."""
+    import pyarrow.parquet  # noqa: F401  # in this thread, and not first in one that ends
+
+    parts = parts_of(output) if parts is None else parts
+    count = max(1, min(_READERS, os.cpu_count() or 1, len(parts)))
+    return _ahead([_blocks(output, parts[lane::count], metric, keep, seen) for lane in range(count)])
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.search.exact import Best
+from transforms.errors import UsageError
 from transforms.output.reader import Output
 from transforms.output.sample import rows_at
+from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,3 +78,47 @@ def _id(hit: Mapping[str, Any]) -> str:
     if "chunk" not in hit:
         return str(hit["doc_id"])
     return f"{hit['doc_id']} #{hit['chunk']} [{hit['start']}:{hit['end']}]"
+
+
+def rows_of(output: Output, doc_id: str) -> np.ndarray:
+    """Places of a document's rows, int64: one, or one for each chunk.
+
+    Raises:
+      UsageError: there is none.
+    """
+    import pyarrow.compute as pc
+
+    first, places, example = 0, [], ""
+    for block in output.rows(["doc_id"], block_rows=1 << 16):
+        same = pc.equal(block.column(0), doc_id).to_numpy(zero_copy_only=False)
+        places.append(np.flatnonzero(same) + first)
+        example = example or block.column(0)[0].as_py()
+        first += len(block)
+    if not sum(map(len, places)):
+        raise UsageError(
+            f"{output.folder.path}: no row of document {doc_id!r}; its ids look like {example!r}"
+        )
+    return np.concatenate(places)
+
+
+def vectors_at(output: Output, places: np.ndarray) -> np.ndarray:
+    """Vectors of the rows at these places, float32 [n, dim]."""
+    table = take(output, places, output.vector_columns).combine_chunks()
+    return as_matrix(*table.to_batches()[0].columns)
+
+
+def check_k(output: Output, k: int, own: int = 0) -> None:
+    """Raises UsageError where more rows are asked for than there are beside `own` that do not count."""
+    if k > output.count - own:
+        beside = f" beside the {own} of the document" if own else ""
+        raise UsageError(
+            f"--k {k}: {output.folder.path} has {output.count - own:,} rows{beside}; ask for no more",
+            argument="k",
+        )
+
+
+def of_row(row: Mapping[str, Any], *, alone: bool) -> Iterator[str]:
+    """Lines of what is near a row: where a document has several rows, each is named."""
+    if not alone:
+        yield _id(row)
+    yield from in_words(row["results"])

@@ -1,0 +1,181 @@
+"""Many questions in a file: vectors that are there, or documents that a job embeds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transforms.errors import UsageError
+from transforms.output import layout
+from transforms.output.folder import Folder
+from transforms.output.reader import Output, open_output
+from transforms.output.vectors import as_matrix
+from transforms.storage.files import full_path, open_read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUERIES = "_queries"  # in the folder of the results: the output of the job that embedded the questions
+_IDS = ("query_id", "doc_id", "id")
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """Where questions lie as vectors; picklable.
+
+    Attributes:
+      path: an output folder, or a Parquet file.
+      job: identity of the output's job; None of a file.
+      dim: length of their vectors.
+    """
+
+    path: str
+    job: str | None
+    dim: int
+
+    def blocks(self, size: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """Ids and vectors, float32 [size, dim]; fewer in the last block."""
+        if self.job is not None:
+            output = open_output(self.path)
+            rows = (
+                (block.column(0), as_matrix(*block.columns[1:]))
+                for block in output.rows(["doc_id", *output.vector_columns])
+            )
+            yield from _in_blocks(rows, size)
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with open_read(self.path) as f:
+            file = pq.ParquetFile(f)
+            name = next((one for one in _IDS if one in file.schema_arrow.names), None)
+            columns = ["embedding", *([name] if name else [])]
+            numbers = itertools.count()
+
+            def read() -> Iterator[tuple[pa.Array, np.ndarray]]:
+                for block in file.iter_batches(columns=columns):
+                    ids = block.column(name) if name else pa.array(itertools.islice(numbers, len(block)))
+                    yield ids.cast(pa.string()), self._matrix(block.column("embedding"))
+
+            yield from _in_blocks(read(), size)
+
+    def _matrix(self, column: pa.Array) -> np.ndarray:
+        lengths = {len(one) if one is not None else None for one in column} if not _fixed(column) else set()
+        if lengths - {self.dim} or column.null_count:
+            raise UsageError(f"{self.path}: a vector has not {self.dim} numbers, as those of the output")
+        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        return flat.reshape(len(column), self.dim)
+
+
+def _fixed(column: pa.Array) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_fixed_size_list(column.type))
+
+
+def _in_blocks(
+    rows: Iterable[tuple[pa.Array, np.ndarray]], size: int
+) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """The same rows in blocks of this size: what a block finds is then a row group of its own."""
+    import pyarrow as pa
+
+    ids: list[pa.Array] = []
+    vectors: list[np.ndarray] = []
+    count = 0
+    for names, some in rows:
+        while len(some):
+            taken = min(size - count, len(some))
+            ids.append(names[:taken])
+            vectors.append(some[:taken])
+            names, some, count = names[taken:], some[taken:], count + taken
+            if count == size:
+                yield pa.concat_arrays(ids), np.concatenate(vectors)
+                ids, vectors, count = [], [], 0
+    if count:
+        yield pa.concat_arrays(ids), np.concatenate(vectors)
+
+
+def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -> Queries:
+    """The questions of a file.
+
+    Args:
+      path: a Parquet file with a column `embedding`, the output folder of a job of the same model, or any
+        file that `embed` reads, whose documents are embedded into the folder `_queries` of the results.
+      to: folder of the results.
+      args: of `search`.
+
+    Raises:
+      UsageError: they cannot be read, or are another model's.
+    """
+    if Folder(path).read(layout.PLAN) is not None:
+        return _of_job(output, path)
+    dim = _vectors_in(path)
+    if dim is not None:
+        if dim != output.dim and dim != 0:
+            raise UsageError(f"{path}: vectors of {dim} numbers, and {output.folder.path} has {output.dim}")
+        return Queries(full_path(path), None, output.dim)
+    from pipeline.run.launch import run
+    from pipeline.run.progress import Progress
+    from pipeline.search.model import question_options
+
+    options = question_options(output, args.screen, model=args.model, prompt=args.prompt)
+    folder, documents = Folder(to).join(QUERIES), output.plan.head["long_documents"]
+    options = dataclasses.replace(
+        options,
+        input=(path,),
+        output=folder,
+        text_field=args.text_field,
+        id_field=args.id_field,
+        long_documents="truncate" if documents == "truncate" else "mean",
+        runner=args.runner,
+        shared_filesystem=args.shared_filesystem,
+        beam_args=tuple(args.beam_args),
+        quiet=True,
+    )
+    args.screen.say(f"embedding the questions of {path}")
+    run(options, args.screen, Progress())
+    return _of_job(output, folder)
+
+
+def _of_job(output: Output, path: str) -> Queries:
+    """The rows of a finished job as questions."""
+    asked = open_output(path)
+    if asked.plan.head["model_digest"] != output.plan.head["model_digest"] or asked.dim != output.dim:
+        models = [
+            f"{one.plan.head['model']} (digest {one.plan.head['model_digest'][:16]}…)"
+            for one in (asked, output)
+        ]
+        raise UsageError(
+            f"{path}: vectors of {asked.dim} numbers of {models[0]}, and {output.folder.path} has "
+            f"{output.dim} of {models[1]}: they cannot be compared"
+        )
+    if not asked.complete or not asked.count:
+        raise UsageError(f"{path}: no questions, or the job that embedded them has not finished")
+    return Queries(full_path(path), asked.plan.job, output.dim)
+
+
+def _vectors_in(path: str) -> int | None:
+    """The length of the vectors in a Parquet file (0: each its own); None where there are none."""
+    if not path.endswith(".parquet"):
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_read(path) as f:
+            schema = pq.read_schema(f)
+    except (OSError, pa.ArrowInvalid) as e:
+        raise UsageError(f"--queries {path}: cannot be read: {e}", argument="queries") from e
+    if "embedding" not in schema.names:
+        return None
+    kind = schema.field("embedding").type
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return 0
+    raise UsageError(f"--queries {path}: its column embedding is {kind}; expected lists of numbers")
