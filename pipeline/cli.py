@@ -102,9 +102,9 @@ def _run(given: list[str], command: list[str], screen: Screen, lenient: bool) ->
                 raise
             screen.tell(f"{e} (ignored)")  # schedulers add options of their own
         result: Result = args.run(args)
-    if as_json:
+    if as_json and result.record is not None:
         print_json(result.record)
-    else:
+    elif not as_json:
         for line in result.words:
             print(line)
     return result.code

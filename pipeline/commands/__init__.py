@@ -21,6 +21,7 @@ NAMES = (
     "verify",
     "finish",
     "search",
+    "neighbors",
     "cluster",
     "export",
     "inspect",

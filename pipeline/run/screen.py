@@ -57,12 +57,16 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rest()
+        self._file.flush()
+        sys.stderr = self._stderr
+
+    def rest(self) -> None:
+        """Shows no more of what is done: the terminal is someone else's now."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
             self._thread = None
-        self._file.flush()
-        sys.stderr = self._stderr
 
     def close(self) -> None:
         self._file.close()

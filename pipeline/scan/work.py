@@ -153,8 +153,10 @@ class Results:
         for name in self.parts:
             yield from self.part(name, columns)
 
-    def part(self, name: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Those of one file.
+    def part(
+        self, name: str, columns: list[str] | None = None, *, row_groups: list[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Those of one file, or of some of its row groups: one is what the work gave at once.
 
         Raises:
           LedgerError: a late worker of another scan wrote over it.
@@ -166,4 +168,4 @@ class Results:
             if (file.schema_arrow.metadata or {}).get(b"embedbeam.scan", b"").decode() != self.identity:
                 self.folder.delete(layout.receipt(layout.shard_of_part(name) or ""))
                 raise LedgerError(f"{name}: was written over by another scan; run the same command again")
-            yield from file.iter_batches(columns=columns)
+            yield from file.iter_batches(columns=columns, row_groups=row_groups)
