@@ -68,9 +68,13 @@ def kmeans(
             f"k {k}: only {different} different vectors in a sample of {len(sample):,}", argument="k"
         )
     model = MiniBatchKMeans(k, init=start, n_init=1, random_state=seed, reassignment_ratio=0)
-    centres, moved, made = unit(start), 1.0, 0
+    # The start weighs as much as a pass: rows lie in the order of the input, and the first ones, alike as
+    # they may be, would drag centres of no weight along.
+    model.partial_fit(sample, sample_weight=np.full(len(sample), output.count / len(sample)))
+    model.cluster_centers_ = unit(model.cluster_centers_)
+    centres, moved, made = model.cluster_centers_, 1.0, 0
     while made < passes and moved > STILL:
-        made, before = made + 1, centres
+        made, before = made + 1, centres.copy()  # changed in place
         for read, vectors in _blocks(output):
             told(made, read)
             model.partial_fit(vectors)
