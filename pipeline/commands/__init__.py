@@ -23,6 +23,7 @@ NAMES = (
     "search",
     "neighbors",
     "cluster",
+    "evaluate",
     "export",
     "inspect",
     "tune",
