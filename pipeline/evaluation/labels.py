@@ -18,6 +18,7 @@ from transforms.output.sample import sample_rows
 SAMPLE = 10_000
 FOLDS = 5
 NEIGHBOURS = 10
+STRENGTH = 100.0  # C of the probe: a unit vector's numbers are so small that C 1 would hold it back
 
 
 def evaluate_labels(outputs: Sequence[Output], field: str, *, seed: int, screen: Screen) -> dict[str, Any]:
@@ -40,8 +41,8 @@ def evaluate_labels(outputs: Sequence[Output], field: str, *, seed: int, screen:
     large = {label for label, count in sizes.items() if count >= FOLDS}
     if len(large) < 2:
         raise UsageError(
-            f"label {field}: {len(large)} classes have at least {FOLDS} documents in a sample of {len(labels):,}; "
-            "expected two or more",
+            f"label {field}: {len(large)} classes have at least {FOLDS} documents in a sample of "
+            f"{len(labels):,}; expected two or more",
             argument="label",
         )
     ids = [doc_id for doc_id in ids if labels[doc_id] in large]
@@ -76,7 +77,7 @@ def correct(vectors: np.ndarray, classes: np.ndarray, seed: int, screen: Screen)
     few = min(NEIGHBOURS, len(classes) - len(classes) // FOLDS - 1)
     models = {
         f"{few}-NN accuracy": KNeighborsClassifier(few, metric="cosine"),
-        "linear probe accuracy": LogisticRegression(max_iter=1000),
+        "linear probe accuracy": LogisticRegression(C=STRENGTH, max_iter=1000),
     }
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     found = {}

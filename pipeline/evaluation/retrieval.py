@@ -45,9 +45,9 @@ def evaluate_retrieval(
     with screen.doing("looking for the relevant documents"):
         there = set.intersection(*(known(output, ids) for output in outputs))
     if not there:
+        where = " and ".join(output.folder.path for output in outputs)
         raise UsageError(
-            f"queries {path}: none of its {len(ids):,} ids is in {' and '.join(o.folder.path for o in outputs)}, "
-            f"e.g. {min(ids)!r}",
+            f"queries {path}: none of its {len(ids):,} ids is in {where}, e.g. {min(ids)!r}",
             argument="queries",
         )
     kept = {query: {d: r for d, r in docs.items() if d in there} for query, docs in judged.items()}
