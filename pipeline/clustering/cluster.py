@@ -58,7 +58,8 @@ def cluster(output: Output, target: str, args: argparse.Namespace) -> dict[str, 
 
 def _kmeans(output: Output, args: argparse.Namespace) -> tuple[Found, dict[int, float]]:
     """The clusters, and the silhouettes that chose how many."""
-    tried, k, screen = {}, args.k, args.screen
+    tried: dict[int, float] = {}
+    k, screen = args.k, args.screen
     if k is None:
         now = GRID[0]
 

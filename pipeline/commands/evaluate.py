@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> Result:
     about = [{"output": o.folder.path, "model": o.job["model"], "job": o.plan.job} for o in outputs]
     record: dict[str, Any] = {"outputs": about, "seed": args.seed}
     record |= {"confidence": CONFIDENCE, "resamples": RESAMPLES}
-    asked = {"models": [*args.model, *[None] * (len(paths) - len(args.model))]}
+    asked: dict[str, Any] = {"models": [*args.model, *[None] * (len(paths) - len(args.model))]}
     common: dict[str, Any] = {"seed": args.seed, "screen": args.screen}
     if args.label is not None:
         record["labels"] = evaluate_labels(outputs, args.label, **common)

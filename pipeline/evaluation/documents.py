@@ -16,7 +16,8 @@ def vectors_of(output: Output, ids: Collection[str]) -> dict[str, np.ndarray]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, sums = pa.array(sorted(ids), pa.string()), {}
+    wanted = pa.array(sorted(ids), pa.string())
+    sums: dict[str, np.ndarray] = {}
     for block in output.rows(["doc_id", *output.vector_columns]):
         some = block.filter(pc.is_in(block.column(0), wanted))
         vectors = as_matrix(*some.columns[1:])
