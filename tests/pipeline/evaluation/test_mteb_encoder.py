@@ -11,9 +11,9 @@ import torch_env
 from transforms.errors import UsageError
 
 MTEB = ("mteb==2.26.24", "sentence-transformers==6.2.0", "transformers==5.23.0",
-        "pytrec-eval-terrier==0.5.11", "datasets==5.2.0", "dill==0.4.1", "multiprocess==0.70.19", "xxhash==4.1.0", "pydantic==2.14.3",
-        "pydantic-core==2.50.4", "typing-inspection==0.4.5", "annotated-types==0.8.0",
-        "typer==0.29.2")  # fmt: skip
+        "pytrec-eval-terrier==0.5.11", "datasets==5.2.0", "dill==0.4.1", "multiprocess==0.70.19",
+        "xxhash==4.1.0", "pydantic==2.14.3", "pydantic-core==2.50.4", "typing-inspection==0.4.5",
+        "annotated-types==0.8.0", "typer==0.29.2")  # fmt: skip
 
 
 @pytest.mark.slow
