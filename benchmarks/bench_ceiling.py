@@ -161,15 +161,11 @@ def same_encoding(written: Path) -> dict[str, Any]:
     group = pq.ParquetFile(part).metadata.row_group(0)
     columns = [group.column(i) for i in range(group.num_columns)]
     dictionary = [top(c) for c in columns if any("DICTIONARY" in encoding for encoding in c.encodings)]
-    split = [c.path_in_schema for c in columns if "BYTE_STREAM_SPLIT" in c.encodings]
-    options: dict[str, Any] = {
+    return {
         "compression": {c.path_in_schema: c.compression.replace("UNCOMPRESSED", "NONE") for c in columns},
         "use_dictionary": dictionary,
         "write_statistics": [top(c) for c in columns if c.is_stats_set],
     }
-    if split:
-        options["use_byte_stream_split"] = split
-    return options
 
 
 def bare(format: str) -> float:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from transforms.blocks import RowBlock
 from transforms.output.reader import open_output
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
-from transforms.output.sinks.parquet import ROW_GROUP_BYTES, SPLIT, ParquetSink
+from transforms.output.sinks.parquet import COMPRESSION, ROW_GROUP_BYTES, ParquetSink
 from transforms.output.sinks.tfrecord import TFRecordSink
 
 DIM = 384
@@ -71,12 +71,10 @@ def write_parquet(blocks: Sequence[RowBlock], schema: RowSchema) -> bytes:
 
 
 def write_bare(groups: Sequence[pa.Table]) -> bytes:
-    vectors = "embedding.list.element"
     names = [name for name in groups[0].schema.names if name != "embedding"]
     options: dict[str, Any] = {
-        "compression": {**dict.fromkeys(names, "zstd"), vectors: SPLIT["compression"]},
+        "compression": COMPRESSION,
         "use_dictionary": ["source"],
-        "column_encoding": {vectors: SPLIT["encoding"]},
         "write_statistics": [name for name in names if name != "fingerprint"],
     }
     file = io.BytesIO()

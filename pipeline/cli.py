@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import difflib
 import itertools
-import json
 import logging
 import os
 import sys
@@ -15,10 +13,10 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pipeline.commands import NAMES, Result
-from pipeline.run.screen import Screen
+from pipeline.run.screen import Screen, print_json
 from pipeline.run.signals import on_signals
 from transforms.errors import GO_ON, EmbedbeamError, UsageError
 
@@ -182,12 +180,6 @@ def error_text(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return redact_text(f"{where}{error.strerror or error}; {GO_ON}")
     return redact_text(f"{type(error).__name__}: {error} (unexpected; --verbose shows the traceback)")
-
-
-def print_json(result: Any) -> None:
-    """One JSON object on one line; of a dataclass its fields."""
-    text = json.dumps(result, ensure_ascii=False, default=dataclasses.asdict)
-    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 def quiet_libraries() -> None:

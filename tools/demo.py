@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import inspect
 import io
-import itertools
 import json
 import os
 import pkgutil
@@ -15,10 +14,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 _QUESTIONS = ("How do I read a compressed file?", "Wait until several threads have reached the same point")
 # Importing these opens a window or a browser, prints a poem, or starts what a demo should not.
@@ -104,6 +100,8 @@ def write_documents(path: Path) -> int:
 def show(output: Path) -> None:
     """Prints five rows, and for each question the five nearest docstrings by cosine."""
     from pipeline.embed import embed
+    from pipeline.search.exact import nearest
+    from pipeline.search.hits import found
     from transforms.output.reader import open_output
 
     print("\nfive rows:")
@@ -118,24 +116,12 @@ def show(output: Path) -> None:
         lines = [json.dumps({"id": str(i), "text": question}) for i, question in enumerate(_QUESTIONS)]
         source.write_text("\n".join(lines) + "\n")
     embed(input=source, output=folder / "vectors", id_field="id", quiet=True)
-    names, vectors = _unit_vectors(output)
-    _, asked = _unit_vectors(folder / "vectors")  # in input order, of one shard
-    for question, vector in zip(_QUESTIONS, asked, strict=True):
+    [(_, asked)] = open_output(str(folder / "vectors")).vectors()  # in input order, of one shard
+    searched = open_output(str(output))
+    for question, hits in zip(_QUESTIONS, found(searched, nearest(searched, asked, 5)), strict=True):
         print(f"\nnearest to {question!r}:")
-        cosines = (vectors @ vector).tolist()
-        for cosine, name in sorted(zip(cosines, names, strict=True), reverse=True)[:5]:
-            print(f"  {cosine:.3f}  {name}")
-
-
-def _unit_vectors(output: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and vectors of an output, the vectors of length 1."""
-    import numpy as np
-
-    from transforms.output.reader import open_output
-
-    ids, blocks = zip(*open_output(str(output)).vectors(), strict=True)
-    vectors = np.concatenate(blocks)
-    return list(itertools.chain(*ids)), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        for hit in hits:
+            print(f"  {hit['score']:.3f}  {hit['doc_id']}")
 
 
 def main(folder: str) -> int:

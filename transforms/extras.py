@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 
 from transforms.errors import UsageError
 
@@ -23,7 +23,7 @@ def check_extra(extra: str, *modules: str, what: str, argument: str | None = Non
     Traceback (most recent call last):
     transforms.errors.UsageError: plots need no_such_module: pip install 'embedbeam[plot]'
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         need = "need" if what.endswith("s") else "needs"
         names = " and ".join(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands import Result
-from transforms.errors import UsageError
+from transforms.extras import check_extra
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     """Print a script that lets a shell complete embedbeam's options."""
-    try:
-        import shtab
-    except ImportError as e:
-        raise UsageError("completion needs one more package: pip install 'embedbeam[completion]'") from e
+    check_extra("completion", "shtab", what="completion")
+    import shtab
+
     return Result({}, [shtab.complete(args.make_parser(), args.shell)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.commands import Result, add_output, open_stores
 from transforms.elements import ShardReceipt
 from transforms.output import layout
-from transforms.output.defects import find_defects
+from transforms.output.defects import check_part, find_defects
 from transforms.output.reader import open_output
 
 if TYPE_CHECKING:
@@ -28,13 +28,23 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result:
     """Read an output folder back and report every defect."""
     defects: list[str] = []
+    done = total = 0
+
+    def check(output: Output, receipts: Sequence[ShardReceipt]) -> Iterator[Checked]:
+        nonlocal done, total
+        total = len(receipts)
+        if args.runner != "DirectRunner":
+            yield from _on_cluster(output, receipts, args)
+            return
+        for receipt in receipts:
+            yield check_part(output, receipt)
+            done += 1
+
     with args.screen.doing("reading the output"):
         open_stores(args.output, args.beam_args)
         output = open_output(args.output)
-        found = find_defects(output)
-        if args.runner != "DirectRunner":
-            found = find_defects(output, lambda output, receipts: _on_cluster(output, receipts, args))
-        for defect in found:
+    with args.screen.doing(lambda: f"reading the output: {done:,} of {total:,} parts"):
+        for defect in find_defects(output, check):
             defects.append(defect)
             if not args.json:
                 print(f"defect: {defect}", flush=True)

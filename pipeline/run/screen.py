@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import sys
 import threading
@@ -30,6 +32,12 @@ def duration(seconds: float) -> str:
         if s >= size:
             return f"{s // size}{unit}{s % size // below:02d}{name}"
     return f"{s}s"
+
+
+def print_json(result: Any) -> None:
+    """One JSON object on one line; of a dataclass its fields."""
+    text = json.dumps(result, ensure_ascii=False, default=dataclasses.asdict)
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 class Screen:

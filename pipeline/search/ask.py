@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cli import print_json
-from pipeline.run.screen import Screen
+from pipeline.run.screen import Screen, print_json
 from pipeline.search.exact import nearest
 from pipeline.search.hits import check_k, found, in_words
 from pipeline.search.index import index_of

@@ -54,13 +54,9 @@ class Best:
         if np.isneginf(floor).any() and k < len(places):
             floor = np.maximum(floor, np.partition(new, -k, axis=1)[:, -k])
             last = np.full(len(hot), np.iinfo(np.int64).max)
-        better = new >= floor[:, np.newaxis]
-        if places[0] > last.min():  # equal ones come too late for some: the block lies behind theirs
-            better &= (
-                (new > floor[:, np.newaxis])
-                | (places < last[:, np.newaxis])
-                | np.isneginf(floor)[:, np.newaxis]
-            )
+        # Of equal rows the first count: none of a block that lies behind all that is there.
+        late = places[0] > last.max()
+        better = new > floor[:, np.newaxis] if late else new >= floor[:, np.newaxis]
         question, row = np.divmod(np.flatnonzero(better), len(places))
         every = np.concatenate([self.scores[of][hot].ravel(), new[question, row]])
         where = np.concatenate([self.places[of][hot].ravel(), places[row]])

@@ -59,6 +59,8 @@ def found(output: Output, best: Best) -> list[list[dict[str, Any]]]:
 
 def in_words(hits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line a hit: score, id, kept fields and the first words of the text, as wide as the terminal."""
+    if not hits:
+        yield "no row fulfils the condition"
     ids = [_id(hit) for hit in hits]
     longest = min(_ID, max(map(len, ids), default=0))
     width = (

@@ -77,8 +77,11 @@ def by_scan(output: Output, work: Nearest, to: str, args: argparse.Namespace) ->
     from pipeline.scan.run import run_scan
 
     results = run_scan(output, Folder(to).join(_PARTS), work, args)
-    for group in itertools.count():  # as many as there are blocks of questions
-        yield functools.reduce(_merged, (_read(results, name, group, work.k) for name in results.parts))
+    # A row group for each block of questions; whoever reads knows how many there are.
+    return (
+        functools.reduce(_merged, (_read(results, name, group, work.k) for name in results.parts))
+        for group in itertools.count()
+    )
 
 
 def _read(results: Results, name: str, group: int, k: int) -> Best:

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.job import Job, job_of, modality_of, pinned, with_choices
+from pipeline.job import Job, job_of, pinned, with_choices
 from pipeline.options.fields import stated
 from pipeline.options.options import ModelOptions, Options, PayloadOptions
 from pipeline.run.loading import load_encoder
 from pipeline.run.screen import Screen
 from transforms.encoder.card import Card, read_card
 from transforms.encoder.model.handle import digest, pin, resolve
+from transforms.encoder.robust import RobustEncoder
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 from transforms.storage.urls import redact
@@ -43,7 +44,8 @@ class Questions:
           UsageError: it is not there, or is another model than the job's, or takes no text.
         """
         options = question_options(output, screen, model=model, prompt=prompt)
-        self._encoder = load_encoder(options, screen, output.plan.head["model_digest"])
+        self._model = load_encoder(options, screen, output.plan.head["model_digest"])
+        self._encoder = RobustEncoder(self._model)
         self.prompt = options.prompt
         self._screen = screen
 
@@ -55,16 +57,16 @@ class Questions:
         """
         if not question.strip():
             raise UsageError("the question is empty: expected a few words")
-        encoder = self._encoder
-        if encoder.can_count and encoder.window is not None:
-            tokens = int(encoder.count_tokens([question])[0])
-            if tokens > encoder.window:
-                said = f"the question has {tokens} tokens, and the model takes {encoder.window}"
+        model = self._model
+        if model.can_count and model.window is not None:
+            tokens = int(model.count_tokens([question])[0])
+            if tokens > model.window:
+                said = f"the question has {tokens} tokens, and the model takes {model.window}"
                 self._screen.say(f"{said}: it is asked with its beginning")
-        prepared, refused = encoder.prepare([question])
+        vectors, refused, _ = self._encoder.embed(self._encoder.prepare([question]), [1])
         if refused:
             raise UsageError(f"question {question[:40]!r}: {': '.join(filter(None, refused[0]))}")
-        return encoder.embed(prepared)
+        return vectors
 
 
 def question_options(
@@ -75,13 +77,13 @@ def question_options(
     Raises:
       UsageError: the model is another than the job's, or takes no text.
     """
-    job = job_of(output.plan, output.folder)
-    kind = modality_of(job).name
+    kind = output.plan.head.get("modality") or "text"
     if kind != "text":
         raise UsageError(
             f"{output.folder.path}: its documents are {kind}, and a question is text; `embedbeam neighbors` "
             "finds what is like one of them"
         )
+    job = job_of(output.plan, output.folder)
     names = [one.name for one in stated(ModelOptions, PayloadOptions)]
     values: dict[str, Any] = {name: getattr(job, name) for name in names}
     values["dim"] = None  # with_choices knows whether the job cut them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -65,17 +66,15 @@ class Queries:
             yield from _in_blocks(read(), size)
 
     def _matrix(self, column: pa.Array) -> np.ndarray:
-        lengths = {len(one) if one is not None else None for one in column} if not _fixed(column) else set()
-        if lengths - {self.dim} or column.null_count:
-            raise UsageError(f"{self.path}: a vector has not {self.dim} numbers, as those of the output")
+        import pyarrow.compute as pc
+
+        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+        if lengths != [self.dim]:
+            raise UsageError(f"{self.path}: a vector has not {self.dim} numbers, as those of the output have")
         flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        if not np.isfinite(flat).all():
+            raise UsageError(f"{self.path}: a vector holds NaN, infinity or null; expected numbers")
         return flat.reshape(len(column), self.dim)
-
-
-def _fixed(column: pa.Array) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_fixed_size_list(column.type))
 
 
 def _in_blocks(
@@ -112,8 +111,9 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
     Raises:
       UsageError: they cannot be read, or are another model's.
     """
-    if Folder(path).read(layout.PLAN) is not None:
-        return _of_job(output, path)
+    with contextlib.suppress(NotADirectoryError):
+        if Folder(path).read(layout.PLAN) is not None:
+            return _of_job(output, path)
     dim = _vectors_in(path)
     if dim is not None:
         if dim != output.dim and dim != 0:

@@ -50,7 +50,7 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
         mask[np.asarray(found[_PLACE])] = True
         return mask
 
-    of(schema.empty_table().select(allowed))
+    of(pa.table({name: pa.nulls(1, schema.field(name).type) for name in allowed}))
     named = {name.lower() for name in _columns(database, text)}
     columns = [name for name in allowed if name.lower() in named] or ["doc_id"]
 

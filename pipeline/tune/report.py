@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transforms.errors import UsageError
+from transforms.extras import check_extra
 
 MIB = 1 << 20
 _FEW = 3  # trials: fewer give no quartiles worth the name
@@ -125,10 +125,7 @@ def in_words(record: dict[str, Any]) -> Iterator[str]:
 
 def check_plots() -> None:
     """Raises UsageError where the library is missing that draws."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as e:
-        raise UsageError("plots need one more package: pip install 'embedbeam[plot]'", argument="plot") from e
+    check_extra("plot", "matplotlib", what="plots", argument="plot")
 
 
 def write_plots(record: dict[str, Any], stem: Path) -> list[str]:

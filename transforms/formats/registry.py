@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import transforms.formats
-from transforms.errors import UsageError
+from transforms.extras import check_extra
 from transforms.formats.base import Format
 
 # All modules of this folder but those that need this one.
@@ -41,11 +41,7 @@ def require(name: str) -> None:
       UsageError: one is missing; the message says how to install it.
     """
     packages, extra = get(name).needs
-    if missing := [one for one in packages if importlib.util.find_spec(one) is None]:
-        raise UsageError(
-            f"{name} files need {' and '.join(missing)}: pip install 'embedbeam[{extra}]'",
-            argument="input_format",
-        )
+    check_extra(extra, *packages, what=f"{name} files", argument="input_format")
 
 
 def format_of(path: str) -> str | None:

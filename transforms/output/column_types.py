@@ -72,7 +72,7 @@ def check_kept(name: str, kind: str, value: Any) -> Any:
 
     >>> check_kept("year", "int64", "1999a")
     Traceback (most recent call last):
-    ValueError: keep field 'year': expected int64, got string '1999a'
+    transforms.output.column_types.KeptError: keep field 'year': expected int64, got string '1999a'
     """
     import pyarrow as pa
 

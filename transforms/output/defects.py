@@ -22,20 +22,15 @@ if TYPE_CHECKING:
 Checked = tuple[list[str], np.ndarray]
 
 
-def _check_here(output: Output, receipts: Sequence[ShardReceipt]) -> Iterator[Checked]:
-    return (check_part(output, receipt) for receipt in receipts)
-
-
 def find_defects(
-    output: Output,
-    check: Callable[[Output, Sequence[ShardReceipt]], Iterator[Checked]] = _check_here,
+    output: Output, check: Callable[[Output, Sequence[ShardReceipt]], Iterator[Checked]] | None = None
 ) -> Iterator[str]:
     """Yields defects: bytes that changed, counts that differ, ids twice, vectors that are no numbers, strays.
 
     Files are read in blocks; what grows with the output are eight bytes a row.
 
     Args:
-      check: does check_part with each of these shards, in their order, wherever it likes.
+      check: gives check_part of each of these shards, in their order, wherever it is done; None: here.
     """
     receipts: dict[str, ShardReceipt] = {}
     broken: set[str] = set()  # receipts that cannot be read, or are another job's
@@ -68,7 +63,9 @@ def find_defects(
         elif receipt.rows:
             yield f"receipt {receipt.shard_id}: {receipt.rows} rows, but no part file"
     keys: dict[str, np.ndarray] = {}
-    for receipt, (defects, found) in zip(with_part, check(output, with_part), strict=True):
+    here = (check_part(output, receipt) for receipt in with_part)
+    checked = here if check is None else check(output, with_part)
+    for receipt, (defects, found) in zip(with_part, checked, strict=True):
         yield from defects
         if len(found):
             keys[receipt.part or ""] = found

@@ -185,5 +185,5 @@ def test_plots_without_their_library(tmp_path, corpus, cli, monkeypatch):
     code, _, err = cli("tune", f"--input={corpus}", f"--plot={tmp_path}/plot")
     assert (code, err) == (
         2,
-        "embedbeam: error: --plot plots need one more package: pip install 'embedbeam[plot]'\n",
+        "embedbeam: error: --plot plots need matplotlib: pip install 'embedbeam[plot]'\n",
     )

@@ -211,4 +211,4 @@ def test_options_that_contradict_the_model(tmp_path, echo):
 def test_without_pillow(echo, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "PIL" else find(name))
-    assert error(echo) == "images need Pillow: pip install 'embedbeam[image]'"
+    assert error(echo) == "images need PIL: pip install 'embedbeam[image]'"

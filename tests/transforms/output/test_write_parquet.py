@@ -181,10 +181,9 @@ def test_encoding_of_each_column() -> None:
     assert with_dictionary == {"source", "title", "tags"}
     without = {name for name, chunk in chunks.items() if not chunk.is_stats_set}
     assert without == {"embedding.list.element", "text", "fingerprint"}
-    split = {name for name, chunk in chunks.items() if "BYTE_STREAM_SPLIT" in chunk.encodings}
-    assert split == {"embedding.list.element"}
-    assert {name for name, chunk in chunks.items() if chunk.compression != "ZSTD"} == split
-    assert chunks["embedding.list.element"].compression == "SNAPPY"
+    assert {chunk.compression for chunk in chunks.values()} == {"ZSTD"}
+    used = {encoding for chunk in chunks.values() for encoding in chunk.encodings}
+    assert used == {"PLAIN", "RLE", "RLE_DICTIONARY"}  # others Spark 3.5 or BigQuery do not read
 
 
 def test_the_buffer_of_a_finished_row_group_is_not_seen_in_the_next() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from transforms.encoder.messages import model_error
 from transforms.encoder.outputs import pick_output, pooled
 from transforms.encoder.signature import described, tensors
 from transforms.errors import UsageError
+from transforms.extras import check_extra
 from transforms.modality.audio import DEFAULT_RATE, TOKENS_A_SECOND, Audio, tone
 from transforms.modality.recording import NEEDS
 from transforms.modality.sound import BadSound
@@ -39,9 +39,7 @@ class AudioInput:
         Raises:
           UsageError: it takes no waveforms, or is of another rate; or a package is missing.
         """
-        if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-            reason = f"audio needs {', '.join(missing)}: pip install 'embedbeam[audio]'"
-            raise UsageError(reason, argument="modality")
+        check_extra("audio", *NEEDS, what="audio", argument="modality")
         specs, by_name = tensors(tf, function)
         takes = f"signature {signature} takes ({described(specs) or 'nothing'}), {_EXPECTED}"
         wave, self._mask = _named(specs)

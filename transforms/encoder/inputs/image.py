@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from transforms.encoder.inputs.threads import side_by_side
 from transforms.encoder.messages import model_error
 from transforms.encoder.signature import described, tensors
 from transforms.errors import UsageError
+from transforms.extras import check_extra
 from transforms.modality.image import Image, cost_of
 from transforms.texts import Refusal
 
@@ -40,8 +40,7 @@ def image_input(tf: Any, loaded: Any, function: Any, signature: str, config: Mod
     Raises:
       UsageError: it takes none, or others than the user asks for; or Pillow is not there.
     """
-    if importlib.util.find_spec("PIL") is None:
-        raise UsageError("images need Pillow: pip install 'embedbeam[image]'", argument="model")
+    check_extra("image", "PIL", what="images", argument="model")
     specs, _ = tensors(tf, function)
     kind = _EncodedImages if [spec.dtype for spec in specs.values()] == [tf.string] else _Pixels
     return kind(tf, function, signature, config)

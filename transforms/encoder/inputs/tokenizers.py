@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.encoder.messages import first_line, model_error
-from transforms.errors import UsageError
+from transforms.extras import check_extra
 from transforms.modality.tokens import as_lists, lists
 
 
@@ -47,14 +47,9 @@ class HostTokenizer:
         Raises:
           UsageError: the library is not installed, or it cannot read the file.
         """
-        try:
-            import tokenizers
-        except ImportError as e:
-            raise UsageError(
-                "the model's tokenizer needs a library that is not installed: "
-                "pip install 'embedbeam[tokenizers]'",
-                argument="model",
-            ) from e
+        check_extra("tokenizers", "tokenizers", what="the model's tokenizer", argument="model")
+        import tokenizers
+
         try:
             # Of two, one cuts: the library cuts as it encodes, and then nobody knows what there was before.
             self._whole, self._cutting = (tokenizers.Tokenizer.from_file(str(file)) for _ in range(2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +15,17 @@ from transforms.output.schema import RowSchema, arrow_schema
 from transforms.output.vectors import stored_dtype, stored_width
 
 ROW_GROUP_BYTES = 64 << 20
-# Bytes of the same rank of all floats together, so that signs and exponents compress: of the encodings that
-# make no larger file than plain zstd the fastest one; docs/benchmarks.md, "Parquet encoding of vectors".
-SPLIT: dict[str, Any] = {"encoding": "BYTE_STREAM_SPLIT", "compression": "snappy"}
-_VECTORS = "embedding.list.element"  # as Parquet calls the column
+# Everybody reads plain zstd. Spark 3.5 reads no BYTE_STREAM_SPLIT, which is faster to write and as small, and
+# BigQuery does not list it; docs/benchmarks.md, "Parquet encoding of vectors".
+COMPRESSION = "zstd"
 
 
 class ParquetSink:
     """Writes rows to one Parquet file, whose bytes are a pure function of the rows and the metadata.
 
-    Vectors are a FixedSizeList without dictionary or statistics; pages are compressed with zstd, those of
-    float32 vectors, whose bytes are split, with snappy. A row group ends with the row that fills it: a row
-    weighs its vector, a fixed share for its numbers, and the bytes of its id, its text and its kept strings.
-    At most one row group is held in memory.
+    Vectors are a FixedSizeList without dictionary or statistics; pages are compressed with zstd. A row group
+    ends with the row that fills it: a row weighs its vector, a fixed share for its numbers, and the bytes of
+    its id, its text and its kept strings. At most one row group is held in memory.
     """
 
     def __init__(
@@ -56,15 +54,12 @@ class ParquetSink:
         self._vectors = np.empty((most_rows, width), dtype)  # its pages come with the rows
         self._others: list[pa.RecordBatch] = []
         self._rows = self._weight = 0
-        # DuckDB reads no split float16.
-        split = schema.vector_dtype == "float32"
         names = [name for name in self._arrow.names if name != "embedding"]
         self._writer = pq.ParquetWriter(
             file,
             self._arrow,
-            compression={**dict.fromkeys(names, "zstd"), _VECTORS: SPLIT["compression"] if split else "zstd"},
+            compression=COMPRESSION,
             use_dictionary=["source", *texts],
-            column_encoding={_VECTORS: SPLIT["encoding"]} if split else None,
             # Bounds of a float or of a long text prune nothing, and computing them takes time.
             write_statistics=[name for name in names if name not in ("text", "fingerprint")],
         )

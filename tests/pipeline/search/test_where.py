@@ -1,0 +1,71 @@
+"""Conditions in SQL: which rows fulfil them, and what is none."""
+
+import outputs
+import pytest
+
+from pipeline.search.exact import parts_of
+from pipeline.search.where import condition
+from transforms.errors import UsageError
+from transforms.output.reader import open_output
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """Two shards of 20 rows; every other one has `module` json and `n` 3, the others null."""
+    made = outputs.make(
+        tmp_path_factory.mktemp("where") / "out",
+        shards=2,
+        kept=[["module", "string"], ["n", "int64"]],
+        values={"module": "json", "n": 3},
+    )
+    return open_output(str(made.path))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("module = 'json'", range(1, 20, 2)),
+        ("MODULE LIKE 'js%' AND N > 2", range(1, 20, 2)),
+        ("n > 3", []),
+        ("module IS NULL", range(0, 20, 2)),
+        ("module = 'json' -- all of them", range(1, 20, 2)),
+        ("tokens = 5 OR module = 'x'", range(20)),
+        ("1 = 1", range(20)),
+        ("doc_id LIKE '%:7'", [7]),
+    ],
+)
+def test_rows(output, text, rows):
+    keep = condition(output, text)
+    for part in parts_of(output):
+        assert keep(part).nonzero()[0].tolist() == list(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("modul = 'json'", 'Referenced column "modul" not found'),
+        ("module = json", 'Referenced column "json" not found'),
+        ("embedding IS NULL", 'Referenced column "embedding" not found'),
+        ("module =", "syntax error"),
+        ("", "SELECT clause without selection list"),
+        ("n = 1; DROP TABLE x", "modifiers"),
+        ("n = 1, n = 2", "Expected a single expression"),
+        ("n = 1) OR (1 = 1", "syntax error"),
+        ("nothing(n) = 1", "nothing does not exist"),
+        ("n > 'abc'", "Could not convert string 'abc'"),
+    ],
+)
+def test_no_condition(output, text, reason):
+    with pytest.raises(UsageError) as e:
+        condition(output, text)
+    said = str(e.value)
+    assert said.startswith(f"--filter {text!r}: ")
+    assert reason in said
+    assert said.endswith("doc_id, tokens, tokens_dropped, source, position, fingerprint, module, n")
+    assert "\n" not in said
+
+
+def test_a_value_that_only_some_rows_have(output):
+    keep = condition(output, "CAST(module AS INTEGER) = 1")
+    with pytest.raises(UsageError, match="Could not convert string 'json'"):
+        keep(parts_of(output)[0])
