@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.embed import embed as embed
+    from pipeline.evaluation.mteb_encoder import MtebEncoder as MtebEncoder
     from pipeline.options.options import Options as Options
     from pipeline.run.finish import Manifest as Manifest
     from transforms.elements import DeadLetter as DeadLetter
@@ -28,6 +29,7 @@ _HOMES = {
     "EmbedbeamError": "transforms.errors",
     "Embedding": "transforms.elements",
     "Manifest": "pipeline.run.finish",
+    "MtebEncoder": "pipeline.evaluation.mteb_encoder",
     "Options": "pipeline.options.options",
     "UsageError": "transforms.errors",
     "embed": "pipeline.embed",

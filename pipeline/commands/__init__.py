@@ -22,6 +22,8 @@ NAMES = (
     "finish",
     "search",
     "neighbors",
+    "cluster",
+    "evaluate",
     "export",
     "inspect",
     "tune",

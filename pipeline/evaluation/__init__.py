@@ -1,0 +1,1 @@
+"""Is a model good for somebody's data: retrieval, similarity of pairs and labels, with intervals."""

@@ -1,0 +1,78 @@
+"""Small files of judgments: JSON Lines, CSV or Parquet, read as text and numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from transforms.errors import UsageError
+from transforms.storage.files import open_read
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str, argument: str, *choices: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file.
+
+    Args:
+      path: of a file whose name ends in .jsonl, .csv or .parquet; its rows fit into memory.
+      argument: the option that named it.
+      choices: columns that each row must have, the first of several sets that the first row has.
+
+    Raises:
+      UsageError: the file cannot be read, or lacks a column.
+    """
+    kinds = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+    kind = path.rpartition(".")[2].lower()
+    if kind not in kinds:
+        raise UsageError(f"{argument} {path}: expected a .jsonl, .csv or .parquet file", argument=argument)
+    try:
+        with open_read(path) as f:
+            rows = kinds[kind](f.read())
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        raise UsageError(f"{argument} {path}: cannot be read: {reason}", argument=argument) from e
+    if not rows:
+        raise UsageError(f"{argument} {path}: holds no rows", argument=argument)
+    wanted = next((one for one in choices if all(name in rows[0] for name in one)), None)
+    if wanted is None:
+        sets = " or ".join(", ".join(one) for one in choices)
+        raise UsageError(
+            f"{argument} {path}: expected columns {sets}; it has {', '.join(rows[0])}", argument=argument
+        )
+    for number, row in enumerate(rows, 1):
+        if missing := [name for name in wanted if row.get(name) in (None, "")]:
+            raise UsageError(f"{argument} {path}: row {number} has no {missing[0]}", argument=argument)
+        yield row
+
+
+def number(row: Row, name: str, where: str) -> float:
+    """A row's number.
+
+    Raises:
+      UsageError: it is none.
+    """
+    try:
+        return float(row[name])
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: {name} {row[name]!r}: expected a number") from None
+
+
+def _jsonl(data: bytes) -> list[Row]:
+    rows = [json.loads(line) for line in data.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no JSON object")
+    return rows
+
+
+def _csv(data: bytes) -> list[Row]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+
+
+def _parquet(data: bytes) -> list[Row]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(io.BytesIO(data)).to_pylist()
