@@ -9,6 +9,7 @@ import numpy as np
 NEAR = 0.98  # cosine from which two documents are near-duplicates
 _PAIRS = 20_000
 _BLOCK = 1024
+_FEW = 512  # rows whose principal directions are taken for all
 _LISTED = 20
 
 
@@ -24,7 +25,8 @@ class Measures:
       nearest: float32 [n]; of each vector with the one nearest to it.
       twins: how many vectors have another at a cosine of NEAR or more.
       pairs: (row, row, cosine) of the nearest pairs of them, nearest first; rows count in the sample.
-      spread: float64 [k]; share of the variance along each principal direction, largest first.
+      spread: float64 [k]; share of the variance along each principal direction, largest first, of at most
+        512 rows.
       places: float32 [n, 2]; the vectors along the first two of them; NaN where a vector is broken.
     """
 
@@ -107,7 +109,7 @@ def _nearest(unit: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, float]]
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the variance, and places along the first two directions, by NumPy's SVD of some rows."""
     places = np.zeros((len(vectors), 2), np.float32)
-    some = vectors[:: max(1, len(vectors) // _BLOCK)][:_BLOCK].astype(np.float64)
+    some = vectors[:: max(1, len(vectors) // _FEW)][:_FEW].astype(np.float64)
     if len(some) < 2:
         return np.zeros(0), places
     mean = some.mean(axis=0)

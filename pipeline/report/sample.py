@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ from transforms.storage.files import open_read
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PARTS = 8  # parts that are read of; of each one row group
+PARTS = 8  # that are read of
+_BLOCK = 4096  # rows that are read of each
 
 
 def few_rows(
@@ -22,8 +23,8 @@ def few_rows(
 ) -> pa.Table:
     """Rows of a few parts that are drawn at random, as likely as they are large, in the order of the plan.
 
-    Of each part one row group is read (of TFRecord its first rows), so neighbours are likelier to be drawn
-    together than in `sample_rows`, which may have to read everything.
+    Of each part the first rows of one row group are read (of TFRecord its first rows), so neighbours are
+    likelier to be drawn together than in `sample_rows`, which may have to read everything.
 
     Args:
       receipts: of the shards that may be drawn.
@@ -49,28 +50,12 @@ def few_rows(
 def _of_part(
     output: Output, name: str, most: int, columns: Sequence[str], random: np.random.Generator
 ) -> list[pa.RecordBatch]:
+    groups = None
     if output.format == "parquet":
         import pyarrow.parquet as pq
 
         with open_read(output.folder.join(name)) as f:
-            groups = pq.ParquetFile(f).num_row_groups
-        group = [int(random.integers(groups))]
-        return list(_thinned(output.part(name, columns, row_groups=group), most, random))
-    found: list[pa.RecordBatch] = []
-    for block in output.part(name, columns, block_rows=most):
-        found.append(block)
-        break
-    return found
-
-
-def _thinned(
-    blocks: Iterator[pa.RecordBatch], most: int, random: np.random.Generator
-) -> Iterator[pa.RecordBatch]:
-    """At most so many rows of the blocks, of each block as large a share."""
-    held: list[pa.RecordBatch] = []
-    import pyarrow as pa
-
-    for block in blocks:
-        held.append(block.take(np.sort(random.permutation(len(block))[:most])))
-    whole = pa.Table.from_batches(held)
-    yield from whole.take(np.sort(random.permutation(len(whole))[:most])).to_batches()
+            groups = [int(random.integers(pq.ParquetFile(f).num_row_groups))]
+    for block in output.part(name, columns, block_rows=_BLOCK, row_groups=groups):
+        return [block.take(np.sort(random.permutation(len(block))[:most]))]
+    return []
