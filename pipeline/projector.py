@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 10_000  # points that browsers draw without stuttering
 _TEXT = 200
-TENSORS, METADATA, CONFIG = "tensors.bytes", "metadata.tsv", "projector_config.pbtxt"
+TENSORS, METADATA, CONFIG = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
 
 
 def write_projector(
@@ -27,7 +27,8 @@ def write_projector(
 ) -> dict[str, Any]:
     """Writes the three files into OUT/_projector, or into the folder `to`.
 
-    The tensor is little-endian float32, row after row, as TensorBoard's server sends it to the browser.
+    The tensor is text: TensorBoard reads bytes only after it failed to read text, which zeros do not make it
+    do; and the Projector's own page takes text alone.
 
     Args:
       sample: most rows.
@@ -41,7 +42,7 @@ def write_projector(
     vectors = as_matrix(*(rows[name].combine_chunks() for name in output.vector_columns))
     folder = to.rstrip("/") if to else output.folder.join(layout.PROJECTOR)
     made = {
-        TENSORS: np.ascontiguousarray(vectors, "<f4").tobytes(),
+        TENSORS: tensors(vectors).encode(),
         METADATA: metadata(rows.select([*own, *fields])).encode("utf-8", "backslashreplace"),
         CONFIG: config(output.plan.job, vectors.shape).encode(),
     }
@@ -50,6 +51,11 @@ def write_projector(
         file.write(data)
         file.commit()
     return {"folder": folder, "points": len(rows), "rows": output.count, "dim": output.dim}
+
+
+def tensors(vectors: np.ndarray) -> str:
+    """A line a row; seven digits, which are nearly all that a float32 has."""
+    return "".join("\t".join(map("%.7g".__mod__, row)) + "\n" for row in vectors.tolist())
 
 
 def metadata(rows: pa.Table) -> str:

@@ -15,7 +15,19 @@ from transforms.errors import UsageError
 if TYPE_CHECKING:
     from transforms.output.reader import Output
 
-NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "report", "map", "projector", "completion")
+NAMES = (
+    "embed",
+    "status",
+    "verify",
+    "finish",
+    "export",
+    "inspect",
+    "tune",
+    "report",
+    "map",
+    "projector",
+    "completion",
+)
 
 
 class Result(NamedTuple):

@@ -17,9 +17,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, choices=(2, 3), default=2, help="dimensions of the map (2)")
     parser.add_argument("--color", metavar="FIELD", help="colour points by a kept field (the cluster)")
     parser.add_argument(
-        "--sample", metavar="N|all", default="10000", help="rows that it is fitted on and that are drawn (10000)"
+        "--sample", metavar="N|all", default="10000", help="rows it is fitted on and that are drawn (10000)"
     )
-    parser.add_argument("--clusters", metavar="N", type=int, default=12, help="regions to name (12)")
+    parser.add_argument("--clusters", metavar="N", type=int, default=10, help="regions to name (10)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all that is drawn (0)")
     parser.add_argument("--to", metavar="DIR", help="write there (default: OUTPUT/_map)")
 

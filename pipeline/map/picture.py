@@ -39,7 +39,7 @@ def draw(
     figure = Figure(figsize=_INCHES, dpi=_DPI)
     canvas = FigureCanvasAgg(figure)  # needs no display
     deep = places.shape[1] == 3
-    axes: Any = figure.add_axes((0.03, 0.04, 0.72, 0.89), projection="3d" if deep else None)
+    axes: Any = figure.add_axes((0.05, 0.05, 0.7, 0.88), projection="3d" if deep else None)
     axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     axes.tick_params(labelsize=7, colors="#777777")
     if not deep:

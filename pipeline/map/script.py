@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.map.points import COLOURS, OTHER_COLOUR
 
-SVG_POINTS = 5000  # more are drawn by WebGL, where there is one
+SVG_POINTS = 10_000  # more are drawn by WebGL, where there is one
 
 STYLE = """
 :root{--ink:#1c2024;--dim:#5c6670;--paper:#fff;--card:#f5f6f8;--line:#d9dde2;--accent:#2b6cb0;--warn:#8a4b00;
@@ -109,6 +109,17 @@ _SCRIPT = """
       modeBarButtons: [deep ? ['zoom3d', 'pan3d', 'orbitRotation', 'resetCameraDefault3d']
         : ['zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']]});
   }
+  // Of labels that overlap the one of the larger cluster stays; zoom in to see the others.
+  function hideLabels() {
+    const kept = [];
+    for (const label of plot.querySelectorAll('.annotation')) {
+      const box = label.getBoundingClientRect();
+      const free = kept.every(other => box.right < other.left || other.right < box.left
+        || box.bottom < other.top || other.bottom < box.top);
+      label.style.visibility = free ? '' : 'hidden';
+      if (free) kept.push(box);
+    }
+  }
   function drawLegend() {
     const field = data.fields[select.value];
     legend.replaceChildren();
@@ -143,6 +154,8 @@ _SCRIPT = """
   await draw();
   for (const event of ['plotly_hover', 'plotly_click'])
     plot.on(event, found => show(found.points[0].customdata));
+  plot.on('plotly_afterplot', hideLabels);
+  hideLabels();
   box.dataset.ready = 'yes';
 })();
 """

@@ -47,7 +47,7 @@ class MapOptions:
     dim: int = 2
     color: str | None = None
     sample: int | None = SAMPLE
-    clusters: int = 12
+    clusters: int = 10
     seed: int = 0
     to: str | None = None
 
@@ -166,14 +166,14 @@ def _pictures(
     some = sound[chosen_rows(len(sound), PICTURED, options.seed)]
     rows, places = rows.take(some), projection.sample[some]
     named = pa.array([clusters.names[one] for one in clusters.of(places).tolist()])
-    rows = rows.append_column("cluster ", named)  # a field of the user's may be called cluster
-    by = options.color or "cluster "
+    own = "cluster" if "cluster" not in rows.column_names else "cluster of the map"
+    rows, by = rows.append_column(own, named), options.color or own
     labels = list(zip(clusters.names, clusters.centres, strict=True))
     drawn = f"{len(places):,} of {output.count:,} rows" if len(places) < output.count else "all rows"
     title = f"{options.method.upper()} of {output.plan.head.get('model', '')}: {drawn}"
     colours_of = colouring(rows[by].to_pylist())
-    png = draw(places, colours_of, title=title, legend=by.strip(), labels=labels, job=output.plan.job)
-    data = page_data(rows, places, fields=["cluster ", *colours], first=by)
+    png = draw(places, colours_of, title=title, legend=by, labels=labels, job=output.plan.job)
+    data = page_data(rows, places, fields=[own, *colours], first=by)
     if options.dim == 2:
         data["labels"] = [{"text": text, "x": float(p[0]), "y": float(p[1])} for text, p in labels]
     note = f"{drawn}, drawn at random." if len(places) < output.count else "All rows."
