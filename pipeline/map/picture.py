@@ -119,10 +119,9 @@ def _label(figure: Any, axes: Any, labels: Sequence[tuple[str, np.ndarray]]) -> 
             text.set_position((x + 1.8 * reach * np.cos(turn), y + reach * np.sin(turn)))
             box = text.get_window_extent(renderer).padded(6)
             free = not any(box.overlaps(other) for other in taken)
-            if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0:
-                if box.y1 <= inside.y1:
-                    taken.append(box)
-                    break
+            if free and inside.fully_contains(box.x0, box.y0) and inside.fully_contains(box.x1, box.y1):
+                taken.append(box)
+                break
         else:
             text.remove()
 

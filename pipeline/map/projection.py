@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from transforms.errors import UsageError
 from transforms.extras import check_extra
 
 METHODS = ("umap", "tsne", "pca")
-# Components that the incremental fit of PCA keeps: it forgets less of the first ones than if it kept only them.
+# Components that the incremental fit of PCA keeps: with more of them it forgets less of the first ones.
 _COMPONENTS = 16
 _LEAST = {"umap": 20, "tsne": 10}  # rows from which a neighbourhood means something
 _NEIGHBOURS = 15
@@ -109,7 +110,7 @@ def _pca(
 
 
 def _steady(blocks: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
-    """The finite rows of the blocks; what is less than `least` rows goes with the next ones, or the last ones."""
+    """The finite rows of the blocks; fewer than `least` go with those before them, or after them."""
     held = None
     for block in blocks:
         sound = block[np.isfinite(block).all(axis=1)]
@@ -125,6 +126,8 @@ def _steady(blocks: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
 def _umap(
     sample: np.ndarray, dim: int, seed: int, everything: Fit | None
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    # Its package would load TensorFlow for a class that is not wanted here: ten seconds, half a gigabyte.
+    sys.modules.setdefault("umap.parametric_umap", None)  # type: ignore[arg-type]
     from umap import UMAP
 
     # One thread: several would not give the same picture twice.

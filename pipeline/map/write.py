@@ -117,7 +117,8 @@ def _table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids = [name for name in ("doc_id", "chunk", options.color) if name in output.arrow.names]
+    wanted = ("doc_id", "chunk", options.color or "")
+    ids = [name for name in wanted if name in output.arrow.names]
     taken = {*_AXES, "cluster", "doc_id", "chunk"}
     names = ["color" if name == options.color and name in taken else name for name in ids]
     schema = pa.schema(
