@@ -40,16 +40,30 @@ def draw(
     canvas = FigureCanvasAgg(figure)  # needs no display
     deep = places.shape[1] == 3
     axes: Any = figure.add_axes((0.05, 0.05, 0.7, 0.88), projection="3d" if deep else None)
-    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     axes.tick_params(labelsize=7, colors="#777777")
     if not deep:
+        title = _frame(axes, places, title)
         axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     _scatter(figure, axes, places, colouring, legend)
     canvas.draw()
     _label(figure, axes, labels)
     made = io.BytesIO()
     figure.savefig(made, format="png", metadata={"Software": None, "embedbeam.job": job})
     return made.getvalue()
+
+
+def _frame(axes: Any, places: np.ndarray, title: str) -> str:
+    """Leaves out the few points that lie far from all others, and says so in the title."""
+    low, high = np.percentile(places, [0.5, 99.5], axis=0)
+    room = 0.08 * (high - low)
+    low, high = low - room, high + room
+    outside = int(((places < low) | (places > high)).any(axis=1).sum())
+    if not outside or (places.max(axis=0) - places.min(axis=0) < 1.3 * (high - low)).all():
+        return title
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    return f"{title} ({outside:,} far outside are not shown)"
 
 
 def _scatter(figure: Any, axes: Any, places: np.ndarray, colouring: dict[str, Any], legend: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +122,12 @@ def _table(
     ids = [name for name in wanted if name in output.arrow.names]
     taken = {*_AXES, "cluster", "doc_id", "chunk"}
     names = ["color" if name == options.color and name in taken else name for name in ids]
+    how = {name: value for name, value in dataclasses.asdict(options).items() if name != "to"}
     schema = pa.schema(
         [pa.field(new, output.arrow.field(name).type) for name, new in zip(ids, names, strict=True)]
         + [pa.field(axis, pa.float32()) for axis in _AXES[: options.dim]]
         + [pa.field("cluster", pa.int32())],
-        metadata={"embedbeam.job": output.plan.job, "embedbeam.map": str(dataclasses.asdict(options))},
+        metadata={"embedbeam.job": output.plan.job, "embedbeam.map": json.dumps(how)},
     )
     name = f"{layout.MAP}/{options.method}.parquet"
     file = begin_in(output.folder, name, options.to)
