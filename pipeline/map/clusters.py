@@ -63,10 +63,20 @@ def find_clusters(places: np.ndarray, count: int, texts: Sequence[str], *, seed:
     filled = [group for group in range(count) if (mine == group).any()]
     return Clusters(
         of,
-        [", ".join(words.get(group, [])) or f"cluster {group}" for group in filled],
+        _told_apart([", ".join(words.get(group, [])) or "no words" for group in filled]),
         np.array([np.median(places[mine == group], axis=0) for group in filled], np.float32),
         [int((mine == group).sum()) for group in filled],
     )
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names of which no two are the same: a legend would make one of them.
+
+    >>> _told_apart(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
 
 
 def texts_of(rows: pa.Table, fields: Sequence[str]) -> Iterator[str]:

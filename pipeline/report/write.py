@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def _map(output: Output, rows: pa.Table, places: np.ndarray, drawn: str) -> str:
     try:
         check_extra("explore", "plotly", what="the map")
     except UsageError as e:
-        return f"<p>{e}</p>"
+        return f"<p>{parts.prose(str(e))}</p>"
     fields = [*kept_fields(output), "tokens", "source"]
     if not rows["tokens"].null_count < len(rows):
         fields.remove("tokens")
@@ -110,8 +111,9 @@ def write_at_end(output: Callable[[], Output], manifest: Manifest, receipts: Seq
         made, _, _ = make_report(opened, manifest, receipts, rows, drawn=drawn)
         opened.folder.write(layout.REPORT, made.encode("utf-8", "backslashreplace"))
     except Exception as e:
-        _LOG.warning("embedbeam: no %s: %s; `embedbeam report` makes it", layout.REPORT, e)
-        _LOG.debug("traceback", exc_info=True)
+        reason = " ".join(str(e).split()) or type(e).__name__
+        print(f"embedbeam: no {layout.REPORT} ({reason}); `embedbeam report` makes it", file=sys.stderr)
+        _LOG.info("traceback", exc_info=True)
 
 
 def drawn_words(rows: int, total: int, where: str = "drawn at random") -> str:

@@ -153,15 +153,15 @@ def test_a_job_writes_its_report_before_its_success(finished):
     assert "{broken" in page  # an example
 
 
-def test_a_report_that_cannot_be_written_fails_no_job(copy_of, caplog):
+def test_a_report_that_cannot_be_written_fails_no_job(copy_of, capsys):
     output = open_output(str(copy_of))
     (copy_of / layout.REPORT).unlink()
     (copy_of / layout.REPORT).mkdir()
     (copy_of / layout.REPORT / "a").touch()
     write.write_at_end(lambda: output, output.manifest, output.receipts)
-    (said,) = caplog.messages
-    assert said.startswith("embedbeam: no _report.html: ")
-    assert said.endswith("`embedbeam report` makes it")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("embedbeam: no _report.html (")
+    assert said.endswith("); `embedbeam report` makes it")
 
 
 def test_the_command(made, tmp_path, cli):
@@ -199,17 +199,6 @@ def test_without_plotly_the_page_says_what_to_install(made, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def page_file(made, tmp_path_factory):
     from pipeline.cli import main
 
@@ -219,9 +208,21 @@ def page_file(made, tmp_path_factory):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_in_a_browser(browser, page_file, width, scheme):
+def test_the_page_in_a_browser(page_file):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        browser = running.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
+        )
+        for width in (1280, 390):
+            for scheme in ("light", "dark"):
+                check_page(browser, page_file, width, scheme)
+        browser.close()
+
+
+def check_page(browser, page_file, width, scheme):
+    """It renders, a point shows its document, the wheel zooms, no error, and no request leaves it."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     errors, asked = [], []
     page = context.new_page()
