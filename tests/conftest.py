@@ -21,11 +21,11 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by w
 pytest_plugins = ["cluster_fixtures"]
 
 
-NEEDS = {"runners": ("java", "mvn", "go"), "stores": ("go",)}
+NEEDS = {"runners": ("java", "mvn", "go"), "stores": ("go",), "browser": ("chromium",)}
 
 
 def pytest_collection_modifyitems(items):
-    """Without Java, Maven or Go the tests are left out that fetch clusters and servers with them."""
+    """Without Java, Maven, Go or Chromium the tests are left out that need them."""
     for item in items:
         for marker, programs in NEEDS.items():
             missing = [program for program in programs if not shutil.which(program)]

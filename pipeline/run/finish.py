@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.job import Job, job_of
 from pipeline.options.options import Options, most_dead_letters
+from pipeline.report.write import write_at_end
 from pipeline.run.output import output_lock, read_run
 from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
@@ -85,6 +86,7 @@ class Books:
         self.folder.sweep()  # what attempts left that were killed
         self.folder.delete_files(layout.ATTEMPTS)
         self.folder.write(layout.MANIFEST, made.to_json())
+        write_at_end(lambda: open_output(self.folder.path), made, receipts)
         self.folder.write(layout.SUCCESS, b"")
         return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,9 +141,12 @@ class Output:
         for block in self.rows(["doc_id", *self.vector_columns], block_rows=block_rows):
             yield block.column(0).to_pylist(), as_matrix(*block.columns[1:])
 
-    def dead_letters(self) -> Iterator[DeadLetter]:
-        """Committed dead letters, in the order of the plan and, within a shard, of the input."""
-        for receipt in self.receipts:
+    def dead_letters(self, receipts: Iterable[ShardReceipt] | None = None) -> Iterator[DeadLetter]:
+        """Committed dead letters, in the order of the plan and, within a shard, of the input.
+
+        `receipts` are those of the shards that are read; None means all.
+        """
+        for receipt in self.receipts if receipts is None else receipts:
             if receipt.dead_letters:
                 with open_read(self.folder.join(layout.dead_letters(receipt.shard_id))) as lines:
                     for index, line in enumerate(lines):

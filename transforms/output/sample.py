@@ -31,10 +31,14 @@ def sample_rows(output: Output, count: int, seed: int, columns: Sequence[str]) -
     import pyarrow as pa
 
     output.check_columns(columns)
-    total = output.count
-    chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+    chosen = chosen_rows(output.count, count, seed)
     schema = output.arrow.empty_table().select(list(columns)).schema
     return pa.Table.from_batches(rows_at(output, chosen, list(columns)), schema)
+
+
+def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
+    """Places of the rows that `sample_rows` draws of so many, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
 
 
 def rows_at(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:

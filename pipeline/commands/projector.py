@@ -1,0 +1,38 @@
+"""`embedbeam projector`: files of TensorBoard's Embedding Projector."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands import Result, add_source, open_source
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument("--to", metavar="DIR", help="write there (default: OUTPUT/_projector)")
+    parser.add_argument(
+        "--sample", metavar="N", type=int, default=10_000, help="most points: browsers tire of more (10000)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (0)")
+
+
+def run(args: argparse.Namespace) -> Result:
+    """Write the files of TensorBoard's Embedding Projector.
+
+    Raises:
+      UsageError: the output has no rows, or is not finished.
+    """
+    from pipeline.projector import write_projector
+    from transforms.errors import UsageError
+
+    if args.sample < 1:
+        raise UsageError(f"--sample {args.sample}: expected at least 1", argument="sample")
+    output, step = open_source(args), ["starting"]
+    with args.screen.doing(lambda: step[0]):
+        told = lambda text: step.__setitem__(0, text)  # noqa: E731
+        made = write_projector(output, sample=args.sample, seed=args.seed, to=args.to, told=told)
+    words = [
+        f"{made['points']:,} of {made['rows']:,} rows as points of {made['dim']} dimensions",
+        f"open them: tensorboard --logdir {made['folder']}, then PROJECTOR",
+    ]
+    return Result(made, words)

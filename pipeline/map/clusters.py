@@ -1,0 +1,86 @@
+"""Regions of a map, and the words of their documents."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.words import characteristic_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_WORDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """Clusters of places.
+
+    Attributes:
+      of: numbers of the clusters that places lie in, int32 [rows], the largest is 0; -1 where a place is NaN.
+      names: of each its words.
+      centres: float32 [clusters, dim]; the median of the sample's places.
+      sizes: how many of the sample's places.
+    """
+
+    of: Callable[[np.ndarray], np.ndarray]
+    names: list[str]
+    centres: np.ndarray
+    sizes: list[int]
+
+
+def find_clusters(places: np.ndarray, count: int, texts: Sequence[str], *, seed: int) -> Clusters:
+    """Clusters the sample's places by mini-batch k-means.
+
+    Args:
+      places: float32 [n, dim]; NaN where a row has no place.
+      count: how many clusters; fewer where there are fewer different places.
+      texts: of each place what its words are taken from.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    sound = np.isfinite(places).all(axis=1)
+    known = places[sound].astype(np.float64)
+    count = min(count, len(np.unique(known, axis=0)))
+    means = MiniBatchKMeans(count, random_state=seed, n_init=5, batch_size=4096).fit(known)
+    sizes = np.bincount(means.labels_, minlength=count)
+    number = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")  # of a label: its place by size
+
+    def of(some: np.ndarray) -> np.ndarray:
+        found = np.full(len(some), -1, np.int32)
+        there = np.isfinite(some).all(axis=1)
+        if there.any():
+            found[there] = number[means.predict(some[there].astype(np.float64))]
+        return found
+
+    mine = of(places)
+    pairs = ((group, text) for group, text in zip(mine.tolist(), texts, strict=True) if group >= 0)
+    words = characteristic_words(pairs, top=_WORDS)
+    filled = [group for group in range(count) if (mine == group).any()]
+    return Clusters(
+        of,
+        _told_apart([", ".join(words.get(group, [])) or "no words" for group in filled]),
+        np.array([np.median(places[mine == group], axis=0) for group in filled], np.float32),
+        [int((mine == group).sum()) for group in filled],
+    )
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names of which no two are the same: a legend would make one of them.
+
+    >>> _told_apart(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
+
+
+def texts_of(rows: pa.Table, fields: Sequence[str]) -> Iterator[str]:
+    """What words are taken from: the kept text, else the ids and the fields of strings."""
+    columns = ["text"] if "text" in rows.column_names else ["doc_id", *fields]
+    for values in zip(*(rows[name].to_pylist() for name in columns), strict=True):
+        yield " ".join(str(value) for value in values if value is not None)
