@@ -15,7 +15,7 @@ from transforms.errors import UsageError
 if TYPE_CHECKING:
     from transforms.output.reader import Output
 
-NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "completion")
+NAMES = ("embed", "status", "verify", "finish", "export", "inspect", "tune", "train", "predict", "completion")
 
 
 class Result(NamedTuple):
