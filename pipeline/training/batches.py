@@ -81,7 +81,7 @@ def batches(
         from pipeline.training.tf_dataset import dataset
 
         return dataset(made, first_row(rows))
-    check_extra("torch", "torch", what="mini-batches for PyTorch", argument="framework")
+    check_extra("torch", "torch", what="PyTorch mini-batches", argument="framework")
     from pipeline.training.torch_dataset import TorchBatches
 
     return TorchBatches(made)

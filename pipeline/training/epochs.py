@@ -164,7 +164,7 @@ class MiniBatches:
             pieces, streams = order.permuted(pieces, random), STREAMS
         rows = max(self._window, BLOCK_ROWS) if self._source.in_memory else BLOCK_ROWS
         wanted = list(order.from_row(order.interleaved(pieces, streams=streams, rows=rows), first))
-        ahead = (1 if self._source.in_memory else 2) if streams > 1 else 12
+        ahead = (1 if self._source.in_memory else 2) if streams > 1 else 6
         return read_pieces(self._source, wanted, streams=max(2, streams), ahead=ahead)
 
     def _of_unknown(self, first: int) -> Iterator[Block]:
@@ -192,7 +192,7 @@ class MiniBatches:
         source = self._source if names is None else self._source.only(names)
         if self._pieces is None:
             return self._of_unknown(0)
-        return read_pieces(source, self._pieces, streams=2, ahead=12)
+        return read_pieces(source, self._pieces, streams=2, ahead=6)
 
 
 def _only(block: Any, name: str) -> Any:

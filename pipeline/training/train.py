@@ -19,9 +19,9 @@ from transforms.output.reader import Output
 
 PATIENCE = 3
 LABEL = "label"
-_WINDOW_ROWS = 32_768
+_WINDOW_ROWS = 16_384
 _SAMPLE_ROWS = 20_000
-_AT_ONCE = 8192
+_AT_ONCE = 4096
 # Of Keras' Adam, and of SGD with momentum 0.9 on standardised vectors.
 RATES = {"adam": 1e-3, "sgd": 1e-2}
 MOMENTUM = 0.9
