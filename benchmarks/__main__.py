@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-NAMES = ("bench_job", "bench_model", "bench_chain", "bench_ceiling", "bench_sinks", "bench_memory", "bench_batches")
+NAMES = (
+    "bench_job",
+    "bench_model",
+    "bench_chain",
+    "bench_ceiling",
+    "bench_sinks",
+    "bench_memory",
+    "bench_batches",
+)
 
 for name in sys.argv[1:] or NAMES:
     print(f"== {name}", flush=True)

@@ -37,7 +37,9 @@ def paths(output: Output) -> list[str]:
 
 def bare(output: Output) -> int:
     """pyarrow's own iteration, file after file; nothing is done with the rows."""
-    return sum(len(b) for path in paths(output) for b in pq.ParquetFile(path).iter_batches(SIZE, columns=COLUMNS))
+    return sum(
+        len(b) for path in paths(output) for b in pq.ParquetFile(path).iter_batches(SIZE, columns=COLUMNS)
+    )
 
 
 def scanner(output: Output) -> int:

@@ -10,7 +10,9 @@ from pipeline.commands import Result, add_source, open_source
 def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("--head", metavar="DIR", required=True, help="what `train` wrote")
-    parser.add_argument("--to", metavar="FILE", required=True, help="a Parquet file, a row for each of the output")
+    parser.add_argument(
+        "--to", metavar="FILE", required=True, help="a Parquet file, a row for each of the output"
+    )
 
 
 def run(args: argparse.Namespace) -> Result:

@@ -9,17 +9,31 @@ from pipeline.commands import Result, add_source, open_source
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
-    parser.add_argument("--label", metavar="FIELD", required=True, help="kept field whose values are the classes")
+    parser.add_argument(
+        "--label", metavar="FIELD", required=True, help="kept field whose values are the classes"
+    )
     parser.add_argument("--to", metavar="DIR", required=True, help="where the head is written, a SavedModel")
-    parser.add_argument("--model", choices=("linear", "mlp"), default="linear", help="linear layer, or one hidden layer")
+    parser.add_argument(
+        "--model", choices=("linear", "mlp"), default="linear", help="linear layer, or one hidden layer"
+    )
     parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="sgd has momentum 0.9")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="default: 0.001 for adam, 0.01 for sgd")
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="most; fewer where it stops to help")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="X", help="default: 0.001 for adam, 0.01 for sgd"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="most; fewer where it stops to help"
+    )
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="rows of a mini-batch")
-    parser.add_argument("--validation", type=float, default=0.2, metavar="SHARE", help="of documents, not trained on")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split, the order and the weights")
+    parser.add_argument(
+        "--validation", type=float, default=0.2, metavar="SHARE", help="of documents, not trained on"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the split, the order and the weights"
+    )
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--balance", action="store_true", help="as many rows of each class in each mini-batch")
+    either.add_argument(
+        "--balance", action="store_true", help="as many rows of each class in each mini-batch"
+    )
     either.add_argument("--class-weights", action="store_true", help="count rows of rare classes for more")
     parser.add_argument(
         "--export", metavar="DIR", help="also write encoder and head as one SavedModel, which takes documents"

@@ -124,7 +124,9 @@ def open_rows(
         names = None if columns is None else list(dict.fromkeys(["embedding", *asked]))
         rows = RowSource(source, names)
     elif isinstance(source, Mapping):
-        wanted = source if columns is None else list(dict.fromkeys([*(["embedding"] & source.keys()), *asked]))
+        wanted = (
+            source if columns is None else list(dict.fromkeys([*(["embedding"] & source.keys()), *asked]))
+        )
         if missing := [name for name in [*wanted, *asked] if name not in source]:
             raise UsageError(f"no column {missing[0]!r}; there are {', '.join(map(str, source))}")
         rows = ArraySource({name: source[name] for name in wanted})

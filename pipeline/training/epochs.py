@@ -142,7 +142,9 @@ class MiniBatches:
             if places is None:
                 places = np.arange(rows)
             reserve = self._balance.reserve if self._balance else None
-            long = columns.lengths(balance.take(_only(window, self._bucket), _only(reserve, self._bucket), places))
+            long = columns.lengths(
+                balance.take(_only(window, self._bucket), _only(reserve, self._bucket), places)
+            )
             places = places[np.argsort(long, kind="stable")]
             if self._shuffle:  # short ones do not come first; what is left over comes last
                 whole = rows // size

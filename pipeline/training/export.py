@@ -23,7 +23,9 @@ def check_export(output: Output, to: str | Path) -> None:
     """Raises UsageError where the job's encoder cannot be put into one graph with a head, or `to` is taken."""
     for name in ("preprocessor",):
         if output.job.get(name):
-            raise UsageError(f"export: the job has a {name}, which is not part of its model; use `predict` instead")
+            raise UsageError(
+                f"export: the job has a {name}, which is not part of its model; use `predict` instead"
+            )
     with new_folder(to) as folder:
         folder.rmdir()
         folder.mkdir()
@@ -40,11 +42,15 @@ def export(output: Output, head: str | Path, to: str | Path, screen: Screen) -> 
     job = output.job
     names = ("signature", "model_output", "modality", "prompt")
     options = {name: job[name] for name in names if job.get(name) is not None}
-    encoder = load_encoder(Options(input="-", output="-", model=job["model"], **options), screen, job["model_digest"])
+    encoder = load_encoder(
+        Options(input="-", output="-", model=job["model"], **options), screen, job["model_digest"]
+    )
     loaded = encoder._keep
     signatures = dict(getattr(loaded, "signatures", None) or {})
     if encoder.signature not in signatures:
-        raise UsageError(f"export: the model is used by its {encoder.signature}, not by a signature; use `predict`")
+        raise UsageError(
+            f"export: the model is used by its {encoder.signature}, not by a signature; use `predict`"
+        )
     function = signatures[encoder.signature]
     _, inputs = function.structured_input_signature
     if encoder.modality.name == "text" and [spec.dtype.name for spec in inputs.values()] != ["string"]:
@@ -73,7 +79,9 @@ def _save(loaded: Any, function: Any, encoder: Any, job: dict[str, Any], head: P
             if prompt:
                 documents = {name: tf.strings.join([prompt, text]) for name, text in documents.items()}
             result = function(**documents)
-            vectors = tf.cast(pooled(tf, result[encoder.output], result.get("mask"), job["pooling"]), tf.float32)
+            vectors = tf.cast(
+                pooled(tf, result[encoder.output], result.get("mask"), job["pooling"]), tf.float32
+            )
             if cut < encoder.dim:
                 vectors = vectors[:, :cut]
                 if encoder.unit_length:
@@ -94,4 +102,6 @@ def _save(loaded: Any, function: Any, encoder: Any, job: dict[str, Any], head: P
         write_card(card, folder)
         if encoder.window is not None:
             about = {"max_tokens": encoder.window, "dim": len(card.labels)}
-            (folder / "assets.extra" / "embedbeam.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+            (folder / "assets.extra" / "embedbeam.json").write_text(
+                json.dumps(about) + "\n", encoding="utf-8"
+            )

@@ -81,7 +81,9 @@ def save_head(model: Any, card: Card, folder: Path) -> None:
 def write_card(card: Card, folder: Path) -> None:
     path = folder / CARD
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(card), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(dataclasses.asdict(card), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def read_card(folder: str | Path) -> Card:

@@ -121,7 +121,9 @@ def _notes(labels: Labels, field: str) -> Iterator[str]:
 
 def _write_report(record: dict[str, Any], curves: Curves, folder: Path) -> None:
     folder.mkdir()
-    (folder / "report.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(
+        json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
     lines = [*report.words(record), "", *report.table(record)]
     (folder / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     report.draw_confusion(record, folder / "confusion.png")

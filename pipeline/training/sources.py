@@ -132,8 +132,7 @@ class OutputSource:
         places = None if self._chosen is None else self._places(part)[first:]
         if places is not None:
             first = int(places[0]) if len(places) else self._rows[part]
-        for begin, block in self._blocks(part, first):
-            end = begin + columns.size(block)
+        for begin, end, block in self._blocks(part, first):
             for name, values in self._more.items():
                 block[name] = values[self._starts[part] + begin : self._starts[part] + end]
             if places is None:
@@ -142,8 +141,11 @@ class OutputSource:
                 low, high = np.searchsorted(places, [begin, end])
                 yield columns.take(block, places[low:high] - begin)
 
-    def _blocks(self, part: int, first: int) -> Iterator[tuple[int, Block]]:
-        """Blocks with the place of their first row; row groups that end before are not decoded."""
+    def _blocks(self, part: int, first: int) -> Iterator[tuple[int, int, Block]]:
+        """Blocks with their first row's place and their end's; row groups that end before are not decoded."""
+        if not self._names:
+            yield first, self._rows[part], {}
+            return
         name, groups, at = self._files[part], None, 0
         if first and self.output.format == "parquet":
             with open_read(self.output.folder.join(name)) as f:
@@ -157,7 +159,7 @@ class OutputSource:
         for rows in self.output.part(name, self._names, block_rows=BLOCK_ROWS, row_groups=groups):
             begin, end = max(at, first), at + len(rows)
             if begin < end:
-                yield begin, columns.of_arrow(rows.slice(begin - at))
+                yield begin, end, columns.of_arrow(rows.slice(begin - at))
             at = end
 
 

@@ -21,7 +21,9 @@ def dataset(made: MiniBatches, row: Block) -> Any:
     tf = import_tensorflow()
     lists = {name for name, column in row.items() if columns.is_list(column)}
     arrays = columns.finished(row)
-    types = {name: tf.string if one.dtype.hasobject else tf.as_dtype(one.dtype) for name, one in arrays.items()}
+    types = {
+        name: tf.string if one.dtype.hasobject else tf.as_dtype(one.dtype) for name, one in arrays.items()
+    }
     shapes = {name: [None, None] if name in lists else [None, *one.shape[1:]] for name, one in arrays.items()}
     signature = {name: tf.TensorSpec(shapes[name], types[name]) for name in arrays}
 

@@ -138,7 +138,9 @@ def _step(tf: Any, model: Any, recipe: Recipe, labels: Labels) -> Callable[..., 
     optimizer = optimizers.Adam(rate) if adam else optimizers.SGD(rate, momentum=MOMENTUM)
     optimizer.build(model.trainable_variables)
     counts = labels.counts(validation=False)
-    weights = counts.sum() / (len(counts) * np.maximum(counts, 1)) if recipe.weighted else np.ones(len(counts))
+    weights = (
+        counts.sum() / (len(counts) * np.maximum(counts, 1)) if recipe.weighted else np.ones(len(counts))
+    )
     of_class = tf.constant(weights, tf.float32)
 
     @tf.function(reduce_retracing=True)

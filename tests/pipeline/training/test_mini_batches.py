@@ -216,7 +216,9 @@ def test_a_dataset_of_tensorflow(output):
         "number": ("int64", [None]),
         "kind": ("string", [None]),
     }
-    plain = embedbeam.batches(output, batch_size=8, columns=["number"], shuffle=True, seed=1, framework="numpy")
+    plain = embedbeam.batches(
+        output, batch_size=8, columns=["number"], shuffle=True, seed=1, framework="numpy"
+    )
     for _ in range(2):  # reshuffled each epoch, alike in both
         assert numbers(list(data.as_numpy_iterator())) == numbers(plain)
 
@@ -261,7 +263,9 @@ def test_sources_that_are_none(tmp_path):
 
 def test_a_job_that_has_not_finished(tmp_path):
     made = outputs.make(tmp_path / "out", leave=1)
-    with pytest.raises(UsageError, match="has not finished; run it again, or give partial=True for the 40 rows"):
+    with pytest.raises(
+        UsageError, match="has not finished; run it again, or give partial=True for the 40 rows"
+    ):
         embedbeam.batches(made.path)
     found = embedbeam.batches(made.path, partial=True, framework="numpy")
     assert sum(len(batch["embedding"]) for batch in found) == 40
