@@ -48,7 +48,7 @@ def scanner(output: Output) -> int:
 
 
 def naive(output: Output) -> int:
-    """What is written first: a Python generator of rows under `tf.data`. A part of the rows, for it takes long."""
+    """What is written first: a Python generator of rows under `tf.data`. Some of the rows alone."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for path in paths(output):

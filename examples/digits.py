@@ -1,9 +1,9 @@
-"""Which digit is it? Embeds scikit-learn's handwritten digits, as PNG files, and trains a head on a few of them.
+"""Which digit is it? Embeds scikit-learn's handwritten digits, as PNG files, and trains a head.
 
     python examples/digits.py FOLDER [--images N]
 
-The encoder is a small convolutional network: trained here on the digits 0 to 4 alone, then saved without its classes
-as a SavedModel of images. The head learns all ten from its vectors, so that half the classes are new to the encoder.
+The encoder is a small convolutional network: trained here on the digits 0 to 4 alone, then saved without its
+classes as a SavedModel of images. The head learns all ten from its vectors: half are new to the encoder.
 """
 
 import argparse

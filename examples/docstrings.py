@@ -1,9 +1,9 @@
-"""Which module does a docstring belong to? Embeds the standard library's docstrings and trains a head on them.
+"""Which module does a docstring belong to? Embeds the standard library's, and trains a head on them.
 
     python examples/docstrings.py FOLDER [--documents N]
 
-Documents are the docstrings of this Python; the class of each is its top-level module, of which the twelve with the
-most documents are kept. What is written: FOLDER/vectors, FOLDER/head (with its report), FOLDER/model (text -> class).
+Documents are the docstrings of this Python; the class of each is its top-level module, of which the twelve
+with the most are kept. Written: FOLDER/vectors, FOLDER/head (with its report), FOLDER/model (text -> class).
 """
 
 import argparse

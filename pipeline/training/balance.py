@@ -36,8 +36,8 @@ class Balance:
         return codes_of(block[self.label], self.classes)
 
     def draw(self, window: Block, first: int, random: np.random.Generator) -> np.ndarray:
-        """As many rows as the window has, class after class in turns, so that mini-batches that are cut from
-        them differ by one row of a class at most. Of a class with more rows than are wanted some are left out.
+        """As many rows as the window has, the classes in turns, so that mini-batches that are cut from
+        them differ by one row of a class at most. Of a class with more rows some are left out.
 
         Args:
           first: how many rows of the epoch came before.
@@ -118,7 +118,8 @@ def choose_reserve(codes: np.ndarray, count: int, each: int, random: np.random.G
 
 def at_places(blocks: Iterator[Block], places: np.ndarray) -> Block:
     """The rows at these places, counted over all blocks; ascending."""
-    found, begin = [], 0
+    found: list[Block] = []
+    begin = 0
     for block in blocks:
         end = begin + columns.size(block)
         low, high = np.searchsorted(places, [begin, end])

@@ -51,12 +51,12 @@ def batches(
       drop_remainder: leave out a last mini-batch that is not full.
       balance: a column whose values are each as frequent in each mini-batch, but for one row. An epoch has
         as many rows; of frequent values some are left out, of rare ones the same come again.
-      bucket: a column of lists; rows whose lists are of like length share a mini-batch, so that little is padded.
+      bucket: a column of lists; rows with lists of like length share a mini-batch, so that little is padded.
       shard: (index, count) of workers; each row is read by one of them.
       start: the mini-batch, or (epoch, mini-batch), to go on with. What lies before is not decoded, save
         row groups that it shares, parts of TFRecord, and what a generator gives.
-      framework: tf (a `tf.data.Dataset`), torch (an `IterableDataset`, for `DataLoader(..., batch_size=None)`),
-        or numpy (an iterable of dicts of arrays).
+      framework: tf (a `tf.data.Dataset`), torch (an `IterableDataset`, for
+        `DataLoader(..., batch_size=None)`), or numpy (an iterable of dicts of arrays).
       partial: also of a job that has not finished.
 
     Raises:

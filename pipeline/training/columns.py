@@ -1,4 +1,4 @@
-"""Blocks of rows as columns: numbers are NumPy's, strings and lists Arrow's until a mini-batch is made of them."""
+"""Blocks of rows as columns: numbers are NumPy's, strings and lists Arrow's until they are a mini-batch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 from transforms.errors import UsageError
 from transforms.output.vectors import SCALE, as_matrix
 
-Column = np.ndarray | pa.Array
+Column = Any  # np.ndarray or pa.Array
 Block = dict[str, Column]  # columns of as many rows each
 
 
 def of_arrow(block: pa.RecordBatch) -> Block:
-    """Columns of an output's rows: the vectors float32 [n, dim], numbers as they are, the rest as Arrow has it.
+    """Columns of an output's rows: vectors float32 [n, dim], numbers as they are, the rest as Arrow has it.
 
     Raises:
       UsageError: a column of integers or truths holds nulls, which these cannot tell.
@@ -38,8 +38,8 @@ def _column(name: str, column: pa.Array) -> Column:
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         if column.null_count:
             raise UsageError(
-                f"column {name!r}: {column.null_count:,} of {len(column):,} rows have none, and {kind} has no "
-                "value that says so; leave it out of `columns`"
+                f"column {name!r}: {column.null_count:,} of {len(column):,} rows have none, and {kind} has "
+                "no value that says so; leave it out of `columns`"
             )
         return column.to_numpy(zero_copy_only=False)
     return column

@@ -74,7 +74,8 @@ class MiniBatches:
         if source.in_memory and (shuffle or balance):
             wanted = rows or 1
         self._window = -(-wanted // batch_size) * batch_size
-        self._label, self._balance = balance, None
+        self._label = balance
+        self._balance: Balance | None = None
 
     @property
     def rows(self) -> int | None:
@@ -89,15 +90,23 @@ class MiniBatches:
             return None
         return rows // self.batch_size if self._drop else -(-rows // self.batch_size)
 
-    def share_of(self, index: int, count: int) -> MiniBatches:
-        """What one of several workers has of these mini-batches, which are taken from each in turns."""
+    def share_of(self, index: int, count: int, begun: int) -> MiniBatches:
+        """What one of several workers has of an epoch, the mini-batches being taken from each in turns.
+
+        Where an epoch is gone on with, the worker comes first whose turn it is.
+
+        Args:
+          begun: epochs before.
+        """
         mine, workers = self._shard
         epoch, first = self._start
+        first = 0 if begun else first
+        turn = (index + first) % count
         return MiniBatches(
             self._source,
             **self._given,
-            shard=(mine * count + index, workers * count),
-            start=(epoch, max(0, -(-(first - index) // count))),
+            shard=(mine * count + turn, workers * count),
+            start=(epoch + begun, max(0, -(-(first - turn) // count))),
         )
 
     @property
@@ -180,7 +189,7 @@ class MiniBatches:
 
     def _prepare_balance(self, label: str) -> Balance:
         """Reads the labels; and rows of each class, unless a window has them all."""
-        found = list(block[label] for block in self._in_order([label]))
+        found = [block[label] for block in self._in_order([label])]
         classes = balance.classes_of(iter(found), label)
         codes = np.concatenate([balance.codes_of(column, classes) for column in found])
         if len(codes) <= self._window:

@@ -15,12 +15,9 @@ from transforms.encoder.outputs import pooled
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 
-# What a job does to documents outside its model's graph, which a model made of it would lack.
-_OUTSIDE = ("preprocessor", "pooling", "prompt")
-
 
 def check_export(output: Output, to: str | Path) -> None:
-    """Raises UsageError where the job's encoder cannot be put into one graph with a head, or `to` is taken."""
+    """Raises UsageError where the job's encoder makes no graph with a head, or `to` is taken."""
     for name in ("preprocessor",):
         if output.job.get(name):
             raise UsageError(

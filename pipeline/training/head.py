@@ -56,7 +56,7 @@ def keras_head(kind: str, *, mean: np.ndarray, variance: np.ndarray, classes: in
 
 
 def save_head(model: Any, card: Card, folder: Path) -> None:
-    """Writes a SavedModel: embedding float32 [n, dim] -> probabilities float32 [n, classes], label string [n]."""
+    """Writes a SavedModel: float32 [n, dim] -> probabilities float32 [n, classes], label string [n]."""
     import tensorflow as tf
 
     class Head(tf.Module):
@@ -104,8 +104,8 @@ def check_vectors(card: Card, output: Output) -> None:
     digest, path = output.job.get("model_digest"), output.folder.path
     if digest != card.model_digest:
         raise UsageError(
-            f"{path}: vectors of {output.job.get('model')} (digest {str(digest)[:12]}), and the head was trained on "
-            f"those of {card.model} (digest {card.model_digest[:12]}); expected the same model"
+            f"{path}: vectors of {output.job.get('model')} (digest {str(digest)[:12]}), and the head was trained "
+            f"on those of {card.model} (digest {card.model_digest[:12]}); expected the same model"
         )
     if output.dim != card.dim:
         raise UsageError(f"{path}: vectors of {output.dim} numbers, and the head takes {card.dim}")

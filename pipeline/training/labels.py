@@ -75,8 +75,8 @@ def read_labels(output: Output, field: str, *, share: float, seed: int) -> Label
         sides.append(drawn < share * _BUCKETS)
         if len(numbers) > MOST_CLASSES:
             raise UsageError(
-                f"field {field!r}: more than {MOST_CLASSES:,} different values; expected a field whose values are "
-                "classes"
+                f"field {field!r}: more than {MOST_CLASSES:,} different values; expected a field whose "
+                "values are classes"
             )
     order = sorted(numbers)
     places = np.empty(len(order) + 1, np.int32)

@@ -59,7 +59,8 @@ def check_share(index: int, count: int) -> None:
 def interleaved(pieces: Sequence[Piece], *, streams: int, rows: int) -> Iterator[Piece]:
     """Pieces cut into so many rows; those of so many pieces at a time come in turns.
 
-    >>> [(p.part, p.low) for p in interleaved([Piece(0, 0, 4), Piece(1, 0, 2), Piece(2, 0, 2)], streams=2, rows=2)]
+    >>> pieces = [Piece(0, 0, 4), Piece(1, 0, 2), Piece(2, 0, 2)]
+    >>> [(p.part, p.low) for p in interleaved(pieces, streams=2, rows=2)]
     [(0, 0), (1, 0), (0, 2), (2, 0)]
     """
     left = iter(pieces)

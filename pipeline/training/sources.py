@@ -26,8 +26,11 @@ class Source(Protocol):
       in_memory: whether rows anywhere can be had at no cost.
     """
 
-    parts: Sequence[int] | None
-    in_memory: bool
+    @property
+    def parts(self) -> Sequence[int] | None: ...
+
+    @property
+    def in_memory(self) -> bool: ...
 
     def read(self, part: int, first: int) -> Iterator[Block]:
         """A part's rows from one on, in blocks."""

@@ -28,8 +28,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc]
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         index, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        mine = self._made.share_of(index, count)
-        mine.begun = int(self._begun[index])
+        mine = self._made.share_of(index, count, int(self._begun[index]))
         self._begun[index] += 1
         for batch in mine:
             yield {name: _tensor(array) for name, array in batch.items()}

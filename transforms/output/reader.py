@@ -171,7 +171,7 @@ class Output:
         import pyarrow.parquet as pq
 
         with open_read(path) as f:
-            # Else a row group's columns are read whole before a first row is decoded, for each part that is open.
+            # Else whole columns of a row group are held, as they are stored, for each part that is open.
             file = pq.ParquetFile(f, buffer_size=4 << 20, pre_buffer=False)
             owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
             if owner != self.plan.job:

@@ -19,7 +19,7 @@ PARTS = (7, 20, 1, 13, 20, 9, 14, 6)
 
 @pytest.fixture(scope="module", params=["parquet", "tfrecord"])
 def output(request, tmp_path_factory):
-    """90 rows in 8 parts: `number` counts them, and the vector says it again; `kind` is rare, seldom or often."""
+    """90 rows in 8 parts: `number` counts them, the vector says it again; `kind` is rare, seldom or often."""
     path = tmp_path_factory.mktemp("batches") / "out"
     ends = list(itertools.accumulate(PARTS, initial=0))
     write_output(
