@@ -104,8 +104,8 @@ def check_vectors(card: Card, output: Output) -> None:
     digest, path = output.job.get("model_digest"), output.folder.path
     if digest != card.model_digest:
         raise UsageError(
-            f"{path}: vectors of {output.job.get('model')} (digest {str(digest)[:12]}), and the head was trained "
-            f"on those of {card.model} (digest {card.model_digest[:12]}); expected the same model"
+            f"{path}: vectors of {output.job.get('model')} (digest {str(digest)[:12]}), and the head was "
+            f"trained on those of {card.model} (digest {card.model_digest[:12]}); expected the same model"
         )
     if output.dim != card.dim:
         raise UsageError(f"{path}: vectors of {output.dim} numbers, and the head takes {card.dim}")

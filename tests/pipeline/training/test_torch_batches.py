@@ -30,7 +30,8 @@ def epochs(workers, **how):
 plain = embedbeam.batches(sys.argv[1], batch_size=16, columns=["doc_id"], seed=2, shuffle=True, framework="numpy")
 print(json.dumps({
     "numpy": [[batch["doc_id"].tolist() for batch in plain] for _ in range(2)],
-    "alone": epochs(0), "workers": epochs(2), "resumed": epochs(0, start=5), "later": epochs(2, start=5),
+    "alone": epochs(0), "workers": epochs(2),
+    "resumed": epochs(0, start=5), "later": epochs(2, start=5),
 }))
 """
 
