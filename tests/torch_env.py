@@ -4,8 +4,8 @@ python tests/torch_env.py     # prints its Python
 
 The usual Linux wheel of torch is built for GPUs: it asks for 3 GB of NVIDIA's packages, and does not
 load without their libraries. Nothing of them is called where there is no GPU. So torch comes with NVIDIA's
-small runtime alone, and each other library is made here by gcc, of what torch's own say they need: the names are
-there, and do nothing.
+small runtime alone, and each other library is made here by gcc, of what torch's own say they need: the
+names are there, and do nothing.
 """
 
 import fcntl

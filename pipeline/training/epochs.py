@@ -151,9 +151,9 @@ class MiniBatches:
             if places is None:
                 places = np.arange(rows)
             reserve = self._balance.reserve if self._balance else None
-            long = columns.lengths(
-                balance.take(_only(window, self._bucket), _only(reserve, self._bucket), places)
-            )
+            name = self._bucket
+            lists = balance.take(_only(window, name), _only(reserve, name), places)[name]
+            long = columns.lengths(lists)
             places = places[np.argsort(long, kind="stable")]
             if self._shuffle:  # short ones do not come first; what is left over comes last
                 whole = rows // size

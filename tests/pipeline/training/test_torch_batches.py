@@ -27,7 +27,8 @@ def epochs(workers, **how):
             found[-1].append(batch["doc_id"])
     return found
 
-plain = embedbeam.batches(sys.argv[1], batch_size=16, columns=["doc_id"], seed=2, shuffle=True, framework="numpy")
+how = {"seed": 2, "shuffle": True, "framework": "numpy"}
+plain = embedbeam.batches(sys.argv[1], batch_size=16, columns=["doc_id"], **how)
 print(json.dumps({
     "numpy": [[batch["doc_id"].tolist() for batch in plain] for _ in range(2)],
     "alone": epochs(0), "workers": epochs(2),
