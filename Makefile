@@ -51,6 +51,7 @@ test-runners: install-dev fetch  ## real Flink and Spark clusters, Prism, object
 fetch: install-dev  ## what test-runners needs, into EMBEDBEAM_CACHE (~/.cache/embedbeam)
 	$(BIN)/python tools/clusters/fetch.py
 	$(BIN)/python tests/airflow_env.py
+	$(BIN)/python tests/torch_env.py
 
 clusters-up: install  ## a Flink and a Spark cluster on this machine, and how to send jobs to them
 	$(BIN)/python tools/clusters/clusters.py up all

@@ -11,6 +11,7 @@ NAMES = (
     "bench_sinks",
     "bench_memory",
     "bench_search",
+    "bench_batches",
 )
 
 for name in sys.argv[1:] or NAMES:

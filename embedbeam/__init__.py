@@ -4,6 +4,7 @@ import embedbeam
 
 manifest = embedbeam.embed(input="docs/*.jsonl", output="out")
 vectors = embedbeam.open_output("out")
+mini_batches = embedbeam.batches("out", batch_size=256, columns=["label"], shuffle=True)
 documents | embedbeam.EmbedDocuments("minilm")  # in a Beam pipeline of your own
 """
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.mteb_encoder import MtebEncoder as MtebEncoder
     from pipeline.options.options import Options as Options
     from pipeline.run.finish import Manifest as Manifest
+    from pipeline.training.batches import batches as batches
     from transforms.elements import DeadLetter as DeadLetter
     from transforms.elements import Document as Document
     from transforms.elements import Embedding as Embedding
@@ -32,6 +34,7 @@ _HOMES = {
     "MtebEncoder": "pipeline.evaluation.mteb_encoder",
     "Options": "pipeline.options.options",
     "UsageError": "transforms.errors",
+    "batches": "pipeline.training.batches",
     "embed": "pipeline.embed",
     "open_output": "transforms.output.reader",
 }

@@ -2,10 +2,10 @@
 
 python tests/torch_env.py     # prints its Python
 
-PyPI's Linux wheel of torch is built for GPUs: it asks for packages of NVIDIA's that take 3 GB, and does not even
-load without their libraries. Nothing of them is called where there is no GPU. So torch comes without them, with
-NVIDIA's small runtime, and each of the others is a library here that has the names and does nothing: made by
-gcc, of what torch's own libraries say they need.
+The usual Linux wheel of torch is built for GPUs: it asks for 3 GB of NVIDIA's packages, and does not
+load without their libraries. Nothing of them is called where there is no GPU. So torch comes with NVIDIA's
+small runtime alone, and each other library is made here by gcc, of what torch's own say they need: the
+names are there, and do nothing.
 """
 
 import fcntl

@@ -27,6 +27,8 @@ NAMES = (
     "projector",
     "cluster",
     "evaluate",
+    "train",
+    "predict",
     "export",
     "inspect",
     "tune",

@@ -174,7 +174,8 @@ class Output:
         import pyarrow.parquet as pq
 
         with open_read(path) as f:
-            file = pq.ParquetFile(f)
+            # Else whole columns of a row group are held, as they are stored, for each part that is open.
+            file = pq.ParquetFile(f, buffer_size=4 << 20, pre_buffer=False)
             owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
             if owner != self.plan.job:
                 raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")

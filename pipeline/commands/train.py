@@ -1,0 +1,83 @@
+"""`embedbeam train`: classes from vectors."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands import Result, add_source, open_source
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument(
+        "--label", metavar="FIELD", required=True, help="kept field whose values are the classes"
+    )
+    parser.add_argument("--to", metavar="DIR", required=True, help="where the head is written, a SavedModel")
+    parser.add_argument(
+        "--model", choices=("linear", "mlp"), default="linear", help="linear layer, or one hidden layer"
+    )
+    parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="sgd has momentum 0.9")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="X", help="default: 0.001 for adam, 0.01 for sgd"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="most; fewer where it stops to help"
+    )
+    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="rows of a mini-batch")
+    parser.add_argument(
+        "--validation", type=float, default=0.2, metavar="SHARE", help="of documents, not trained on"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the split, the order and the weights"
+    )
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--balance", action="store_true", help="as many rows of each class in each mini-batch"
+    )
+    either.add_argument("--class-weights", action="store_true", help="count rows of rare classes for more")
+    parser.add_argument(
+        "--export", metavar="DIR", help="also write encoder and head as one SavedModel, which takes documents"
+    )
+
+
+def run(args: argparse.Namespace) -> Result:
+    """Train a classifier on the vectors of an output folder.
+
+    Raises:
+      UsageError: the field tells no classes, or a folder is taken.
+    """
+    from transforms.errors import UsageError
+    from transforms.extras import check_extra
+
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if (value := getattr(args, name)) is not None and value <= 0:
+            raise UsageError(f"{name} {value}: expected more than 0", argument=name)
+    check_extra("train", "sklearn", "matplotlib", what="train")
+    now = ["reading the output"]
+    with args.screen.doing(lambda: now[0]):
+        output = open_source(args)
+        from pipeline.training.export import check_export, export
+        from pipeline.training.report import words
+        from pipeline.training.run import train
+        from pipeline.training.train import Recipe
+
+        if args.export:
+            check_export(output, args.export)
+        recipe = Recipe(
+            args.model,
+            args.optimizer,
+            args.learning_rate,
+            args.epochs,
+            args.batch_size,
+            args.seed,
+            args.class_weights,
+            args.balance,
+        )
+        tell = lambda text: now.__setitem__(0, text)  # noqa: E731
+        record = train(output, args.label, args.to, recipe=recipe, validation=args.validation, tell=tell)
+    lines = [*words(record), f"wrote {args.to}: the head, report/ and tensorboard/"]
+    if args.export:
+        record["export"] = args.export
+        export(output, args.to, args.export, args.screen)
+        lines.append(f"wrote {args.export}: encoder and head as one model")
+    return Result(record, lines)

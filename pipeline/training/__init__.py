@@ -1,0 +1,1 @@
+"""Mini-batches of vectors for training, and heads trained on them."""

@@ -1,0 +1,160 @@
+"""`embedbeam.batches`: mini-batches for training, from an output folder, arrays or a generator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.training import columns as of_block
+from pipeline.training.epochs import WINDOW_ROWS, MiniBatches
+from pipeline.training.sources import ArraySource, OutputSource, RowSource, Source
+from transforms.errors import UsageError
+from transforms.extras import check_extra
+from transforms.output.reader import Output, open_output
+
+Rows = Callable[[], Iterable[Mapping[str, Any]]]
+FRAMEWORKS = ("tf", "torch", "numpy")
+
+
+def batches(
+    source: str | os.PathLike[str] | Output | Mapping[str, Any] | Rows | Any,
+    *,
+    batch_size: int = 256,
+    columns: Sequence[str] | None = None,
+    shuffle: bool | int = False,
+    seed: int = 0,
+    drop_remainder: bool = False,
+    balance: str | None = None,
+    bucket: str | None = None,
+    shard: tuple[int, int] = (0, 1),
+    start: int | tuple[int, int] = 0,
+    framework: str = "tf",
+    partial: bool = False,
+) -> Any:
+    """Mini-batches: dicts with `embedding` (float32 [n, dim]) and other columns, n of each.
+
+    Each iteration is an epoch. For the same arguments the mini-batches are the same, on any machine.
+
+    >>> data = batches("out", batch_size=256, columns=["module"], shuffle=True)   # doctest: +SKIP
+    >>> model.fit(data.map(lambda row: (row["embedding"], row["label"])))          # doctest: +SKIP
+
+    Args:
+      source: an output folder, on a local disk or in a store; an array of vectors, or a dict of arrays; or a
+        function without arguments that returns an iterator of rows, dicts of values (a generator function).
+      batch_size: rows of a mini-batch; the last one of an epoch has what is left.
+      columns: those beside `embedding` that are wanted. None: of a folder none, else all.
+      shuffle: permute rows anew each epoch. Of a folder the part files are permuted, rows of four at a time
+        come in turns, and those of a window are permuted: 65,536 rows, or as many as are told. Arrays are
+        permuted as a whole.
+      seed: of all that is drawn.
+      drop_remainder: leave out a last mini-batch that is not full.
+      balance: a column whose values are each as frequent in each mini-batch, but for one row. An epoch has
+        as many rows; of frequent values some are left out, of rare ones the same come again.
+      bucket: a column of lists; rows with lists of like length share a mini-batch, so that little is padded.
+      shard: (index, count) of workers; each row is read by one of them.
+      start: the mini-batch, or (epoch, mini-batch), to go on with. What lies before is not decoded, save
+        row groups that it shares, parts of TFRecord, and what a generator gives.
+      framework: tf (a `tf.data.Dataset`), torch (an `IterableDataset`, for
+        `DataLoader(..., batch_size=None)`), or numpy (an iterable of dicts of arrays).
+      partial: also of a job that has not finished.
+
+    Raises:
+      UsageError: the source cannot be read so.
+    """
+    _check(batch_size, shuffle, framework)
+    rows = open_rows(source, columns, balance=balance, bucket=bucket, partial=partial)
+    made = MiniBatches(
+        rows,
+        batch_size=batch_size,
+        shuffle=WINDOW_ROWS if shuffle is True else int(shuffle),
+        seed=seed,
+        drop_remainder=drop_remainder,
+        balance=balance,
+        bucket=bucket,
+        shard=shard,
+        start=(0, start) if isinstance(start, int) else start,
+    )
+    if framework == "numpy":
+        return made
+    if framework == "tf":
+        from pipeline.training.tf_dataset import dataset
+
+        return dataset(made, first_row(rows))
+    check_extra("torch", "torch", what="PyTorch mini-batches", argument="framework")
+    from pipeline.training.torch_dataset import TorchBatches
+
+    return TorchBatches(made)
+
+
+def _check(batch_size: int, shuffle: bool | int, framework: str) -> None:
+    if batch_size < 1:
+        raise UsageError(f"batch_size {batch_size}: expected at least 1", argument="batch_size")
+    if shuffle < 0:
+        raise UsageError(f"shuffle {shuffle}: expected True, False or a number of rows", argument="shuffle")
+    if framework not in FRAMEWORKS:
+        expected = ", ".join(FRAMEWORKS)
+        raise UsageError(f"framework {framework!r}: expected one of {expected}", argument="framework")
+
+
+def open_rows(
+    source: Any,
+    columns: Sequence[str] | None,
+    *,
+    balance: str | None = None,
+    bucket: str | None = None,
+    partial: bool = False,
+) -> Source:
+    """The rows that a source names.
+
+    Raises:
+      UsageError: it is none, its job has not finished, or a column is missing or of another kind.
+    """
+    asked = list(dict.fromkeys([*(columns or []), *filter(None, [balance, bucket])]))
+    rows: Source
+    if isinstance(source, (str, os.PathLike, Output)):
+        output = source if isinstance(source, Output) else open_output(os.fspath(source))
+        if not output.complete and not partial:
+            raise UsageError(
+                f"{output.folder.path}: the job has not finished; run it again, or give partial=True for the "
+                f"{output.count:,} rows that are there"
+            )
+        rows = OutputSource(output, ["embedding", *asked])
+    elif callable(source):
+        names = None if columns is None else list(dict.fromkeys(["embedding", *asked]))
+        rows = RowSource(source, names)
+    elif isinstance(source, Mapping):
+        wanted = (
+            source if columns is None else list(dict.fromkeys([*(["embedding"] & source.keys()), *asked]))
+        )
+        if missing := [name for name in [*wanted, *asked] if name not in source]:
+            raise UsageError(f"no column {missing[0]!r}; there are {', '.join(map(str, source))}")
+        rows = ArraySource({name: source[name] for name in wanted})
+    elif hasattr(source, "__array__"):
+        rows = ArraySource({"embedding": source})
+    else:
+        kind = type(source).__name__
+        raise UsageError(
+            f"{kind}: expected an output folder, arrays, or a function that returns an iterator of rows "
+            "(the function, not what it returned: each epoch calls it again)"
+        )
+    first = first_row(rows)
+    for name in filter(None, [balance, bucket]):
+        if name not in first:
+            raise UsageError(f"no column {name!r}; there are {', '.join(first)}")
+    if bucket is not None and not of_block.is_list(first[bucket]):
+        raise UsageError(f"bucket {bucket!r}: expected a column of lists, whose lengths differ")
+    return rows
+
+
+def first_row(rows: Source) -> of_block.Block:
+    """A row of a source, which tells its columns and their types.
+
+    Raises:
+      UsageError: there is none.
+    """
+    for part in range(1 if rows.parts is None else len(rows.parts)):
+        for block in rows.read(part, 0):
+            if of_block.size(block):
+                return of_block.part(block, 0, 1)
+    raise UsageError("no rows")

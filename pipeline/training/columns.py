@@ -1,0 +1,141 @@
+"""Blocks of rows as columns: numbers are NumPy's, strings and lists Arrow's until they are a mini-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.errors import UsageError
+from transforms.output.vectors import SCALE, as_matrix
+
+Column = Any  # np.ndarray or pa.Array
+Block = dict[str, Column]  # columns of as many rows each
+
+
+def of_arrow(block: pa.RecordBatch) -> Block:
+    """Columns of an output's rows: vectors float32 [n, dim], numbers as they are, the rest as Arrow has it.
+
+    Raises:
+      UsageError: a column of integers or truths holds nulls, which these cannot tell.
+    """
+    columns: Block = {}
+    for name in block.schema.names:
+        if name == "embedding":
+            scale = [block.column(SCALE)] if SCALE in block.schema.names else []
+            columns[name] = as_matrix(block.column(name), *scale)
+        elif name not in columns:
+            columns[name] = _column(name, block.column(name))
+    return columns
+
+
+def _column(name: str, column: pa.Array) -> Column:
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return column.to_numpy(zero_copy_only=False)  # a null is NaN
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        if column.null_count:
+            raise UsageError(
+                f"column {name!r}: {column.null_count:,} of {len(column):,} rows have none, and {kind} has "
+                "no value that says so; leave it out of `columns`"
+            )
+        return column.to_numpy(zero_copy_only=False)
+    return column
+
+
+def of_values(name: str, values: Any) -> Column:
+    """What a user holds in memory as a column.
+
+    Arrays are vectors or numbers of one shape; lists in a list are sequences of any length, save those of
+    the column `embedding`.
+    """
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return as_matrix(values) if pa.types.is_fixed_size_list(values.type) else _column(name, values)
+    if isinstance(values, list) and values and isinstance(values[0], list) and name != "embedding":
+        return pa.array(values)
+    values = np.asarray(values, np.float32 if name == "embedding" else None)
+    return pa.array(values.tolist()) if values.dtype.kind in "OUS" else values
+
+
+def size(block: Mapping[str, Column]) -> int:
+    """How many rows it has."""
+    return len(next(iter(block.values())))
+
+
+def part(block: Block, low: int, high: int) -> Block:
+    """Some rows that follow each other; nothing is copied."""
+    return {name: column[low:high] for name, column in block.items()}
+
+
+def take(block: Block, places: np.ndarray) -> Block:
+    """The rows at these places."""
+    return {name: column.take(places, **_axis(column)) for name, column in block.items()}
+
+
+def _axis(column: Column) -> dict[str, int]:
+    return {"axis": 0} if isinstance(column, np.ndarray) else {}
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Blocks one after the other; a single one is not copied."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return {
+        name: np.concatenate([one[name] for one in blocks])
+        if isinstance(blocks[0][name], np.ndarray)
+        else pa.concat_arrays([one[name] for one in blocks])
+        for name in blocks[0]
+    }
+
+
+def lengths(column: pa.Array) -> np.ndarray:
+    """Of each list of a column; of a null 0."""
+    return column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def finished(block: Block) -> dict[str, np.ndarray]:
+    """The arrays of a mini-batch.
+
+    Strings are objects; a null is "". Lists are padded with 0 (strings with "") to the longest of the
+    mini-batch, and their lengths come beside them, int32 [n], as `NAME_length`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, column in block.items():
+        if isinstance(column, np.ndarray):
+            arrays[name] = column
+        elif is_list(column):
+            arrays[name], arrays[f"{name}_length"] = _padded(column)
+        else:
+            arrays[name] = _plain(column)
+    return arrays
+
+
+def is_list(column: Column) -> bool:
+    """Whether it holds lists of any length."""
+    return isinstance(column, pa.Array) and (
+        pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    )
+
+
+def _plain(column: pa.Array) -> np.ndarray:
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)):
+        column = column.cast(pa.string())  # dates, times, decimals
+    if column.null_count:
+        column = column.fill_null("" if pa.types.is_string(column.type) else b"")
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _padded(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    long, flat = lengths(column), column.flatten()
+    values = flat.to_numpy(zero_copy_only=False)
+    width = int(long.max(initial=0))
+    filled = np.zeros((len(column), width), values.dtype)
+    if values.dtype == object:
+        filled[:] = ""
+    filled[np.arange(width) < long[:, np.newaxis]] = values
+    return filled, long.astype(np.int32)

@@ -1,0 +1,71 @@
+"""The classes that a head gives an output's rows, as Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.training.head import check_vectors, read_card
+from pipeline.training.train import predictions
+from transforms.errors import UsageError
+from transforms.output.reader import Output
+
+
+def predict(
+    output: Output, head: str | Path, to: str | Path, *, tell: Callable[[int], object] = lambda _: None
+) -> dict[str, Any]:
+    """Writes a row for each of the output, in the order of `Output.rows`.
+
+    Columns: doc_id (of chunks also chunk, start, end), label, probability (the label's), probabilities (of
+    all classes, in the order of the file's metadata `embedbeam.labels`).
+
+    Args:
+      tell: hears how many rows are done.
+
+    Raises:
+      UsageError: the head is none, or of another model's vectors; the file is there.
+    """
+    card, path = read_card(head), Path(to).absolute()
+    check_vectors(card, output)
+    if path.exists():
+        raise UsageError(f"{path} exists already; choose another file, or delete it")
+    from transforms.encoder.device import import_tensorflow
+
+    tf = import_tensorflow()
+    loaded = tf.saved_model.load(str(head))
+    labels = pa.array(card.labels)
+    counts = np.zeros(len(labels), np.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    rows, writer = 0, None
+    try:
+        for block, probabilities in predictions(loaded.signatures["serving_default"], output):
+            best = probabilities.argmax(axis=1)
+            flat = pa.array(probabilities.reshape(-1))
+            columns = {name: block.column(name) for name in block.schema.names} | {
+                "label": labels.take(pa.array(best)),
+                "probability": probabilities[np.arange(len(best)), best],
+                "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(labels)),
+            }
+            table = pa.table(columns)
+            if writer is None:
+                about = {"embedbeam.labels": json.dumps(card.labels), "embedbeam.job": output.plan.job}
+                writer = pq.ParquetWriter(temporary, table.schema.with_metadata(about), compression="zstd")
+            writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+            counts += np.bincount(best, minlength=len(labels))
+            rows += len(best)
+            tell(rows)
+        assert writer is not None  # an output without rows is refused before
+        writer.close()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    found = {str(label): int(count) for label, count in zip(card.labels, counts, strict=True) if count}
+    return {"predictions": str(path), "head": str(head), "rows": rows, "labels": found}

@@ -1,0 +1,170 @@
+"""Where rows come from: an output folder, arrays in memory, or a function that gives them one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.training import columns
+from pipeline.training.columns import Block
+from transforms.errors import UsageError
+from transforms.output.reader import Output
+from transforms.storage.files import open_read
+
+BLOCK_ROWS = 4096
+
+
+class Source(Protocol):
+    """Rows in parts, each of which can be read by itself from any row on.
+
+    Attributes:
+      parts: rows of each; None where that is known only when all have been read.
+      in_memory: whether rows anywhere can be had at no cost.
+    """
+
+    @property
+    def parts(self) -> Sequence[int] | None: ...
+
+    @property
+    def in_memory(self) -> bool: ...
+
+    def read(self, part: int, first: int) -> Iterator[Block]:
+        """A part's rows from one on, in blocks."""
+
+    def only(self, names: Sequence[str]) -> Source:
+        """The same rows with some columns."""
+
+
+class ArraySource:
+    """Arrays of as many rows each."""
+
+    in_memory = True
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        """Takes a dict of arrays.
+
+        Raises:
+          UsageError: there are none, or they are not of one length.
+        """
+        self._block = {name: columns.of_values(name, values) for name, values in arrays.items()}
+        counts = {name: len(column) for name, column in self._block.items()}
+        if not counts or len(set(counts.values())) != 1:
+            raise UsageError(f"arrays of as many rows each are expected, got {counts}")
+        self.parts = [columns.size(self._block)]
+
+    def read(self, part: int, first: int) -> Iterator[Block]:
+        yield columns.part(self._block, first, self.parts[part])
+
+    def only(self, names: Sequence[str]) -> Source:
+        return ArraySource({name: self._block[name] for name in names})
+
+
+class RowSource:
+    """A function that returns an iterator of rows, dicts of values, and is called for each epoch."""
+
+    in_memory, parts = False, None
+
+    def __init__(self, rows: Callable[[], Iterable[Mapping[str, Any]]], names: Sequence[str] | None):
+        self._rows, self._names = rows, names
+
+    def read(self, part: int, first: int) -> Iterator[Block]:
+        rows = itertools.islice(iter(self._rows()), first, None)
+        while some := list(itertools.islice(rows, BLOCK_ROWS)):
+            names = self._names or list(some[0])
+            try:
+                yield {name: columns.of_values(name, [row[name] for row in some]) for name in names}
+            except (KeyError, TypeError) as e:
+                raise UsageError(f"rows of a generator are dicts with {', '.join(names)}: {e!r}") from e
+
+    def only(self, names: Sequence[str]) -> Source:
+        return RowSource(self._rows, names)
+
+
+class OutputSource:
+    """The rows of an output folder, or some of them.
+
+    Attributes:
+      output: the folder.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        output: Output,
+        names: Sequence[str],
+        *,
+        chosen: np.ndarray | None = None,
+        more: Mapping[str, np.ndarray] | None = None,
+    ):
+        """Takes the columns that are wanted.
+
+        Args:
+          chosen: bool [rows], which rows there shall be, in the order of `Output.rows`; None: all.
+          more: columns that are not in the folder, of all rows, in the same order.
+
+        Raises:
+          UsageError: there is no such column.
+        """
+        self.output, self._more = output, dict(more or {})
+        read = [name for name in dict.fromkeys(names) if name not in self._more]
+        self._names = [
+            one for name in read for one in (output.vector_columns if name == "embedding" else [name])
+        ]
+        output.check_columns(self._names)
+        found = [(receipt.part, receipt.rows) for receipt in output.receipts if receipt.part is not None]
+        self._files = [name for name, _ in found]
+        self._rows = [rows for _, rows in found]
+        self._starts = np.cumsum([0, *self._rows])
+        self._chosen = chosen
+        self.parts = self._rows if chosen is None else [len(self._places(i)) for i in range(len(found))]
+
+    def _places(self, part: int) -> np.ndarray:
+        """Which of a part's rows there shall be."""
+        assert self._chosen is not None
+        return np.flatnonzero(self._chosen[self._starts[part] : self._starts[part + 1]])
+
+    def only(self, names: Sequence[str]) -> Source:
+        return OutputSource(self.output, names, chosen=self._chosen, more=_some(self._more, names))
+
+    def read(self, part: int, first: int) -> Iterator[Block]:
+        places = None if self._chosen is None else self._places(part)[first:]
+        if places is not None:
+            first = int(places[0]) if len(places) else self._rows[part]
+        for begin, end, block in self._blocks(part, first):
+            for name, values in self._more.items():
+                block[name] = values[self._starts[part] + begin : self._starts[part] + end]
+            if places is None:
+                yield block
+            else:
+                low, high = np.searchsorted(places, [begin, end])
+                yield columns.take(block, places[low:high] - begin)
+
+    def _blocks(self, part: int, first: int) -> Iterator[tuple[int, int, Block]]:
+        """Blocks with their first row's place and their end's; row groups that end before are not decoded."""
+        if not self._names:
+            yield first, self._rows[part], {}
+            return
+        name, groups, at = self._files[part], None, 0
+        if first and self.output.format == "parquet":
+            with open_read(self.output.folder.join(name)) as f:
+                about = pq.read_metadata(f)
+            sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+            ends = np.cumsum(sizes)
+            skipped = int(np.searchsorted(ends, first, side="right"))
+            groups, at = list(range(skipped, len(sizes))), int(ends[skipped - 1]) if skipped else 0
+            if not groups:
+                return
+        for rows in self.output.part(name, self._names, block_rows=BLOCK_ROWS, row_groups=groups):
+            begin, end = max(at, first), at + len(rows)
+            if begin < end:
+                yield begin, end, columns.of_arrow(rows.slice(begin - at))
+            at = end
+
+
+def _some(columns_by_name: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: columns_by_name[name] for name in names if name in columns_by_name}

@@ -1,0 +1,277 @@
+"""`embedbeam.batches`: every row once, the same ones for the same seed, from any mini-batch on."""
+
+import itertools
+
+import numpy as np
+import outputs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import embedbeam
+from benchmarks.synthetic import write_output
+from pipeline.training import balance, order, sources
+from pipeline.training.epochs import MiniBatches
+from transforms.errors import UsageError
+
+PARTS = (7, 20, 1, 13, 20, 9, 14, 6)
+
+
+@pytest.fixture(scope="module", params=["parquet", "tfrecord"])
+def output(request, tmp_path_factory):
+    """90 rows in 8 parts: `number` counts them, the vector says it again; `kind` is rare, seldom or often."""
+    path = tmp_path_factory.mktemp("batches") / "out"
+    ends = list(itertools.accumulate(PARTS, initial=0))
+    write_output(
+        str(path),
+        [[rows(low, high)] for low, high in itertools.pairwise(ends)],
+        dim=3,
+        kept=[["number", "int64"], ["kind", "string"]],
+        output_format=request.param,
+    )
+    return str(path)
+
+
+def rows(low, high):
+    numbers = np.arange(low, high)
+    kinds = ["rare" if n in (50, 51) else "seldom" if n % 9 == 0 else "often" for n in numbers.tolist()]
+    vectors = np.stack([numbers, -numbers, numbers / 2], axis=1).astype(np.float32)
+    return {"doc_id": [f"d{n}" for n in numbers], "vectors": vectors, "number": numbers, "kind": kinds}
+
+
+def numbers(mini_batches):
+    """Of each mini-batch its rows' numbers; each row's vector must be its own."""
+    found = []
+    for batch in mini_batches:
+        own = np.asarray(batch["number"])
+        vectors = np.asarray(batch["embedding"])
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(vectors, np.stack([own, -own, own / 2], axis=1))
+        found.append(own.tolist())
+    return found
+
+
+def of(source, size=8, **how):
+    return embedbeam.batches(source, batch_size=size, columns=["number"], framework="numpy", **how)
+
+
+def generator():
+    for n in range(90):
+        yield {"embedding": np.array([n, -n, n / 2], np.float32), "number": n}
+
+
+def arrays():
+    n = np.arange(90)
+    return {"embedding": np.stack([n, -n, n / 2], axis=1), "number": n}
+
+
+def test_in_order_each_row_comes_once_and_the_last_mini_batch_has_what_is_left(output):
+    assert numbers(of(output)) == [list(range(i, min(i + 8, 90))) for i in range(0, 90, 8)]
+    assert numbers(of(output, drop_remainder=True)) == [list(range(i, i + 8)) for i in range(0, 88, 8)]
+
+
+@pytest.mark.parametrize("source", [arrays(), generator], ids=["arrays", "generator"])
+def test_arrays_and_generators_take_the_same_call(source):
+    assert numbers(of(source)) == [list(range(i, min(i + 8, 90))) for i in range(0, 90, 8)]
+    shuffled = of(source, shuffle=True, seed=3)
+    first, second = numbers(shuffled), numbers(shuffled)
+    assert first != second
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(90))
+
+
+def test_an_array_alone_is_vectors():
+    vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
+    found = list(embedbeam.batches(vectors, batch_size=4, framework="numpy"))
+    assert [one["embedding"].tolist() for one in found] == [vectors[:4].tolist(), vectors[4:].tolist()]
+
+
+def test_shuffled_epochs_differ_and_are_the_same_for_the_same_seed(output, monkeypatch):
+    monkeypatch.setattr("pipeline.training.epochs.BLOCK_ROWS", 3)
+    one, other = of(output, shuffle=16, seed=5), of(output, shuffle=16, seed=5)
+    epochs = [numbers(one) for _ in range(3)]
+    assert [numbers(other) for _ in range(3)] == epochs
+    assert len({str(epoch) for epoch in epochs}) == 3
+    assert all(sorted(itertools.chain(*epoch)) == list(range(90)) for epoch in epochs)
+    assert [len(batch) for batch in epochs[0]] == [8] * 11 + [2]
+    assert numbers(of(output, shuffle=16, seed=6)) != epochs[0]
+
+
+def test_a_window_has_rows_of_several_parts(output, monkeypatch):
+    monkeypatch.setattr("pipeline.training.epochs.BLOCK_ROWS", 2)
+    ends = np.cumsum(PARTS)
+    first = numbers(of(output, shuffle=8, seed=1))[0]
+    assert len({int(np.searchsorted(ends, n, side="right")) for n in first}) == 4
+
+
+@settings(max_examples=40)
+@given(
+    start=st.integers(0, 14),
+    epoch=st.integers(0, 2),
+    size=st.integers(1, 20),
+    shuffle=st.sampled_from([0, 1, 10, 1000]),
+    drop=st.booleans(),
+    balanced=st.booleans(),
+)
+def test_from_any_mini_batch_on_an_epoch_is_what_it_was(output, start, epoch, size, shuffle, drop, balanced):
+    how = {"shuffle": shuffle, "seed": 4, "drop_remainder": drop, "balance": "kind" if balanced else None}
+    whole = of(output, size, **how)
+    epochs = [numbers(whole) for _ in range(4)]
+    resumed = of(output, size, start=(epoch, start), **how)
+    assert numbers(resumed) == epochs[epoch][start:]
+    assert numbers(resumed) == epochs[epoch + 1]
+
+
+def test_parts_that_lie_before_are_not_opened(output, monkeypatch):
+    opened = []
+    part = sources.Output.part
+
+    def watched(self, name, *args, **kwargs):
+        opened.append(name)
+        return part(self, name, *args, **kwargs)
+
+    made = of(output, 10, start=6)
+    monkeypatch.setattr(sources.Output, "part", watched)
+    assert numbers(made) == [list(range(60, 70)), list(range(70, 80)), list(range(80, 90))]
+    names = [receipt.part for receipt in embedbeam.open_output(output).receipts]
+    assert opened[0] == names[4]
+    assert set(opened) == set(names[4:])
+
+
+@settings(max_examples=60)
+@given(
+    parts=st.lists(st.integers(0, 12), min_size=1, max_size=20),
+    count=st.integers(1, 8),
+)
+def test_workers_have_each_row_once_between_them(parts, count):
+    pieces = [order.share(parts, index, count) for index in range(count)]
+    found = [(p.part, row) for one in pieces for p in one for row in range(p.low, p.high)]
+    assert sorted(found) == [(part, row) for part, rows in enumerate(parts) for row in range(rows)]
+    if len(parts) >= order.PARTS_PER_SHARE * count:
+        assert all(p.low == 0 and p.high == parts[p.part] for one in pieces for p in one)
+
+
+@pytest.mark.parametrize("source", ["output", "arrays", "generator"])
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_sharded_reading_gives_each_row_once(output, source, count):
+    rows = {"output": output, "arrays": arrays(), "generator": generator}[source]
+    found = [numbers(of(rows, shuffle=20, shard=(index, count))) for index in range(count)]
+    assert sorted(itertools.chain(*itertools.chain(*found))) == list(range(90))
+
+
+def test_each_mini_batch_has_as_many_rows_of_each_class(output):
+    data = embedbeam.batches(
+        output, batch_size=10, columns=["number"], shuffle=20, balance="kind", framework="numpy"
+    )
+    seen = set()
+    for _ in range(2):
+        for batch in data:
+            counts = [int((batch["kind"] == kind).sum()) for kind in ("often", "rare", "seldom")]
+            assert max(counts) - min(counts) <= 1
+            assert sum(counts) == len(batch["kind"])
+            for number, kind in zip(batch["number"].tolist(), batch["kind"].tolist(), strict=True):
+                assert kind == rows(number, number + 1)["kind"][0]
+            seen |= set(batch["number"].tolist())
+    assert {50, 51} <= seen
+    assert {n for n in seen if n % 9 == 0} == set(range(0, 90, 9))  # no row of a rare class is left out
+
+
+@given(
+    kinds=st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=1, max_size=40).filter(any),
+    size=st.integers(1, 9),
+)
+def test_balanced_arrays(kinds, size):
+    known = {kind for kind in kinds if kind}
+    made = MiniBatches(sources.ArraySource({"kind": kinds}), batch_size=size, balance="kind")
+    for batch in made:
+        counts = [int((batch["kind"] == kind).sum()) for kind in known]
+        assert max(counts) - min(counts) <= 1
+        assert sum(counts) == len(batch["kind"])  # a null is no class
+
+
+def test_codes_of_values_that_are_no_class():
+    assert balance.codes_of(np.array([3, 1, 9]), np.array([1, 3])).tolist() == [1, 0, -1]
+
+
+def test_lists_of_like_length_share_a_mini_batch_and_are_padded():
+    lists = [list(range(1, n % 7 + 2)) for n in range(70)]
+    data = {"ids": lists, "number": np.arange(70)}
+    found = list(embedbeam.batches(data, batch_size=10, shuffle=True, bucket="ids", framework="numpy"))
+    for batch in found:
+        long = batch["ids_length"]
+        assert long.dtype == np.int32
+        assert long.min() == long.max() == batch["ids"].shape[1]  # ten of each length: nothing is padded
+        for ids, number in zip(batch["ids"].tolist(), batch["number"].tolist(), strict=True):
+            assert ids == lists[number]
+    assert sorted(n for batch in found for n in batch["number"].tolist()) == list(range(70))
+    padded = next(iter(embedbeam.batches(data, batch_size=3, framework="numpy")))
+    assert padded["ids"].tolist() == [[1, 0, 0], [1, 2, 0], [1, 2, 3]]
+
+
+def test_a_dataset_of_tensorflow(output):
+    data = embedbeam.batches(output, batch_size=8, columns=["number", "kind"], shuffle=True, seed=1)
+    assert int(data.cardinality()) == 12
+    spec = data.element_spec
+    assert {name: (one.dtype.name, one.shape.as_list()) for name, one in spec.items()} == {
+        "embedding": ("float32", [None, 3]),
+        "number": ("int64", [None]),
+        "kind": ("string", [None]),
+    }
+    plain = embedbeam.batches(
+        output, batch_size=8, columns=["number"], shuffle=True, seed=1, framework="numpy"
+    )
+    for _ in range(2):  # reshuffled each epoch, alike in both
+        assert numbers(list(data.as_numpy_iterator())) == numbers(plain)
+
+
+def test_a_dataset_that_is_left_early_ends_its_threads(output):
+    import threading
+
+    before = threading.active_count()
+    for _ in of(output, 1, shuffle=4):
+        break
+    assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"columns": ["no"]}, "no column 'no'; there are doc_id, embedding"),
+        ({"balance": "no"}, "no column 'no'"),
+        ({"batch_size": 0}, "batch_size 0: expected at least 1"),
+        ({"shard": (2, 2)}, r"shard=\(2, 2\): expected \(index, count\)"),
+        ({"framework": "jax"}, "framework 'jax': expected one of tf, torch, numpy"),
+        ({"shuffle": -1}, "shuffle -1: expected True, False or a number of rows"),
+        ({"bucket": "number"}, "bucket 'number': expected a column of lists"),
+        ({"framework": "torch"}, r"need torch: pip install 'embedbeam\[torch\]'"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(output, how, words):
+    with pytest.raises(UsageError, match=words):
+        embedbeam.batches(output, **how)
+
+
+def test_sources_that_are_none(tmp_path):
+    for source, words in (
+        (str(tmp_path), "no job here"),
+        (generator(), "the function, not what it returned"),
+        ({"a": [1], "b": [1, 2]}, "arrays of as many rows each"),
+        ({"embedding": np.zeros((0, 3))}, "no rows"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            embedbeam.batches(source)
+
+
+def test_a_job_that_has_not_finished(tmp_path):
+    made = outputs.make(tmp_path / "out", leave=1)
+    with pytest.raises(
+        UsageError, match="has not finished; run it again, or give partial=True for the 40 rows"
+    ):
+        embedbeam.batches(made.path)
+    found = embedbeam.batches(made.path, partial=True, framework="numpy")
+    assert sum(len(batch["embedding"]) for batch in found) == 40
+
+
+def test_a_column_of_integers_with_nulls(tmp_path):
+    made = outputs.make(tmp_path / "out", kept=[["n", "int64"]], values={"n": 1})
+    with pytest.raises(UsageError, match="column 'n': 10 of 20 rows have none, and int64 has no value"):
+        list(embedbeam.batches(made.path, columns=["n"], framework="numpy"))
