@@ -188,9 +188,7 @@ def test_what_the_command_refuses(made, tmp_path, cli):
 
 
 def test_without_plotly_the_page_says_what_to_install(made, monkeypatch):
-    from transforms import extras
-
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     output = open_output(str(made))
     rows = few_rows(output, output.receipts, 50, columns=write.columns(output), seed=0)
     page, _, _ = write.make_report(output, output.manifest, output.receipts, rows, drawn="")
