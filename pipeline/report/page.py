@@ -30,7 +30,7 @@ figcaption{font-weight:600;font-size:14px}figcaption small{display:block;font-we
 border-bottom:1px solid var(--line)}
 .bars i{flex:1;background:var(--accent);min-width:1px}
 .axis{display:flex;justify-content:space-between;font-size:12px;color:var(--dim);gap:12px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:10px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:10px}
 .tiles div{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:8px 12px;
 overflow-wrap:anywhere}
 .tiles b{display:block;font-size:1.35em;font-weight:600}.tiles span{color:var(--dim);font-size:13px}

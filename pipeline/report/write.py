@@ -98,7 +98,7 @@ def _map(output: Output, rows: pa.Table, places: np.ndarray, drawn: str) -> str:
     fields = [*kept_fields(output), "tokens", "source"]
     if not rows["tokens"].null_count < len(rows):
         fields.remove("tokens")
-    note = f"{drawn} The first two principal components; `embedbeam map` makes others."
+    note = f"{drawn} The first two principal components; embedbeam map makes others."
     return map_html(page_data(rows, places, fields=fields), note)
 
 
