@@ -25,15 +25,23 @@ _SCHEMA: dict[str, list[tuple[str, int, str, bool]]] = {
 }
 
 
+# On the wire packed floats are bytes: so they come without an object for each of them.
+_PACKED: dict[str, list[tuple[str, int, str, bool]]] = {"FloatList": [("value", 1, "bytes", True)]}
+
+
 @functools.cache
-def example_class() -> Any:
-    """Builds the class, in a pool of its own so that TensorFlow's can be loaded beside it."""
+def example_class(*, packed: bool = False) -> Any:
+    """Builds the class, in a pool of its own so that TensorFlow's can be loaded beside it.
+
+    With `packed` the values of a FloatList are pieces of bytes, to be joined: little-endian float32. It is for
+    files of writers that pack them, as this package's and TensorFlow's do.
+    """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 
     kind = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     messages: dict[str, Any] = {}
-    for path, fields in _SCHEMA.items():
+    for path, fields in {**_SCHEMA, **(_PACKED if packed else {})}.items():
         parent, _, name = path.rpartition(".")
         message = messages[parent].nested_type.add(name=name) if parent else file.message_type.add(name=name)
         messages[path] = message

@@ -25,7 +25,7 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
     Raises:
       BadFileError: the file is damaged.
     """
-    parse = example_class().FromString
+    parse = example_class(packed=True).FromString
     found = records(path, name)
     while block := [parse(record).features.feature for record in itertools.islice(found, block_rows)]:
         arrays = [
@@ -36,11 +36,9 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
 
 def _vectors(field: pa.Field, block: list[Any]) -> pa.Array:
     dtype = np.dtype(field.type.value_type.to_pandas_dtype())
-    if dtype != np.float32:
-        packed = b"".join(features[field.name].bytes_list.value[0] for features in block)
-        flat = np.frombuffer(packed, dtype.newbyteorder("<"))
-    else:
-        flat = np.concatenate([np.array(features[field.name].float_list.value, "<f4") for features in block])
+    kind = "float_list" if dtype == np.float32 else "bytes_list"
+    packed = b"".join(itertools.chain.from_iterable(getattr(f[field.name], kind).value for f in block))
+    flat = np.frombuffer(packed, dtype.newbyteorder("<"))
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type)
 
 
@@ -54,4 +52,6 @@ def _column(field: pa.Field, block: list[Any]) -> pa.Array:
 
 
 def _value(feature: Any) -> Any:
-    return getattr(feature, feature.WhichOneof("kind")).value[0]
+    kind = feature.WhichOneof("kind")
+    values = getattr(feature, kind).value
+    return np.frombuffer(values[0], "<f4")[0] if kind == "float_list" else values[0]
