@@ -183,25 +183,28 @@ def _sample(output: Output, count: int, metric: str) -> np.ndarray:
 def _measure(output: Output, index: Any, metric: str, lists: int, screen: Screen) -> tuple[int, float, int]:
     """How many lists are to be looked through, the recall that this gives, and of how many questions.
 
-    Questions are rows; each would find itself first, so that the k after it are compared.
+    Questions are rows: every other one says how many lists, and the rest what recall that gives. Each would
+    find itself first, so that the k after it are compared.
     """
-    questions = _sample(output, _ASKED, metric)
+    questions = _sample(output, 2 * _ASKED, metric)
     k, done = min(_NEAREST + 1, output.count), 0
 
     def seen(rows: int) -> None:
         nonlocal done
         done += rows
 
+    def recall(of: slice) -> float:
+        found = _search(index, questions[of], k, metric, probes).places
+        alike = [len(set(a[1:]) & set(b)) for a, b in zip(exact[of].tolist(), found.tolist(), strict=True)]
+        return sum(alike) / (len(alike) * (k - 1)) if alike and k > 1 else 1.0
+
     with screen.doing(lambda: f"measuring the recall: {done:,} of {output.count:,} rows searched exactly"):
         exact = nearest(output, questions, k, metric=metric, seen=seen).places
-    probes, recall = 1, 0.0
-    while True:
-        found = _search(index, questions, k, metric, probes).places
-        alike = [len(set(a[1:]) & set(b)) for a, b in zip(exact.tolist(), found.tolist(), strict=True)]
-        recall = sum(alike) / max(1, len(alike) * (k - 1)) if k > 1 else 1.0
-        if recall >= _WANTED or probes >= lists:
-            return probes, round(recall, 4), len(questions)
+    probes = 1
+    while recall(slice(0, None, 2)) < _WANTED and probes < lists:
         probes = min(2 * probes, lists)
+    asked = slice(1, None, 2)
+    return probes, round(recall(asked), 4), len(questions[asked])
 
 
 def _search(index: Any, questions: np.ndarray, k: int, metric: str, probes: int) -> Best:

@@ -33,8 +33,8 @@ _PACKED: dict[str, list[tuple[str, int, str, bool]]] = {"FloatList": [("value", 
 def example_class(*, packed: bool = False) -> Any:
     """Builds the class, in a pool of its own so that TensorFlow's can be loaded beside it.
 
-    With `packed` the values of a FloatList are pieces of bytes, to be joined: little-endian float32. It is for
-    files of writers that pack them, as this package's and TensorFlow's do.
+    With `packed` the values of a FloatList are pieces of bytes, to be joined: little-endian float32. It is
+    for files of writers that pack them, as this package's and TensorFlow's do.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 

@@ -93,7 +93,7 @@ def test_by_index(short, cli, tmp_path):
     exact = json.loads(cli("search", tmp_path / "out", "document 3", "--json")[1])["results"]
     code, out, err = cli("search", tmp_path / "out", "document 3", "--index", "--json")
     assert code == 0
-    assert "recall@10 1.000 against exact search (60 rows asked)" in err
+    assert "recall@10 1.000 against exact search (30 rows asked)" in err
     hits = json.loads(out)["results"]
     assert [hit["doc_id"] for hit in hits] == [hit["doc_id"] for hit in exact]
     assert cli("verify", tmp_path / "out")[0] == 0
