@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE = 10_000  # points that browsers draw without stuttering
+MOST = 100_000  # that they draw at all
 _TEXT = 200
 TENSORS, METADATA, CONFIG = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
 
@@ -41,14 +42,15 @@ def write_projector(
     rows = sample_rows(output, sample, seed, [*own, *fields, *output.vector_columns])
     vectors = as_matrix(*(rows[name].combine_chunks() for name in output.vector_columns))
     folder = to.rstrip("/") if to else output.folder.join(layout.PROJECTOR)
-    made = {
-        TENSORS: tensors(vectors).encode(),
-        METADATA: metadata(rows.select([*own, *fields])).encode("utf-8", "backslashreplace"),
-        CONFIG: config(output.plan.job, vectors.shape).encode(),
+    made: dict[str, Iterable[bytes]] = {
+        TENSORS: (tensors(vectors[low : low + 1024]).encode() for low in range(0, len(vectors), 1024)),
+        METADATA: [metadata(rows.select([*own, *fields])).encode("utf-8", "backslashreplace")],
+        CONFIG: [config(output.plan.job, vectors.shape).encode()],
     }
     for name, data in made.items():  # the configuration last: it names the others
         file = begin_in(output.folder, f"{layout.PROJECTOR}/{name}", to)
-        file.write(data)
+        for piece in data:
+            file.write(piece)
         file.commit()
     return {"folder": folder, "points": len(rows), "rows": output.count, "dim": output.dim}
 

@@ -98,7 +98,7 @@ def _blocks(output: Output) -> Iterator[tuple[int, np.ndarray]]:
     """Rows that were read, and the unit vectors of the last of them."""
     read = 0
     for block in output.rows(output.vector_columns):
-        vectors = unit(as_matrix(*block.columns))
+        vectors = _directions(output, as_matrix(*block.columns))
         read += len(vectors)
         yield read, vectors
 
@@ -106,7 +106,18 @@ def _blocks(output: Output) -> Iterator[tuple[int, np.ndarray]]:
 def drawn(output: Output, rows: int, seed: int) -> np.ndarray:
     """Unit vectors of some rows drawn at random."""
     table = sample_rows(output, rows, seed, output.vector_columns).combine_chunks()
-    return unit(as_matrix(*(column.chunk(0) for column in table.columns)))
+    return _directions(output, as_matrix(*(column.chunk(0) for column in table.columns)))
+
+
+def _directions(output: Output, vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1.
+
+    Raises:
+      UsageError: one holds NaN or infinity.
+    """
+    if not np.isfinite(vectors).all():
+        raise UsageError(f"{output.folder.path}: vectors hold NaN or infinity; `embedbeam verify` names them")
+    return unit(vectors)
 
 
 def lloyd(vectors: np.ndarray, k: int, seed: int, *, starts: int = 1) -> tuple[np.ndarray, np.ndarray]:

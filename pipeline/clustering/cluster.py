@@ -11,6 +11,7 @@ from pipeline.clustering.describe import describe
 from pipeline.scan.run import run_scan
 from pipeline.version import installed
 from transforms.errors import UsageError
+from transforms.output.folder import Folder
 from transforms.output.reader import Output
 
 CLUSTERS = "_clusters.json"  # in the folder of the labels, where readers of Parquet skip it
@@ -34,8 +35,8 @@ def cluster(output: Output, target: str, args: argparse.Namespace) -> dict[str, 
             found = hdbscan(output, seed=args.seed)
     else:
         found, tried = _kmeans(output, args)
+    Folder(target).delete(CLUSTERS)  # it would stand beside other labels, if this run were killed
     results = run_scan(output, target, found.assign, args)
-    results.folder.delete(CLUSTERS)
     with args.screen.doing("describing the clusters"):
         described = describe(output, found.assign, results, args.seed)
     record = {

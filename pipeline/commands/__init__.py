@@ -61,6 +61,17 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_seed(parser: argparse.ArgumentParser, of: str) -> None:
+    """The argument `--seed`, of what is drawn at random."""
+    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help=f"of {of} (default: 0)")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """The arguments of commands that do something with the rows of a finished job."""
     add_output(parser)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, open_source
 from pipeline.scan.arguments import add_scan
 from transforms.output import layout
 
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="k-means reads all rows so often at most (default: 10)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of samples and starts (default: 0)")
+    add_seed(parser, "samples and starts")
     parser.add_argument("--to", metavar="FOLDER", help=f"for the labels (default: OUTPUT/{layout.CLUSTERS})")
     add_scan(parser)
 

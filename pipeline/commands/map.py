@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, open_source
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--sample", metavar="N|all", default="10000", help="rows it is fitted on and that are drawn (10000)"
     )
     parser.add_argument("--clusters", metavar="N", type=int, default=10, help="regions to name (10)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all that is drawn (0)")
+    add_seed(parser, "all that is drawn")
     parser.add_argument("--to", metavar="DIR", help="write there (default: OUTPUT/_map)")
 
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> Result:
 
 def _words(made: dict[str, Any]) -> Iterator[str]:
     words = made["words_from"]
-    source = "their texts" if words == "text" else f"{' and '.join(words)}, since no text is kept"
+    source = "their texts" if words == ["text"] else f"{' and '.join(words)}, since no text is kept"
     yield f"fitted on {made['fitted_on']:,} of {made['rows']:,} rows; every row has a place"
     yield f"clusters are named by words of {source}:"
     for cluster in made["clusters"]:

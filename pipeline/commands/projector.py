@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, open_source
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", metavar="N", type=int, default=10_000, help="most points: browsers tire of more (10000)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (0)")
+    add_seed(parser, "the sample")
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -22,11 +22,11 @@ def run(args: argparse.Namespace) -> Result:
     Raises:
       UsageError: the output has no rows, or is not finished.
     """
-    from pipeline.projector import write_projector
+    from pipeline.projector import MOST, write_projector
     from transforms.errors import UsageError
 
-    if args.sample < 1:
-        raise UsageError(f"--sample {args.sample}: expected at least 1", argument="sample")
+    if not 1 <= args.sample <= MOST:
+        raise UsageError(f"--sample {args.sample}: expected 1 to {MOST:,}", argument="sample")
     output, step = open_source(args), ["starting"]
     with args.screen.doing(lambda: step[0]):
         told = lambda text: step.__setitem__(0, text)  # noqa: E731

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, open_source
 
 if TYPE_CHECKING:
     from pipeline.report.findings import Finding
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("--to", metavar="FILE", help="write the page there (default: OUTPUT/_report.html)")
     parser.add_argument("--sample", metavar="N", type=int, default=5000, help="look at so many rows (5000)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (0)")
+    add_seed(parser, "the sample")
 
 
 def run(args: argparse.Namespace) -> Result:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.map.points import told_apart
 from pipeline.words import characteristic_words
 
 if TYPE_CHECKING:
@@ -63,24 +64,13 @@ def find_clusters(places: np.ndarray, count: int, texts: Sequence[str], *, seed:
     filled = [group for group in range(count) if (mine == group).any()]
     return Clusters(
         of,
-        _told_apart([", ".join(words.get(group, [])) or "no words" for group in filled]),
+        told_apart([", ".join(words.get(group, [])) or "no words" for group in filled]),
         np.array([np.median(places[mine == group], axis=0) for group in filled], np.float32),
         [int((mine == group).sum()) for group in filled],
     )
 
 
-def _told_apart(names: list[str]) -> list[str]:
-    """Names of which no two are the same: a legend would make one of them.
-
-    >>> _told_apart(["a", "b", "a"])
-    ['a', 'b', 'a (2)']
-    """
-    seen = [names[: i + 1].count(name) for i, name in enumerate(names)]
-    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
-
-
-def texts_of(rows: pa.Table, fields: Sequence[str]) -> Iterator[str]:
-    """What words are taken from: the kept text, else the ids and the fields of strings."""
-    columns = ["text"] if "text" in rows.column_names else ["doc_id", *fields]
+def texts_of(rows: pa.Table, columns: Sequence[str]) -> Iterator[str]:
+    """What words are taken from: all these columns."""
     for values in zip(*(rows[name].to_pylist() for name in columns), strict=True):
         yield " ".join(str(value) for value in values if value is not None)

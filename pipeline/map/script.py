@@ -143,7 +143,7 @@ _SCRIPT = """
       return made;
     };
     const values = Object.entries(data.fields).map(([name, field]) => `${name}: ${
-      field.kind === 'number' ? field.values[i] : field.names[field.values[i]]}`);
+      field.kind === 'number' ? field.values[i] ?? '(none)' : field.names[field.values[i]]}`);
     shown.replaceChildren(line('b', data.ids[i]), line('p', data.texts ? data.texts[i] : ''),
       line('small', values.join(' · ')));
   }

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.map.clusters import Clusters, find_clusters, texts_of
 from pipeline.map.picture import draw
-from pipeline.map.points import colouring, page_data
+from pipeline.map.points import colouring, page_data, shortened
 from pipeline.map.projection import Projection, check_method, fit, placed
 from pipeline.map.script import map_html, page
 from pipeline.map.target import begin_in
@@ -72,7 +72,8 @@ def make_map(output: Output, options: MapOptions, told: Callable[[str], None]) -
     count = min(options.sample or total, total)
     check_method(options.method, options.dim, count, output.dim)
     told(f"reading a sample of {count:,} rows")
-    own = [name for name in ("chunk", "text") if name in output.arrow.names]
+    has = output.schema
+    own = [*(["chunk"] if has.chunks else []), *(["text"] if has.keep_text else [])]
     columns = ["doc_id", *output.vector_columns, *own, *colours]
     rows = sample_rows(output, count, options.seed, columns)
     vectors = as_matrix(*(rows[name].combine_chunks() for name in output.vector_columns))
@@ -81,7 +82,9 @@ def make_map(output: Output, options: MapOptions, told: Callable[[str], None]) -
     everything = (lambda: _told(output, told)) if options.method == "pca" and count < total else None
     projection = fit(options.method, vectors, dim=options.dim, seed=options.seed, everything=everything)
     told("finding clusters")
-    strings = [name for name, kind in output.schema.kept if kind == "string"]
+    strings = (
+        ["text"] if has.keep_text else ["doc_id", *(name for name, kind in has.kept if kind == "string")]
+    )
     texts = texts_of(rows, strings)
     clusters = find_clusters(projection.sample, options.clusters, list(texts), seed=options.seed)
     chosen = chosen_rows(total, count, options.seed)
@@ -93,7 +96,7 @@ def make_map(output: Output, options: MapOptions, told: Callable[[str], None]) -
         "rows": total,
         "fitted_on": total if everything else count,
         "pictured": min(count, PICTURED),
-        "words_from": "text" if "text" in own else ["doc_id", *strings],
+        "words_from": strings,
         "clusters": [{"words": words, "rows_of_sample": size} for words, size in sizes],
     }
 
@@ -173,10 +176,11 @@ def _pictures(
     rows, by = rows.append_column(own, named), options.color or own
     labels = list(zip(clusters.names, clusters.centres, strict=True))
     drawn = f"{len(places):,} of {output.count:,} rows" if len(places) < output.count else "all rows"
-    title = f"{options.method.upper()} of {output.plan.head.get('model', '')}: {drawn}"
+    model = shortened(str(output.plan.head.get("model", "")).rstrip("/").rpartition("/")[2], 40)
+    title = f"{options.method.upper()} of {model}: {drawn}"
     colours_of = colouring(rows[by].to_pylist())
     png = draw(places, colours_of, title=title, legend=by, labels=labels, job=output.plan.job)
-    data = page_data(rows, places, fields=[own, *colours], first=by)
+    data = page_data(rows, places, output.schema, fields=[own, *colours], first=by)
     if options.dim == 2:
         data["labels"] = [{"text": text, "x": float(p[0]), "y": float(p[1])} for text, p in labels]
     note = f"{drawn}, drawn at random." if len(places) < output.count else "All rows."

@@ -31,7 +31,7 @@ def bars(title: str, heights: np.ndarray, ends: tuple[str, str], *, hints: list[
 def histogram(
     title: str, values: np.ndarray, *, span: tuple[float, float] | None = None, note: str = ""
 ) -> str:
-    """How many values lie in each of forty equal ranges, or in one for each integer where there are fewer.
+    """How many values lie in each of forty equal ranges; of integers as many in each, in forty at most.
 
     The last one holds what lies above nearly all others, too: a few large values would leave no room.
 
@@ -49,15 +49,21 @@ def histogram(
         high, values = top, np.minimum(values, values.dtype.type(top))
     whole = np.issubdtype(values.dtype, np.integer)
     edges: np.ndarray
-    if whole and high - low < 40:
-        edges = np.arange(int(low), int(high) + 2)
+    if whole:  # as many integers in each range
+        step = -(-(int(high) - int(low) + 1) // 40)
+        edges = np.arange(int(low), int(high) + step + 1, step)
+        last = (edges[1:] - 1).tolist()
     else:
         if high - low < 1e-6 * max(1.0, abs(high)):  # all the same
             low, high = low - 0.5, high + 0.5
         edges = np.linspace(low, high, 41)
+        last = edges[1:].tolist()
     counts, _ = np.histogram(values, edges)
-    texts = [number(edge) for edge in edges.tolist()]
-    hints = [f"{a} to {b}: {count:,}" for a, b, count in zip(texts, texts[1:], counts.tolist(), strict=False)]
+    spans = [(number(a), number(b)) for a, b in zip(edges[:-1].tolist(), last, strict=True)]
+    hints = [
+        f"{a if a == b else f'{a} to {b}'}: {count:,}"
+        for (a, b), count in zip(spans, counts.tolist(), strict=True)
+    ]
     ends = (number(low), f"{number(high)} and more" if above else number(high))
     return bars(title, counts, ends, hints=hints, note=note)
 

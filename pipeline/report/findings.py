@@ -39,7 +39,8 @@ def findings(manifest: Manifest, measures: Measures, *, rows: int, cut: int) -> 
     yield from _broken(measures, rows)
     if rows >= _FEW:
         yield from _collapsed(measures, manifest.dim)
-        yield from _lengths(measures)
+        if manifest.dtype != "ubinary":  # bits, which come as 1 and -1
+            yield from _lengths(measures)
         if measures.twins > 0.1 * rows:
             yield Finding(
                 f"{measures.twins:,} of {rows:,} sampled rows have a near-duplicate (cosine {NEAR} or more).",

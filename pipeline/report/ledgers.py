@@ -17,7 +17,8 @@ _BINS = 60
 _EXAMPLES = 3
 _SHARDS = 24  # whose dead letters, and whose traces, are read at most
 _MEASURED = ["chunks", "tokens", "cost", "seconds", "padding"]
-_LETTERS = 5_000  # lines of dead letters that are read at most
+_LETTERS = 500  # lines of a shard's dead letters that are read at most: each holds its whole record
+_SHOWN = 1000  # characters of a record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +104,11 @@ def examples(output: Output, receipts: Sequence[ShardReceipt]) -> dict[str, list
             for reason, count in receipt.dead_letters.items():
                 promised[reason] = promised.get(reason, 0) + count
     found: dict[str, list[DeadLetter]] = {}
-    for letter in itertools.islice(output.dead_letters(chosen), _LETTERS):
-        listed = found.setdefault(letter.kind, [])
-        if len(listed) < _EXAMPLES:
-            listed.append(letter)
+    for receipt in chosen:
+        for letter in itertools.islice(output.dead_letters([receipt]), _LETTERS):
+            listed = found.setdefault(letter.kind, [])
+            if len(listed) < _EXAMPLES:
+                listed.append(dataclasses.replace(letter, payload=(letter.payload or "")[:_SHOWN]))
+            if all(len(found.get(reason, ())) >= _EXAMPLES for reason in receipt.dead_letters):
+                break
     return found

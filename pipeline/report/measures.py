@@ -20,7 +20,7 @@ class Measures:
     Attributes:
       broken: how many hold NaN or infinity; they are left out of all that follows.
       zero, constant: how many are all zeros; how many have one and the same number everywhere.
-      norms: float32 [n]; Euclidean lengths.
+      norms: float64 [n]; Euclidean lengths.
       random: float32 [pairs]; cosines of pairs drawn at random.
       nearest: float32 [n]; of each vector with the one nearest to it.
       twins: how many vectors have another at a cosine of NEAR or more.
@@ -54,11 +54,11 @@ def measure(vectors: np.ndarray, seed: int = 0) -> Measures:
     """
     sound = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     kept = vectors[sound]
-    norms = np.linalg.norm(kept, axis=1)
+    norms = np.linalg.norm(kept.astype(np.float64), axis=1)  # squares of large numbers are no float32
     zero = int((norms == 0).sum())
     constant = int(((np.ptp(kept, axis=1) == 0) & (norms > 0)).sum()) if vectors.shape[1] > 1 else 0
     directed = sound[norms > 0]  # a zero vector has no direction
-    unit = vectors[directed] / norms[norms > 0, np.newaxis]
+    unit = (vectors[directed] / norms[norms > 0, np.newaxis]).astype(np.float32)
     nearest, pairs, twins = _nearest(unit)
     spread, places = _principal(kept)
     everywhere = np.full((len(vectors), 2), np.nan, np.float32)
@@ -83,7 +83,7 @@ def _random(unit: np.ndarray, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     first = random.integers(len(unit), size=_PAIRS)
     second = (first + random.integers(1, len(unit), size=_PAIRS)) % len(unit)  # never the same row
-    return np.einsum("ij,ij->i", unit[first], unit[second])
+    return np.clip(np.einsum("ij,ij->i", unit[first], unit[second]), -1, 1)
 
 
 def _nearest(unit: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, float]], int]:

@@ -21,6 +21,8 @@ from transforms.output.manifest import Manifest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from transforms.output.schema import RowSchema
+
 STYLE = """
 h1{font-size:1.6em;margin:.2em 0;overflow-wrap:anywhere}h2{font-size:1.2em;margin:1.6em 0 .4em}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px 12px}
@@ -87,7 +89,6 @@ def head(manifest: Manifest, *, partial: bool) -> Iterator[str]:
         f"{', so far: the job has not finished' if partial else ''}.</p>"
     )
     dead = sum(manifest.dead_letters.values())
-    rate = f"{manifest.documents / manifest.wall_seconds:,.1f}" if manifest.wall_seconds else "?"
     shown = [
         ("documents", f"{manifest.documents:,}"),
         ("rows", f"{manifest.rows:,}"),
@@ -95,7 +96,6 @@ def head(manifest: Manifest, *, partial: bool) -> Iterator[str]:
         ("tokens", "not counted" if manifest.tokens is None else f"{manifest.tokens:,}"),
         ("tokens not embedded", "?" if manifest.tokens_dropped is None else f"{manifest.tokens_dropped:,}"),
         ("seconds of the last run", number(round(manifest.wall_seconds, 1))),
-        ("documents a second", rate),
         ("of part files", _bytes(manifest.output_bytes)),
     ]
     yield tiles(shown if manifest.wall_seconds else [one for one in shown if "second" not in one[0]])
@@ -122,10 +122,12 @@ def work(seen: Throughput | None, batches: MiniBatches | None, manifest: Manifes
     if seen is not None:
         rates, unit = (seen.rows, "rows") if seen.tokens is None else (seen.tokens, "tokens")
         begins = seen.start + seen.seconds * np.arange(len(rates) + 1)
-        clock = [time.strftime("%H:%M:%S", time.gmtime(one)) for one in begins.tolist()]
+        days = {time.gmtime(one)[:3] for one in (begins[0], begins[-1])}
+        form = "%H:%M:%S" if len(days) == 1 else "%Y-%m-%d %H:%M"
+        clock = [time.strftime(form, time.gmtime(one)) for one in begins.tolist()]
         hints = [f"{a}: {number(rate)} {unit}/s" for a, rate in zip(clock, rates.tolist(), strict=False)]
-        day = time.strftime("%Y-%m-%d", time.gmtime(seen.start))
-        note = f"{unit} a second; {day} UTC; most {number(float(rates.max()))}"
+        day = time.strftime("%Y-%m-%d ", time.gmtime(seen.start)) if len(days) == 1 else ""
+        note = f"{unit} a second; {day}UTC; most {number(float(rates.max()))}"
         charts.append(bars("Throughput over time", rates, (clock[0], clock[-1]), hints=hints, note=note))
     said = []
     if batches is not None:
@@ -171,11 +173,11 @@ def letters(
     return "".join(parts)
 
 
-def vectors(measures: Measures, tokens: np.ndarray) -> str:
+def vectors(measures: Measures, tokens: np.ndarray, *, chunks: bool) -> str:
     """Lengths of documents, norms, cosines, spread."""
     span = _cosine_span(measures)
     charts = [
-        histogram("Tokens of a document", tokens),
+        histogram(f"Tokens of a {'chunk' if chunks else 'document'}", tokens),
         histogram("Length (norm) of a vector", measures.norms),
         histogram("Cosine of two rows at random", measures.random, span=span),
         histogram("Cosine of a row and the one nearest to it", measures.nearest, span=span),
@@ -197,12 +199,12 @@ def _cosine_span(measures: Measures) -> tuple[float, float] | None:
     return np.floor(low * 10) / 10, 1.0
 
 
-def twins(measures: Measures, rows: pa.Table) -> str:
+def twins(measures: Measures, rows: pa.Table, has: RowSchema) -> str:
     """The nearest pairs."""
     if not measures.pairs:
         return ""
-    called = names(rows)
-    texts = rows["text"].to_pylist() if "text" in rows.column_names else None
+    called = names(rows, chunks=has.chunks)
+    texts = rows["text"].to_pylist() if has.keep_text else None
 
     def one(row: int) -> str:
         below = f"<p><small>{text(texts[row])}</small></p>" if texts else ""

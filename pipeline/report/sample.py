@@ -9,13 +9,14 @@ import numpy as np
 
 from transforms.elements import ShardReceipt
 from transforms.output.reader import Output
+from transforms.output.sample import beginnings
 from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PARTS = 8  # that are read of
-_BLOCK = 4096  # rows that are read of each
+_BLOCK = 4096  # rows that are read of each row group
 
 
 def few_rows(
@@ -56,6 +57,7 @@ def _of_part(
 
         with open_read(output.folder.join(name)) as f:
             groups = [int(random.integers(pq.ParquetFile(f).num_row_groups))]
-    for block in output.part(name, columns, block_rows=_BLOCK, row_groups=groups):
-        return [block.take(np.sort(random.permutation(len(block))[:most]))]
+    size = _BLOCK if groups else most  # records are whole texts, until they are cut
+    for block in output.part(name, columns, block_rows=size, row_groups=groups):
+        return [beginnings(block.take(np.sort(random.permutation(len(block))[:most])))]
     return []

@@ -69,9 +69,9 @@ def make_report(
     ]
     if len(rows):
         sections += [
-            parts.vectors(measures, tokens),
+            parts.vectors(measures, tokens, chunks=output.schema.chunks),
             f"<h2>Map</h2>{_map(output, rows, measures.places, drawn)}",
-            parts.twins(measures, rows),
+            parts.twins(measures, rows, output.schema),
         ]
     sections.append(parts.facts(manifest))
     title = f"embedbeam: {manifest.model}, {manifest.rows:,} rows"
@@ -99,7 +99,7 @@ def _map(output: Output, rows: pa.Table, places: np.ndarray, drawn: str) -> str:
     if not rows["tokens"].null_count < len(rows):
         fields.remove("tokens")
     note = f"{drawn} The first two principal components; embedbeam map makes others."
-    return map_html(page_data(rows, places, fields=fields), note)
+    return map_html(page_data(rows, places, output.schema, fields=fields), note)
 
 
 def write_at_end(output: Callable[[], Output], manifest: Manifest, receipts: Sequence[ShardReceipt]) -> None:

@@ -95,7 +95,7 @@ def test_what_projector_refuses(tmp_path, cli):
     outputs.make(tmp_path / "part", shards=3, leave=1)
     for arguments, words in (
         ([tmp_path / "part"], "the job has not finished"),
-        ([tmp_path / "part", "--partial", "--sample", "0"], "--sample 0: expected at least 1"),
+        ([tmp_path / "part", "--partial", "--sample", "0"], "--sample 0: expected 1 to 100,000"),
     ):
         code, _, err = cli("projector", *arguments)
         assert (code, words in err, err.count("\n")) == (2, True, 1), err

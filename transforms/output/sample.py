@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+CHARACTERS = 4000  # of a text; a sample is looked at, and documents may be long
+FEW = 256  # records of a TFRecord file at once: whole texts, until they are cut
+
+
 def sample_rows(output: Output, count: int, seed: int, columns: Sequence[str]) -> pa.Table:
     """Rows drawn without replacement, all equally likely, in the order of `Output.rows`.
 
     Of Parquet only the row groups are read that hold one of them, of TFRecord whole parts.
-    Memory: the sample, and a block of rows.
+    Of strings, save doc_id, only the first CHARACTERS come. Memory: the sample, and a block of rows.
 
     Args:
       count: how many; all rows where there are no more.
@@ -58,7 +62,7 @@ def _of_part(output: Output, name: str, places: np.ndarray, columns: list[str]) 
     for first, block in _pieces(output, name, places, columns):
         low, high = np.searchsorted(places, [first, first + len(block)])
         if low < high:
-            yield block.take(places[low:high] - first)
+            yield beginnings(block.take(places[low:high] - first))
         at += high - low
         if at == len(places):
             return
@@ -84,6 +88,20 @@ def _pieces(
                 first += len(block)
         return
     first = 0
-    for block in output.part(name, columns):
+    for block in output.part(name, columns, block_rows=FEW):
         yield first, block
         first += len(block)
+
+
+def beginnings(block: pa.RecordBatch) -> pa.RecordBatch:
+    """The block with the first CHARACTERS of each string that is not a doc_id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def cut(field: pa.Field, column: pa.Array) -> pa.Array:
+        if field.name == "doc_id" or not pa.types.is_string(field.type):
+            return column
+        return pc.utf8_slice_codeunits(column, 0, CHARACTERS)
+
+    arrays = [cut(field, column) for field, column in zip(block.schema, block.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=block.schema)

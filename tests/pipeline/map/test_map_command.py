@@ -153,6 +153,26 @@ def test_colours_by_category_and_by_number():
     assert points.colouring([True, False])["names"] == ["False", "True"]
 
 
+def test_values_that_begin_alike_are_told_apart():
+    from pipeline.map.points import colouring
+
+    paths = [f"https://example.com/{'a' * 80}/{i}.html" for i in range(3)]
+    made = colouring([*paths, paths[0], None, "(none)"])
+    assert made["counts"] == [2, 1, 1, 1, 1]
+    assert len(set(made["names"])) == 5
+    assert all(
+        name.endswith(f"{i}.html") for i, name in zip((0, 1, 2), sorted(made["names"])[2:], strict=True)
+    )
+
+
+def test_numbers_come_as_they_are():
+    from pipeline.map.points import colouring
+
+    assert colouring([1732264000.25, 1732264001.25])["values"] == [1732264000.25, 1732264001.25]
+    big = 2**53 + 1
+    assert colouring([big, big + 2])["names"] == [str(big), str(big + 2)]  # JavaScript has no such numbers
+
+
 def test_json_in_a_script_element_holds_no_tag():
     text = "</script><!-- <script> & \u2028 \ud800"
     made = as_json({"text": text})

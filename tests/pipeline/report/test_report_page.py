@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import outputs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.synthetic import write_output
 from pipeline.report import write
+from pipeline.report.charts import histogram
 from pipeline.report.findings import findings
-from pipeline.report.ledgers import throughput
+from pipeline.report.ledgers import examples, throughput
 from pipeline.report.measures import measure
 from pipeline.report.sample import few_rows
 from transforms.output import layout
@@ -185,6 +189,44 @@ def test_what_the_command_refuses(made, tmp_path, cli):
     ):
         code, _, err = cli("report", *arguments)
         assert (code, words in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_a_kept_field_called_text_is_no_text(tmp_path, cli):
+    """`text` and `chunk` may be anything that somebody kept."""
+    rows = {"doc_id": ["a", "b", "c"], "vectors": np.eye(3), "text": [None, "x", "y"], "chunk": [7, 8, 9]}
+    out = tmp_path / "out"
+    kept = [["text", "string"], ["chunk", "int64"]]
+    write_output(str(out), [[rows]], dim=3, kept=kept)
+    assert cli("report", out, "--quiet")[0] == 0
+    assert '"ids":["a","b","c"]' in (out / layout.REPORT).read_text(encoding="utf-8")
+    assert cli("map", out, "--method=pca", "--quiet", "--to", tmp_path / "map")[0] == 0
+
+
+def test_equal_vectors_are_all_in_the_chart(tmp_path):
+    """In float32 the cosine of a vector with itself may be a little more than 1."""
+    vectors = np.repeat(np.random.default_rng(3).standard_normal((1, 384)).astype(np.float32), 200, axis=0)
+    assert measured(vectors).random.max() <= 1
+    page = histogram("cosine", measured(vectors).random, span=(0.9, 1.0))
+    counts = [int(count.replace(",", "")) for count in re.findall(r"title=\"[^\"]*: ([0-9,]+)\"", page)]
+    assert sum(counts) == len(measured(vectors).random)
+
+
+@settings(max_examples=50)
+@given(st.integers(-50, 50), st.integers(0, 300))
+def test_ranges_of_whole_numbers_hold_as_many_of_them(low, more):
+    page = histogram("tokens", np.arange(low, low + more + 1))
+    counts = [int(count) for count in re.findall(r"title=\"[^\"]*: ([0-9]+)\"", page)]
+    assert sum(counts) == more + 1
+    assert len(counts) <= 40
+    assert len(set(counts[:-1])) <= 1
+
+
+def test_every_reason_of_dead_letters_has_an_example(tmp_path):
+    """However many of another reason come before."""
+    made = outputs.make(tmp_path / "out", shards=3)
+    output = open_output(str(made.path))
+    found = examples(output, output.receipts)
+    assert {reason: len(some) for reason, some in found.items()} == {"not JSON": 3}
 
 
 def test_without_plotly_the_page_says_what_to_install(made, monkeypatch):

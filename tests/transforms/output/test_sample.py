@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import clouds, write_output
 from transforms.errors import UsageError
 from transforms.output.reader import open_output
-from transforms.output.sample import sample_rows
+from transforms.output.sample import CHARACTERS, sample_rows
 
 
 @pytest.fixture(scope="module", params=["parquet", "tfrecord"])
@@ -72,3 +72,14 @@ def test_only_row_groups_that_hold_a_row_are_read(tmp_path, monkeypatch):
 def test_a_column_that_is_not_there(output):
     with pytest.raises(UsageError, match="no column 'nose'; there are doc_id, embedding"):
         sample_rows(output, 5, 0, ["nose"])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+def test_of_long_texts_the_beginning(tmp_path, kind):
+    texts = ["é" * (CHARACTERS + 5), "short", "x" * CHARACTERS]
+    rows = {"doc_id": ["i" * 5000, "b", "c"], "vectors": np.eye(3), "text": texts, "title": texts}
+    head = {"dim": 3, "keep_text": True, "kept": [["title", "string"]], "output_format": kind}
+    write_output(str(tmp_path / "out"), [[rows]], **head)
+    found = sample_rows(open_output(str(tmp_path / "out")), 3, 0, ["doc_id", "text", "title"]).to_pydict()
+    cut = [text[:CHARACTERS] for text in texts]
+    assert found == {"doc_id": rows["doc_id"], "text": cut, "title": cut}
