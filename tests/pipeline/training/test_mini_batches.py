@@ -193,6 +193,19 @@ def test_codes_of_values_that_are_no_class():
     assert balance.codes_of(np.array([3, 1, 9]), np.array([1, 3])).tolist() == [1, 0, -1]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [pa.array(["b", None, "a"]), pa.array([None], pa.string()), pa.array(["c", "b"])],
+        [np.array([2, np.nan, 1]), np.array([np.nan]), np.array([3.0, 2])],
+    ],
+)
+def test_labels_become_small_codes_block_by_block(labels):
+    classes, codes = balance.read_codes(iter(labels), "kind")
+    assert len(classes) == 3
+    assert (codes.dtype, codes.tolist()) == (np.int32, [1, -1, 0, -1, 2, 1])
+
+
 def test_lists_of_like_length_share_a_mini_batch_and_are_padded():
     lists = [list(range(1, n % 7 + 2)) for n in range(70)]
     data = {"ids": lists, "number": np.arange(70)}
