@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> Result:
 
     if args.queries is None and args.pairs is None and args.label is None:
         raise UsageError("nothing to evaluate: give --queries FILE, --pairs FILE or --label FIELD")
+    if args.seed < 0:
+        raise UsageError(f"seed {args.seed}: expected a number from 0", argument="seed")
     check_extra("train", "sklearn", what="evaluate")
     check_extra("train", "pytrec_eval", what="evaluate")
     paths = [args.output, *([args.other] if args.other is not None else [])]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from pipeline.commands import Result, add_source, open_source
+from transforms.errors import UsageError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -46,38 +48,50 @@ def run(args: argparse.Namespace) -> Result:
     Raises:
       UsageError: the field tells no classes, or a folder is taken.
     """
-    from transforms.errors import UsageError
     from transforms.extras import check_extra
 
     for name in ("epochs", "batch_size", "learning_rate"):
         if (value := getattr(args, name)) is not None and value <= 0:
             raise UsageError(f"{name} {value}: expected more than 0", argument=name)
+    if not 0 <= args.seed < 2**32:
+        raise UsageError(f"seed {args.seed}: expected a number from 0 to 4,294,967,295", argument="seed")
     check_extra("train", "sklearn", "matplotlib", what="train")
-    now = ["reading the output"]
-    with args.screen.doing(lambda: now[0]):
+    if args.export:
+        _check_apart(args.to, args.export)
+    with args.screen.doing("reading the output"):
         output = open_source(args)
-        from pipeline.training.export import check_export, export
+        from pipeline.training.export import export, exportable
         from pipeline.training.report import words
         from pipeline.training.run import train
         from pipeline.training.train import Recipe
-
-        if args.export:
-            check_export(output, args.export)
-        recipe = Recipe(
-            args.model,
-            args.optimizer,
-            args.learning_rate,
-            args.epochs,
-            args.batch_size,
-            args.seed,
-            args.class_weights,
-            args.balance,
-        )
+    encoder = exportable(output, args.export, args.screen) if args.export else None
+    recipe = Recipe(
+        args.model,
+        args.optimizer,
+        args.learning_rate,
+        args.epochs,
+        args.batch_size,
+        args.seed,
+        args.class_weights,
+        args.balance,
+    )
+    now = ["reading labels"]
+    with args.screen.doing(lambda: now[0]):
         tell = lambda text: now.__setitem__(0, text)  # noqa: E731
         record = train(output, args.label, args.to, recipe=recipe, validation=args.validation, tell=tell)
     lines = [*words(record), f"wrote {args.to}: the head, report/ and tensorboard/"]
-    if args.export:
+    if encoder is not None:
         record["export"] = args.export
-        export(output, args.to, args.export, args.screen)
+        with args.screen.doing("writing encoder and head as one model"):
+            export(encoder, output.job, args.to, args.export)
         lines.append(f"wrote {args.export}: encoder and head as one model")
     return Result(record, lines)
+
+
+def _check_apart(head: str, export: str) -> None:
+    """Raises UsageError where a folder lies in the other, or is it."""
+    one, other = Path(head).resolve(), Path(export).resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UsageError(
+            f"export {export}: the head is written to {head}; choose a folder apart", argument="export"
+        )

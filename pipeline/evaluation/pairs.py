@@ -30,9 +30,8 @@ def evaluate_pairs(
     Raises:
       UsageError: fewer than three pairs are known, or their scores do not differ.
     """
-    rows = list(read_rows(path, "pairs", _DOCUMENTS, _TEXTS))
-    documents = "doc_id1" in rows[0]
-    names = (_DOCUMENTS if documents else _TEXTS)[:2]
+    rows, names = read_rows(path, "pairs", _DOCUMENTS, _TEXTS)
+    documents = names is _DOCUMENTS
     pairs = [(str(row[names[0]]), str(row[names[1]])) for row in rows]
     scores = np.array([number(row, "score", f"pairs {path}: row {i}") for i, row in enumerate(rows, 1)])
     wanted = list(dict.fromkeys(one for pair in pairs for one in pair))

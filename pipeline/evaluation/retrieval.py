@@ -11,12 +11,13 @@ from pipeline.evaluation.documents import known
 from pipeline.evaluation.intervals import of_means
 from pipeline.evaluation.tables import number, read_rows
 from pipeline.run.screen import Screen
-from pipeline.search.exact import nearest
-from pipeline.search.hits import take
+from pipeline.search.exact import Best, blocks_of, unit
+from pipeline.search.hits import check_k, take
 from pipeline.search.model import Questions
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 
+_TILE = 256  # questions of one product
 Judgments = dict[str, dict[str, int]]  # query → document → relevance
 
 
@@ -38,8 +39,10 @@ def evaluate_retrieval(
       models: where the outputs' models lie; None: as the job says.
 
     Raises:
-      UsageError: the file is none, no id is known, or a model is not the output's.
+      UsageError: the file is none, no id is known, k is too large, or a model is not the output's.
     """
+    for output in outputs:
+        check_k(output, k)
     judged = read_judgments(path)
     ids = {doc_id for documents in judged.values() for doc_id in documents}
     with screen.doing("looking for the relevant documents"):
@@ -82,7 +85,7 @@ def read_judgments(path: str) -> Judgments:
       UsageError: a relevance is no such number.
     """
     judged: Judgments = {}
-    for place, row in enumerate(read_rows(path, "queries", ("query", "doc_id")), 1):
+    for place, row in enumerate(read_rows(path, "queries", ("query", "doc_id"))[0], 1):
         where = f"queries {path}: row {place}"
         relevance = number(row, "relevance", where) if row.get("relevance") not in (None, "") else 1.0
         if relevance < 0 or relevance != int(relevance):
@@ -96,15 +99,52 @@ def rankings(output: Output, vectors: np.ndarray, k: int) -> list[list[str]]:
 
     A document that has several rows, chunks of it, is where its nearest row is.
     """
-    rows = k
-    while True:
-        best = nearest(output, vectors, min(rows, output.count))
+    starts, documents = document_starts(output, k)
+    found: list[list[str]] = [[] for _ in vectors]
+    left, most = np.arange(len(vectors)), k
+    while len(left):
+        best = _nearest_documents(output, unit(vectors[left]), starts, min(most, output.count))
         there = best.places >= 0
         ids = iter(take(output, best.places[there], ["doc_id"]).column(0).to_pylist())
-        found = [list(dict.fromkeys(next(ids) for _ in range(count)))[:k] for count in there.sum(axis=1)]
-        if rows >= output.count or all(len(one) == k for one in found):
-            return found
-        rows *= 2  # chunks of the same documents took the places of others
+        for query, count in zip(left.tolist(), there.sum(axis=1).tolist(), strict=True):
+            found[query] = list(dict.fromkeys(next(ids) for _ in range(count)))[:k]
+        short = np.array([len(found[query]) < documents for query in left.tolist()])
+        # A document whose rows lie apart, in several blocks or inputs, took the places of others.
+        left, most = left[short & (most < output.count)], most * 2
+    return found
+
+
+def document_starts(output: Output, k: int) -> tuple[np.ndarray, int]:
+    """bool [rows], whether a row is of another document than the one before; and how many there are, to k."""
+    import pyarrow.compute as pc
+
+    starts, before, seen = [np.empty(0, bool)], None, set[str]()
+    for block in output.rows(["doc_id"]):
+        ids = block.column(0)
+        own = np.ones(len(ids), bool)
+        own[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        own[0] = ids[0].as_py() != before
+        starts.append(own)
+        before = ids[-1].as_py()
+        if len(seen) < k:
+            seen.update(pc.unique(ids).to_pylist())
+    return np.concatenate(starts), min(k, len(seen))
+
+
+def _nearest_documents(output: Output, questions: np.ndarray, starts: np.ndarray, k: int) -> Best:
+    """As `nearest`, but of rows of a document that follow each other in a block the nearest alone counts.
+
+    Its place is that of the first of them.
+    """
+    best = Best(len(questions), k)
+    for places, vectors in blocks_of(output, "cosine"):
+        first = starts[places]
+        first[0] = True
+        runs = np.flatnonzero(first)
+        for low in range(0, len(questions), _TILE):
+            scores = questions[low : low + _TILE] @ vectors.T
+            best.add(np.maximum.reduceat(scores, runs, axis=1), places[runs], low)
+    return best
 
 
 def measures(judged: Judgments, ranked: Mapping[str, Sequence[str]], k: int) -> dict[str, np.ndarray]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from transforms.errors import UsageError
@@ -14,8 +15,8 @@ from transforms.storage.files import open_read
 Row = dict[str, Any]
 
 
-def read_rows(path: str, argument: str, *choices: Sequence[str]) -> Iterator[Row]:
-    """The rows of a file.
+def read_rows(path: str, argument: str, *choices: Sequence[str]) -> tuple[list[Row], Sequence[str]]:
+    """The rows of a file, and which of the choices they fit.
 
     Args:
       path: of a file whose name ends in .jsonl, .csv or .parquet; its rows fit into memory.
@@ -32,7 +33,7 @@ def read_rows(path: str, argument: str, *choices: Sequence[str]) -> Iterator[Row
     try:
         with open_read(path) as f:
             rows = kinds[kind](f.read())
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, csv.Error) as e:
         reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
         raise UsageError(f"{argument} {path}: cannot be read: {reason}", argument=argument) from e
     if not rows:
@@ -46,7 +47,7 @@ def read_rows(path: str, argument: str, *choices: Sequence[str]) -> Iterator[Row
     for number, row in enumerate(rows, 1):
         if missing := [name for name in wanted if row.get(name) in (None, "")]:
             raise UsageError(f"{argument} {path}: row {number} has no {missing[0]}", argument=argument)
-        yield row
+    return rows, wanted
 
 
 def number(row: Row, name: str, where: str) -> float:
@@ -56,9 +57,12 @@ def number(row: Row, name: str, where: str) -> float:
       UsageError: it is none.
     """
     try:
-        return float(row[name])
-    except (TypeError, ValueError):
-        raise UsageError(f"{where}: {name} {row[name]!r}: expected a number") from None
+        value = float(row[name])
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{where}: {name} {row[name]!r}: expected a number")
+    return value
 
 
 def _jsonl(data: bytes) -> list[Row]:
@@ -69,7 +73,12 @@ def _jsonl(data: bytes) -> list[Row]:
 
 
 def _csv(data: bytes) -> list[Row]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+    csv.field_size_limit(2**31 - 1)  # a cell may be a whole document
+    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+    for place, row in enumerate(rows, 1):
+        if None in row:
+            raise ValueError(f"row {place} has more cells than the header; is a comma not in quotes?")
+    return rows
 
 
 def _parquet(data: bytes) -> list[Row]:

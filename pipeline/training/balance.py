@@ -21,6 +21,7 @@ class Balance:
     Attributes:
       label: the column that tells a row's class.
       classes: its values, sorted; a null is none.
+      rows: how many there are.
       reserve: rows drawn at random, of each class as many as any, or all that it has; None where the rows
         are a single window.
       reserve_codes: int [rows of the reserve], the place of each row's class in `classes`.
@@ -28,6 +29,7 @@ class Balance:
 
     label: str
     classes: Column
+    rows: int
     reserve: Block | None = None
     reserve_codes: np.ndarray | None = None
 
@@ -78,6 +80,21 @@ def take(window: Block, reserve: Block | None, places: np.ndarray) -> Block:
     return columns.take(both, order)
 
 
+def read_codes(labels: Iterable[Column], label: str) -> tuple[Column, np.ndarray]:
+    """A column's values, sorted, without nulls; and int32 [rows], the place of each row's, -1 for a null.
+
+    Raises:
+      UsageError: it has none.
+    """
+    blocks = []
+    for column in labels:
+        own = unique(column)
+        blocks.append((own, codes_of(column, own).astype(np.int32)))
+    classes = classes_of((own for own, _ in blocks), label)
+    codes = [np.append(codes_of(own, classes), -1).astype(np.int32)[places] for own, places in blocks]
+    return classes, np.concatenate(codes)
+
+
 def classes_of(labels: Iterable[Column], label: str) -> Column:
     """The values of a column, sorted, without nulls.
 
@@ -103,6 +120,8 @@ def unique(column: Column) -> Column:
 
 def codes_of(column: Column, classes: Column) -> np.ndarray:
     """int64 [rows]: places in the sorted classes; -1 for what is none of them."""
+    if not len(classes):
+        return np.full(len(column), -1)
     if isinstance(column, np.ndarray):
         places = np.minimum(np.searchsorted(classes, column), len(classes) - 1)
         return np.where(classes[places] == column, places, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -50,11 +51,14 @@ def batches(
       seed: of all that is drawn.
       drop_remainder: leave out a last mini-batch that is not full.
       balance: a column whose values are each as frequent in each mini-batch, but for one row. An epoch has
-        as many rows; of frequent values some are left out, of rare ones the same come again.
+        as many rows; of frequent values some are left out, of rare ones the same come again, in a shard
+        also rows of others. Not with `bucket`.
       bucket: a column of lists; rows with lists of like length share a mini-batch, so that little is padded.
       shard: (index, count) of workers; each row is read by one of them.
       start: the mini-batch, or (epoch, mini-batch), to go on with. What lies before is not decoded, save
-        row groups that it shares, parts of TFRecord, and what a generator gives.
+        row groups that it shares, parts of TFRecord, and what a generator gives. Keras' `fit` makes all
+        epochs as long as its first: give it the rest of an epoch with epochs=1, and the others as
+        `start=(epoch + 1, 0)`.
       framework: tf (a `tf.data.Dataset`), torch (an `IterableDataset`, for
         `DataLoader(..., batch_size=None)`), or numpy (an iterable of dicts of arrays).
       partial: also of a job that has not finished.
@@ -62,7 +66,11 @@ def batches(
     Raises:
       UsageError: the source cannot be read so.
     """
-    _check(batch_size, shuffle, framework)
+    _check(batch_size, shuffle, seed, framework)
+    if balance is not None and bucket is not None:
+        raise UsageError(
+            "balance and bucket: rows of like length can be of one class alone; give one of them"
+        )
     rows = open_rows(source, columns, balance=balance, bucket=bucket, partial=partial)
     made = MiniBatches(
         rows,
@@ -73,8 +81,13 @@ def batches(
         balance=balance,
         bucket=bucket,
         shard=shard,
-        start=(0, start) if isinstance(start, int) else start,
+        start=_start_of(start),
     )
+    if framework != "torch" and made.count is not None and made.start[1] > made.count:
+        raise UsageError(
+            f"start {start}: an epoch has {made.count:,} mini-batches; is `batch_size` what it was?",
+            argument="start",
+        )
     if framework == "numpy":
         return made
     if framework == "tf":
@@ -87,11 +100,24 @@ def batches(
     return TorchBatches(made)
 
 
-def _check(batch_size: int, shuffle: bool | int, framework: str) -> None:
+def _start_of(start: int | tuple[int, int]) -> tuple[int, int]:
+    """Epoch and mini-batch."""
+    try:
+        epoch, batch = map(operator.index, start if isinstance(start, tuple) else (0, start))
+    except (TypeError, ValueError):
+        epoch = batch = -1
+    if epoch < 0 or batch < 0:
+        raise UsageError(f"start {start!r}: expected a number from 0, or (epoch, number)", argument="start")
+    return epoch, batch
+
+
+def _check(batch_size: int, shuffle: bool | int, seed: int, framework: str) -> None:
     if batch_size < 1:
         raise UsageError(f"batch_size {batch_size}: expected at least 1", argument="batch_size")
     if shuffle < 0:
         raise UsageError(f"shuffle {shuffle}: expected True, False or a number of rows", argument="shuffle")
+    if seed < 0:
+        raise UsageError(f"seed {seed}: expected a number from 0", argument="seed")
     if framework not in FRAMEWORKS:
         expected = ", ".join(FRAMEWORKS)
         raise UsageError(f"framework {framework!r}: expected one of {expected}", argument="framework")
@@ -142,6 +168,8 @@ def open_rows(
     for name in filter(None, [balance, bucket]):
         if name not in first:
             raise UsageError(f"no column {name!r}; there are {', '.join(first)}")
+    if balance is not None and (of_block.is_list(first[balance]) or getattr(first[balance], "ndim", 1) > 1):
+        raise UsageError(f"balance {balance!r}: expected a column of single values, not of lists or vectors")
     if bucket is not None and not of_block.is_list(first[bucket]):
         raise UsageError(f"bucket {bucket!r}: expected a column of lists, whose lengths differ")
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,21 @@ Column = Any  # np.ndarray or pa.Array
 Block = dict[str, Column]  # columns of as many rows each
 
 
-def of_arrow(block: pa.RecordBatch) -> Block:
+def of_arrow(block: pa.RecordBatch, names: Collection[str]) -> Block:
     """Columns of an output's rows: vectors float32 [n, dim], numbers as they are, the rest as Arrow has it.
+
+    Args:
+      names: those that are wanted; the scale of int8 vectors may lie beside them.
 
     Raises:
       UsageError: a column of integers or truths holds nulls, which these cannot tell.
     """
     columns: Block = {}
-    for name in block.schema.names:
+    for name in names:
         if name == "embedding":
             scale = [block.column(SCALE)] if SCALE in block.schema.names else []
             columns[name] = as_matrix(block.column(name), *scale)
-        elif name not in columns:
+        else:
             columns[name] = _column(name, block.column(name))
     return columns
 
@@ -49,16 +52,35 @@ def of_values(name: str, values: Any) -> Column:
     """What a user holds in memory as a column.
 
     Arrays are vectors or numbers of one shape; lists in a list are sequences of any length, save those of
-    the column `embedding`.
+    the column `embedding`. None is a null, as in an output.
+
+    Raises:
+      UsageError: they are not of one kind or shape, or integers or truths hold nulls.
     """
+    try:
+        return _of_values(name, values)
+    except (ValueError, TypeError) as e:
+        reason = str(e).splitlines()[0]
+        raise UsageError(f"column {name!r}: expected values of one kind and shape: {reason}") from e
+
+
+def _of_values(name: str, values: Any) -> Column:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
-        return as_matrix(values) if pa.types.is_fixed_size_list(values.type) else _column(name, values)
-    if isinstance(values, list) and values and isinstance(values[0], list) and name != "embedding":
-        return pa.array(values)
+        if not pa.types.is_fixed_size_list(values.type):
+            return _column(name, values)
+        if values.null_count:
+            raise ValueError(f"{values.null_count:,} rows have none")
+        if name == "embedding":
+            return as_matrix(values)
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), values.type.list_size)
+    if isinstance(values, (list, tuple)) and name != "embedding":
+        some = next((one for one in values if one is not None), None)
+        if isinstance(some, np.generic) or not (isinstance(some, tuple) or hasattr(some, "__array__")):
+            return _column(name, pa.array(values))
     values = np.asarray(values, np.float32 if name == "embedding" else None)
-    return pa.array(values.tolist()) if values.dtype.kind in "OUS" else values
+    return _column(name, pa.array(values.tolist())) if values.dtype.kind in "OUS" else values
 
 
 def size(block: Mapping[str, Column]) -> int:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.training import balance, columns, order
 from pipeline.training.balance import Balance
 from pipeline.training.columns import Block
-from pipeline.training.reading import read_pieces
+from pipeline.training.reading import made_ahead, read_pieces, windows
 from pipeline.training.sources import BLOCK_ROWS, Source
+from transforms.errors import UsageError
 
 # Parts whose rows come in turns where they are shuffled; each holds a compressed row group in memory.
 STREAMS = 4
 WINDOW_ROWS = 65_536
 _AHEAD = 4
-_T = TypeVar("_T")
 
 
 class MiniBatches:
@@ -31,6 +30,7 @@ class MiniBatches:
     alone, so that an epoch can begin at any of its windows.
 
     Attributes:
+      start: epoch and mini-batch to begin with.
       begun: how many epochs were begun.
     """
 
@@ -46,6 +46,7 @@ class MiniBatches:
         bucket: str | None = None,
         shard: tuple[int, int] = (0, 1),
         start: tuple[int, int] = (0, 0),
+        prepared: Balance | None = None,
     ):
         """Takes rows and how mini-batches are made of them.
 
@@ -55,6 +56,7 @@ class MiniBatches:
           bucket: the column of lists whose lengths are to be alike in a mini-batch.
           shard: which of how many workers this is.
           start: epoch and mini-batch to begin with.
+          prepared: what `prepare` gave.
         """
         self._given: dict[str, Any] = {
             "batch_size": batch_size,
@@ -66,7 +68,7 @@ class MiniBatches:
         }
         self._source, self.batch_size, self._seed = source, batch_size, seed
         self._shuffle, self._drop, self._bucket, self._shard = shuffle, drop_remainder, bucket, shard
-        self._start, self.begun = start, 0
+        self.start, self.begun = start, 0
         order.check_share(*shard)
         self._pieces = None if source.parts is None else order.share(source.parts, *shard)
         rows = self.rows
@@ -75,7 +77,7 @@ class MiniBatches:
             wanted = rows or 1
         self._window = -(-wanted // batch_size) * batch_size
         self._label = balance
-        self._balance: Balance | None = None
+        self._balance = None if prepared is None else self._own(prepared)
 
     @property
     def rows(self) -> int | None:
@@ -90,47 +92,67 @@ class MiniBatches:
             return None
         return rows // self.batch_size if self._drop else -(-rows // self.batch_size)
 
-    def share_of(self, index: int, count: int, begun: int) -> MiniBatches:
+    def share_of(self, index: int, count: int, begun: int, prepared: Balance | None = None) -> MiniBatches:
         """What one of several workers has of an epoch, the mini-batches being taken from each in turns.
 
         Where an epoch is gone on with, the worker comes first whose turn it is.
 
         Args:
           begun: epochs before.
+          prepared: what `prepare` gave.
+
+        Raises:
+          UsageError: an epoch is gone on with, and only when rows are read it is known how many each has.
         """
         mine, workers = self._shard
-        epoch, first = self._start
+        epoch, first = self.start
         first = 0 if begun else first
-        turn = (index + first) % count
+        turn, done = 0, [first] * count
+        if first and count > 1:
+            if self.count is None:
+                raise UsageError(
+                    f"start {first}: how many rows a generator has is not known, so that {count} workers "
+                    "cannot go on with an epoch; give num_workers=0, or the start of an epoch"
+                )
+            shards = [(mine * count + i, workers * count) for i in range(count)]
+            counts = [MiniBatches(self._source, **self._given, shard=one).count or 0 for one in shards]
+            turn, done = order.done_of(counts, first)
+        turn = (turn + index) % count
         return MiniBatches(
             self._source,
             **self._given,
             shard=(mine * count + turn, workers * count),
-            start=(epoch + begun, max(0, -(-(first - turn) // count))),
+            start=(epoch + begun, done[turn]),
+            prepared=prepared,
         )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether classes are made as frequent as each other."""
+        return self._label is not None
 
     @property
     def from_the_start(self) -> bool:
         """Whether each epoch is a whole one."""
-        return self._start[1] == 0
+        return self.start[1] == 0
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         number, self.begun = self.begun, self.begun + 1
-        epoch, batch = self._start
+        epoch, batch = self.start
         return self.epoch(epoch + number, 0 if number else batch)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """The mini-batches of an epoch from one on."""
-        return _ahead(self._batches(number, first), _AHEAD)
+        return made_ahead(self._batches(number, first), _AHEAD)
 
     def _batches(self, epoch: int, first: int) -> Iterator[dict[str, np.ndarray]]:
         if self._label is not None and self._balance is None:
-            self._balance = self._prepare_balance(self._label)
+            self._balance = self._own(self.prepare(alone=self._shard[1] == 1))
         each = self._window // self.batch_size
         number, skipped = divmod(first, each)
         blocks = self._blocks(epoch, number * self._window)
         try:
-            for window in _windows(blocks, self._window):
+            for window in windows(blocks, self._window):
                 for batch in itertools.islice(self._cut(window, epoch, number), skipped, None):
                     yield columns.finished(batch)
                 number, skipped = number + 1, 0
@@ -150,11 +172,8 @@ class MiniBatches:
         if self._bucket is not None:
             if places is None:
                 places = np.arange(rows)
-            reserve = self._balance.reserve if self._balance else None
-            name = self._bucket
-            lists = balance.take(_only(window, name), _only(reserve, name), places)[name]
-            long = columns.lengths(lists)
-            places = places[np.argsort(long, kind="stable")]
+            long = columns.lengths(window[self._bucket])
+            places = places[np.argsort(long[places], kind="stable")]
             if self._shuffle:  # short ones do not come first; what is left over comes last
                 whole = rows // size
                 firsts = np.concatenate([random.permutation(firsts[:whole]), firsts[whole:]])
@@ -178,6 +197,35 @@ class MiniBatches:
         ahead = (1 if self._source.in_memory else 2) if streams > 1 else 6
         return read_pieces(self._source, wanted, streams=max(2, streams), ahead=ahead)
 
+    def prepare(self, *, alone: bool = False) -> Balance:
+        """Reads the labels of all rows, of whichever worker; and rows of each class.
+
+        Args:
+          alone: no other worker has rows, so that none need be kept where a window has them all.
+        """
+        assert self._label is not None
+        labels = (block[self._label] for block in self._in_order([self._label]))
+        classes, codes = balance.read_codes(labels, self._label)
+        if alone and len(codes) <= self._window:
+            return Balance(self._label, classes, len(codes))
+        each = max(1, self._window // len(classes))
+        random = np.random.default_rng([self._seed])
+        places = balance.choose_reserve(codes, len(classes), each, random)
+        reserve = balance.at_places(self._in_order(None), places)
+        return Balance(self._label, classes, len(codes), reserve, codes[places])
+
+    def _own(self, prepared: Balance) -> Balance:
+        """Without rows of each class where a window has all: then it is the same with workers and without."""
+        if self._shard[1] == 1 and prepared.rows <= self._window:
+            return dataclasses.replace(prepared, reserve=None, reserve_codes=None)
+        return prepared
+
+    def _in_order(self, names: list[str] | None) -> Iterator[Block]:
+        source = self._source if names is None else self._source.only(names)
+        if source.parts is None:
+            return source.read(0, 0)
+        return read_pieces(source, order.share(source.parts, 0, 1), streams=2, ahead=6)
+
     def _of_unknown(self, first: int) -> Iterator[Block]:
         """Of rows whose number is not known a worker takes every so many-th."""
         index, count = self._shard
@@ -186,56 +234,3 @@ class MiniBatches:
             own = np.flatnonzero((at + np.arange(columns.size(block))) % count == index)
             at += columns.size(block)
             yield columns.take(block, own) if count > 1 else block
-
-    def _prepare_balance(self, label: str) -> Balance:
-        """Reads the labels; and rows of each class, unless a window has them all."""
-        found = [block[label] for block in self._in_order([label])]
-        classes = balance.classes_of(iter(found), label)
-        codes = np.concatenate([balance.codes_of(column, classes) for column in found])
-        if len(codes) <= self._window:
-            return Balance(label, classes)
-        each = max(1, self._window // len(classes))
-        random = np.random.default_rng([self._seed])
-        places = balance.choose_reserve(codes, len(classes), each, random)
-        return Balance(label, classes, balance.at_places(self._in_order(None), places), codes[places])
-
-    def _in_order(self, names: list[str] | None) -> Iterator[Block]:
-        source = self._source if names is None else self._source.only(names)
-        if self._pieces is None:
-            return self._of_unknown(0)
-        return read_pieces(source, self._pieces, streams=2, ahead=6)
-
-
-def _only(block: Any, name: str) -> Any:
-    return None if block is None else {name: block[name]}
-
-
-def _windows(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
-    """Blocks of so many rows each; the last one may have fewer."""
-    waiting: list[Block] = []
-    there = 0
-    for block in blocks:
-        while there + columns.size(block) >= rows:
-            cut = rows - there
-            yield columns.joined([*waiting, columns.part(block, 0, cut)])
-            block, waiting, there = columns.part(block, cut, columns.size(block)), [], 0
-        if columns.size(block):
-            waiting.append(block)
-            there += columns.size(block)
-    if waiting:
-        yield columns.joined(waiting)
-
-
-def _ahead(items: Iterator[_T], count: int) -> Iterator[_T]:
-    """The same items, made on a thread so many before they are wanted."""
-    end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="embedbeam makes mini-batches") as thread:
-        coming = deque(thread.submit(next, items, end) for _ in range(count))
-        try:
-            while (item := coming.popleft().result()) is not end:
-                coming.append(thread.submit(next, items, end))
-                yield item
-        finally:
-            for one in coming:
-                one.cancel()
-            thread.submit(getattr(items, "close", bool)).result()

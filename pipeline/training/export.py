@@ -4,62 +4,64 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.options.options import Options
 from pipeline.run.loading import load_encoder
 from pipeline.run.screen import Screen
-from pipeline.training.head import read_card, write_card
+from pipeline.training.head import read_card
 from pipeline.training.run import new_folder
 from transforms.encoder.outputs import pooled
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 
-
-def check_export(output: Output, to: str | Path) -> None:
-    """Raises UsageError where the job's encoder makes no graph with a head, or `to` is taken."""
-    for name in ("preprocessor",):
-        if output.job.get(name):
-            raise UsageError(
-                f"export: the job has a {name}, which is not part of its model; use `predict` instead"
-            )
-    with new_folder(to) as folder:
-        folder.rmdir()
-        folder.mkdir()
-    Path(to).absolute().rmdir()
+if TYPE_CHECKING:
+    from transforms.encoder.hub import HubEncoder
 
 
-def export(output: Output, head: str | Path, to: str | Path, screen: Screen) -> None:
-    """Writes a SavedModel that takes what the encoder takes and gives `probabilities` and `label`.
+def exportable(output: Output, to: str | Path, screen: Screen) -> HubEncoder:
+    """The job's encoder, if it makes one graph with a head.
 
     Raises:
-      UsageError: the model is not there, or takes token ids that are made outside of it.
+      UsageError: `to` is taken; the model is not there, or takes token ids that are made outside of it.
       ModelError: it is another one than made the vectors.
     """
     job = output.job
+    if job.get("preprocessor"):
+        raise UsageError(
+            "export: the job has a preprocessor, which is not part of its model; use `predict` instead"
+        )
+    with new_folder(to):
+        pass
+    Path(to).absolute().rmdir()
     names = ("signature", "model_output", "modality", "prompt")
     options = {name: job[name] for name in names if job.get(name) is not None}
     encoder = load_encoder(
         Options(input="-", output="-", model=job["model"], **options), screen, job["model_digest"]
     )
-    loaded = encoder._keep
-    signatures = dict(getattr(loaded, "signatures", None) or {})
+    signatures = dict(getattr(encoder._keep, "signatures", None) or {})
     if encoder.signature not in signatures:
         raise UsageError(
             f"export: the model is used by its {encoder.signature}, not by a signature; use `predict`"
         )
-    function = signatures[encoder.signature]
-    _, inputs = function.structured_input_signature
+    _, inputs = signatures[encoder.signature].structured_input_signature
     if encoder.modality.name == "text" and [spec.dtype.name for spec in inputs.values()] != ["string"]:
         raise UsageError("export: the model's tokenizer lies beside its graph; use `predict` on an output")
-    with screen.doing("writing encoder and head as one model"):
-        _save(loaded, function, encoder, job, Path(head), to)
+    return encoder
 
 
-def _save(loaded: Any, function: Any, encoder: Any, job: dict[str, Any], head: Path, to: str | Path) -> None:
+def export(encoder: HubEncoder, job: dict[str, Any], head: str | Path, to: str | Path) -> None:
+    """Writes a SavedModel that takes what the encoder takes and gives `probabilities` and `label`.
+
+    Args:
+      encoder: one that is `exportable`.
+      job: that made the vectors which the head was trained on.
+    """
     import tensorflow as tf
 
     card = read_card(head)
+    loaded: Any = encoder._keep
+    function = loaded.signatures[encoder.signature]
     _, inputs = function.structured_input_signature
     prompt, cut = job.get("prompt") or "", card.dim
 
@@ -83,6 +85,8 @@ def _save(loaded: Any, function: Any, encoder: Any, job: dict[str, Any], head: P
                 vectors = vectors[:, :cut]
                 if encoder.unit_length:
                     vectors = tf.math.l2_normalize(vectors, axis=1)
+            if job["vector_dtype"] == "ubinary":  # the head has seen bits alone
+                vectors = tf.where(vectors > 0, 1.0, -1.0)
             return dict(self.classify(embedding=vectors))
 
         @tf.function
@@ -96,9 +100,9 @@ def _save(loaded: Any, function: Any, encoder: Any, job: dict[str, Any], head: P
         signatures["count_tokens"] = model.count_tokens.get_concrete_function(**counted)
     with new_folder(to) as folder:
         tf.saved_model.save(model, str(folder), signatures=signatures)
-        write_card(card, folder)
         if encoder.window is not None:
             about = {"max_tokens": encoder.window, "dim": len(card.labels)}
+            (folder / "assets.extra").mkdir(exist_ok=True)
             (folder / "assets.extra" / "embedbeam.json").write_text(
                 json.dumps(about) + "\n", encoding="utf-8"
             )

@@ -13,6 +13,16 @@ from transforms.errors import UsageError
 from transforms.output.reader import Output
 
 CARD = "assets.extra/embedbeam-head.json"
+# Of `embed`, each of which makes other vectors with the same model.
+_CHOICES = (
+    "modality",
+    "signature",
+    "model_output",
+    "pooling",
+    "prompt",
+    "vector_dtype",
+    "payload",
+)
 HIDDEN, DROPOUT = 256, 0.2
 
 
@@ -27,6 +37,7 @@ class Card:
       model: handle of the encoder.
       model_digest: its digest; vectors of another encoder mean something else.
       kind: linear or mlp.
+      choices: the job's that say what vectors the encoder makes, by their names.
     """
 
     labels: tuple[Any, ...]
@@ -35,6 +46,12 @@ class Card:
     model: str
     model_digest: str
     kind: str
+    choices: dict[str, Any]
+
+
+def choices_of(output: Output) -> dict[str, Any]:
+    """How vectors were made of documents by one encoder, by the names of the job's choices."""
+    return {name: output.job.get(name) for name in _CHOICES}
 
 
 def keras_head(kind: str, *, mean: np.ndarray, variance: np.ndarray, classes: int) -> Any:
@@ -75,10 +92,6 @@ def save_head(model: Any, card: Card, folder: Path) -> None:
 
     head = Head()
     tf.saved_model.save(head, str(folder), signatures={"serving_default": head.classify})
-    write_card(card, folder)
-
-
-def write_card(card: Card, folder: Path) -> None:
     path = folder / CARD
     path.parent.mkdir(exist_ok=True)
     path.write_text(
@@ -109,3 +122,9 @@ def check_vectors(card: Card, output: Output) -> None:
         )
     if output.dim != card.dim:
         raise UsageError(f"{path}: vectors of {output.dim} numbers, and the head takes {card.dim}")
+    for name, own in choices_of(output).items():
+        if own != card.choices.get(name):
+            raise UsageError(
+                f"{path}: vectors with {name} {own!r}, and the head was trained on those with "
+                f"{card.choices.get(name)!r}; expected vectors that were made alike"
+            )

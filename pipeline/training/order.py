@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -49,6 +50,27 @@ def share(parts: Sequence[int], index: int, count: int) -> list[Piece]:
         for i, (rows, end) in enumerate(zip(parts, ends, strict=True))
     )
     return [piece for piece in pieces if piece.low < piece.high]
+
+
+def done_of(counts: Sequence[int], first: int) -> tuple[int, list[int]]:
+    """Where items are taken from workers in turns, those that have no more being passed over.
+
+    Args:
+      counts: items of each worker.
+      first: how many items were taken.
+
+    Returns:
+      Whose turn it is, and how many items were taken from each.
+
+    >>> done_of([1, 3, 2], 4)  # of 0, 1, 2, 1, 2, 1
+    (2, [1, 2, 1])
+    """
+    rounds = range(max(counts) + 1)
+    whole = bisect.bisect_right(rounds, first, key=lambda n: sum(min(n, own) for own in counts)) - 1
+    left = first - sum(min(whole, own) for own in counts)
+    more = [worker for worker, own in enumerate(counts) if own > whole]
+    turn = more[left] if more else 0
+    return turn, [min(own, whole + (worker < turn)) for worker, own in enumerate(counts)]
 
 
 def check_share(index: int, count: int) -> None:

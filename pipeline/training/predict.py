@@ -46,7 +46,7 @@ def predict(
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     rows, writer = 0, None
     try:
-        for block, probabilities in predictions(loaded.signatures["serving_default"], output):
+        for block, probabilities in predictions(loaded.signatures["serving_default"], output, len(labels)):
             best = probabilities.argmax(axis=1)
             flat = pa.array(probabilities.reshape(-1))
             columns = {name: block.column(name) for name in block.schema.names} | {

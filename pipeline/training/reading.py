@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from pipeline.training import columns
 from pipeline.training.columns import Block
 from pipeline.training.order import Piece
 from pipeline.training.sources import Source
+
+_T = TypeVar("_T")
 
 
 class _Stream:
@@ -78,3 +81,34 @@ def read_pieces(source: Source, pieces: Sequence[Piece], *, streams: int, ahead:
     finally:
         for stream in open_now.values():
             stream.close()
+
+
+def windows(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
+    """Blocks of so many rows each; the last one may have fewer."""
+    waiting: list[Block] = []
+    there = 0
+    for block in blocks:
+        while there + columns.size(block) >= rows:
+            cut = rows - there
+            yield columns.joined([*waiting, columns.part(block, 0, cut)])
+            block, waiting, there = columns.part(block, cut, columns.size(block)), [], 0
+        if columns.size(block):
+            waiting.append(block)
+            there += columns.size(block)
+    if waiting:
+        yield columns.joined(waiting)
+
+
+def made_ahead(items: Iterator[_T], count: int) -> Iterator[_T]:
+    """The same items, made on a thread so many before they are wanted."""
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="embedbeam makes mini-batches") as thread:
+        coming = deque(thread.submit(next, items, end) for _ in range(count))
+        try:
+            while (item := coming.popleft().result()) is not end:
+                coming.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            for one in coming:
+                one.cancel()
+            thread.submit(getattr(items, "close", bool)).result()

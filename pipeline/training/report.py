@@ -85,6 +85,8 @@ def draw_confusion(record: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(names)), labels, fontsize=8)
     axes.set_xlabel(f"what the head says of {record['field']}")
     axes.set_ylabel(record["field"])
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label):
+        text.set_parse_math(False)  # a name with $ is no formula
     if len(names) <= 15:
         for i, j in np.ndindex(*matrix.shape):
             if matrix[i, j]:

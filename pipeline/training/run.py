@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.training import report
 from pipeline.training.curves import Curves
-from pipeline.training.head import Card, save_head
+from pipeline.training.head import Card, choices_of, save_head
 from pipeline.training.labels import Labels, read_labels
 from pipeline.training.train import Recipe, train_head
 from transforms.errors import UsageError
@@ -56,7 +56,10 @@ def train(
         curves.close()
         tell("writing the head and its report")
         job = output.job
-        card = Card(labels.classes, field, output.dim, job["model"], job["model_digest"], recipe.kind)
+        choices = choices_of(output)
+        card = Card(
+            labels.classes, field, output.dim, job["model"], job["model_digest"], recipe.kind, choices
+        )
         save_head(trained.model, card, folder)
         record = {
             "head": str(to),

@@ -111,10 +111,9 @@ class OutputSource:
           UsageError: there is no such column.
         """
         self.output, self._more = output, dict(more or {})
-        read = [name for name in dict.fromkeys(names) if name not in self._more]
-        self._names = [
-            one for name in read for one in (output.vector_columns if name == "embedding" else [name])
-        ]
+        self._wanted = read = [name for name in dict.fromkeys(names) if name not in self._more]
+        stored = (output.vector_columns if name == "embedding" else [name] for name in read)
+        self._names = list(dict.fromkeys(itertools.chain(*stored)))
         output.check_columns(self._names)
         found = [(receipt.part, receipt.rows) for receipt in output.receipts if receipt.part is not None]
         self._files = [name for name, _ in found]
@@ -162,7 +161,7 @@ class OutputSource:
         for rows in self.output.part(name, self._names, block_rows=BLOCK_ROWS, row_groups=groups):
             begin, end = max(at, first), at + len(rows)
             if begin < end:
-                yield begin, end, columns.of_arrow(rows.slice(begin - at))
+                yield begin, end, columns.of_arrow(rows.slice(begin - at), self._wanted)
             at = end
 
 

@@ -21,7 +21,7 @@ PATIENCE = 3
 LABEL = "label"
 _WINDOW_ROWS = 16_384
 _SAMPLE_ROWS = 20_000
-_AT_ONCE = 4096
+_PROBABILITIES = 2**22  # most of them in memory at a time
 # Of Keras' Adam, and of SGD with momentum 0.9 on standardised vectors.
 RATES = {"adam": 1e-3, "sgd": 1e-2}
 MOMENTUM = 0.9
@@ -110,7 +110,7 @@ def _mini_batches(output: Output, labels: Labels, recipe: Recipe, *, validation:
     chosen = (labels.validation == validation) & (labels.codes >= 0)
     source = OutputSource(output, ["embedding", LABEL], chosen=chosen, more={LABEL: labels.codes})
     if validation:
-        return MiniBatches(source, batch_size=_AT_ONCE)
+        return MiniBatches(source, batch_size=rows_at_once(len(labels.classes)))
     balance = LABEL if recipe.balanced else None
     return MiniBatches(
         source, batch_size=recipe.batch_size, shuffle=_WINDOW_ROWS, seed=recipe.seed, balance=balance
@@ -171,17 +171,23 @@ def _validate(look: Callable[..., Any], validation: MiniBatches) -> tuple[float,
     return total / len(classes), classes, np.concatenate(found)
 
 
-def predictions(model: Any, output: Output) -> Iterator[tuple[Any, np.ndarray]]:
+def rows_at_once(classes: int) -> int:
+    """Of how many rows probabilities are told at a time."""
+    return min(max(_PROBABILITIES // classes, 64), 8192)
+
+
+def predictions(model: Any, output: Output, classes: int) -> Iterator[tuple[Any, np.ndarray]]:
     """Blocks of an output's rows without their vectors, and the probabilities, float32 [rows, classes].
 
     Args:
       model: a head's signature.
+      classes: how many it tells.
     """
     import tensorflow as tf
 
     from transforms.output.vectors import as_matrix
 
     more = [name for name in ("doc_id", "chunk", "start", "end") if name in output.arrow.names]
-    for block in output.rows([*more, *output.vector_columns]):
+    for block in output.rows([*more, *output.vector_columns], block_rows=rows_at_once(classes)):
         vectors = as_matrix(*block.columns[len(more) :])
         yield block.select(more), model(embedding=tf.constant(vectors))["probabilities"].numpy()

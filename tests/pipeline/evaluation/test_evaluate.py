@@ -146,6 +146,31 @@ def test_a_document_of_many_chunks_is_ranked_once(tmp_path):
     assert len(rankings(open_output(str(made.path)), np.eye(3, dtype=np.float32), 10)[0]) == 4
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_few_documents_of_many_chunks_are_ranked_in_one_pass(tmp_path, monkeypatch, apart):
+    """Against a ranking of all rows; where rows of a document lie apart, more passes are needed."""
+    from pipeline.evaluation import retrieval
+
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((20_000, 4))
+    number = random.integers(6, size=20_000)
+    ids = [f"d{n}" for n in (number if apart else np.sort(number)).tolist()]
+    output = open_output(str(write(tmp_path / "out", vectors, ids=ids)))
+    asked = []
+    search = retrieval._nearest_documents
+    monkeypatch.setattr(
+        retrieval, "_nearest_documents", lambda *a: asked.append((len(a[1]), a[3])) or search(*a)
+    )
+    queries = random.standard_normal((5, 4)).astype(np.float32)
+    found = rankings(output, queries, 10)
+    near = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ queries.T
+    for scores, ranked in zip(near.T, found, strict=True):
+        assert ranked == list(dict.fromkeys(ids[row] for row in np.argsort(-scores)))
+    assert asked[0] == (5, 10)
+    if not apart:
+        assert asked == [(5, 10)]
+
+
 def test_mistakes(cli, two_jobs, tmp_path):
     folder, texts = two_jobs
     out = folder / "a"
@@ -177,6 +202,23 @@ def test_mistakes(cli, two_jobs, tmp_path):
     assert "0 of 1 pairs are in the output" in error(
         out, "--pairs", write_lines(tmp_path / "g.jsonl", [{"doc_id1": "x", "doc_id2": "y", "score": 1}])
     )
+    unmeasured = [{"doc_id1": "d1", "doc_id2": f"d{i}", "score": i if i else "nan"} for i in range(5)]
+    assert "row 1: score 'nan': expected a number" in error(
+        out, "--pairs", write_lines(tmp_path / "u.jsonl", unmeasured)
+    )
+    endless = write_lines(tmp_path / "e.jsonl", [{"query": "x", "doc_id": "d1", "relevance": float("inf")}])
+    assert "row 1: relevance inf: expected a number" in error(out, "--queries", endless)
+    longer = tmp_path / "longer.csv"
+    longer.write_text("query,doc_id\nx, y,d1\n")
+    assert "row 1 has more cells than the header" in error(out, "--queries", longer)
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text("doc_id1,text1,text2,score\nd1,a,b,1\n")
+    assert "at least three pairs" in error(out, "--pairs", mixed)
+    large = tmp_path / "large.csv"
+    large.write_text(f"query,doc_id\n{'x' * 200_000},gone\n")
+    assert "none of its 1 ids" in error(out, "--queries", large)
+    assert "--k 41" in error(out, "--queries", nowhere, "--k", 41)
+    assert "seed -1: expected a number from 0" in error(out, "--queries", nowhere, "--seed=-1")
     known = write_lines(tmp_path / "k.jsonl", [{"query": texts["d1"], "doc_id": "d1"}])
     other = json.loads((folder / "b/_embedbeam/plan.jsonl").read_text().splitlines()[0])["model"]
     assert "another model" in error(out, "--queries", known, "--model", other)

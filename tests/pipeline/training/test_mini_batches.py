@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import outputs
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,8 @@ def test_from_any_mini_batch_on_an_epoch_is_what_it_was(output, start, epoch, si
     how = {"shuffle": shuffle, "seed": 4, "drop_remainder": drop, "balance": "kind" if balanced else None}
     whole = of(output, size, **how)
     epochs = [numbers(whole) for _ in range(4)]
-    resumed = of(output, size, start=(epoch, start), **how)
+    start = min(start, len(epochs[0]))
+    resumed = of(output, size, start=(epoch, np.int64(start)), **how)
     assert numbers(resumed) == epochs[epoch][start:]
     assert numbers(resumed) == epochs[epoch + 1]
 
@@ -133,7 +135,6 @@ def test_parts_that_lie_before_are_not_opened(output, monkeypatch):
     monkeypatch.setattr(sources.Output, "part", watched)
     assert numbers(made) == [list(range(60, 70)), list(range(70, 80)), list(range(80, 90))]
     names = [receipt.part for receipt in embedbeam.open_output(output).receipts]
-    assert opened[0] == names[4]
     assert set(opened) == set(names[4:])
 
 
@@ -192,6 +193,19 @@ def test_codes_of_values_that_are_no_class():
     assert balance.codes_of(np.array([3, 1, 9]), np.array([1, 3])).tolist() == [1, 0, -1]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [pa.array(["b", None, "a"]), pa.array([None], pa.string()), pa.array(["c", "b"])],
+        [np.array([2, np.nan, 1]), np.array([np.nan]), np.array([3.0, 2])],
+    ],
+)
+def test_labels_become_small_codes_block_by_block(labels):
+    classes, codes = balance.read_codes(iter(labels), "kind")
+    assert len(classes) == 3
+    assert (codes.dtype, codes.tolist()) == (np.int32, [1, -1, 0, -1, 2, 1])
+
+
 def test_lists_of_like_length_share_a_mini_batch_and_are_padded():
     lists = [list(range(1, n % 7 + 2)) for n in range(70)]
     data = {"ids": lists, "number": np.arange(70)}
@@ -242,6 +256,15 @@ def test_a_dataset_that_is_left_early_ends_its_threads(output):
         ({"framework": "jax"}, "framework 'jax': expected one of tf, torch, numpy"),
         ({"shuffle": -1}, "shuffle -1: expected True, False or a number of rows"),
         ({"bucket": "number"}, "bucket 'number': expected a column of lists"),
+        (
+            {"bucket": "kind", "balance": "kind"},
+            "balance and bucket: rows of like length can be of one class",
+        ),
+        ({"balance": "embedding"}, "balance 'embedding': expected a column of single values"),
+        ({"seed": -1}, "seed -1: expected a number from 0"),
+        ({"start": -1}, "start -1: expected a number from 0"),
+        ({"start": (0, 0.5)}, r"start \(0, 0.5\): expected a number from 0"),
+        ({"start": 2}, "start 2: an epoch has 1 mini-batches"),
         ({"framework": "torch"}, r"need torch: pip install 'embedbeam\[torch\]'"),
     ],
 )
@@ -275,3 +298,141 @@ def test_a_column_of_integers_with_nulls(tmp_path):
     made = outputs.make(tmp_path / "out", kept=[["n", "int64"]], values={"n": 1})
     with pytest.raises(UsageError, match="column 'n': 10 of 20 rows have none, and int64 has no value"):
         list(embedbeam.batches(made.path, columns=["n"], framework="numpy"))
+
+
+def labelled(kinds):
+    n = np.arange(len(kinds))
+    return {"embedding": np.stack([n, -n, n / 2], axis=1), "number": n, "kind": kinds}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "generator"])
+def test_each_shard_has_the_classes_of_all(kind):
+    data = labelled(["a"] * 30 + ["b"] * 20 + ["c"] * 30)
+
+    def rows_of():
+        for n in range(80):
+            yield {name: values[n] for name, values in data.items()}
+
+    for index in range(2):
+        made = embedbeam.batches(
+            data if kind == "arrays" else rows_of,
+            batch_size=6,
+            balance="kind",
+            shard=(index, 2),
+            framework="numpy",
+        )
+        found = list(made)
+        assert sum(len(batch["kind"]) for batch in found) == 40
+        for batch in found:
+            counts = [int((batch["kind"] == kind).sum()) for kind in "abc"]
+            assert max(counts) - min(counts) <= 1
+            assert [data["kind"][n] for n in batch["number"].tolist()] == batch["kind"].tolist()
+
+
+def test_a_shard_without_rows_gives_none():
+    few = labelled(list("aabbcc"))
+    sizes = [
+        sum(
+            len(batch["kind"])
+            for batch in embedbeam.batches(few, balance="kind", shard=(i, 10), framework="numpy")
+        )
+        for i in range(10)
+    ]
+    assert sum(sizes) == 6
+    assert 0 in sizes
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=5), first=st.integers(0, 30))
+def test_whose_turn_it_is_is_what_a_data_loader_does(counts, first):
+    """Round after round each worker gives one, and is passed over when it has no more."""
+    taken = [worker for n in range(5) for worker, own in enumerate(counts) if own > n]
+    turn, done = order.done_of(counts, first)
+    assert done == [taken[:first].count(worker) for worker in range(len(counts))]
+    shifted = [(turn + i) % len(counts) for i in range(len(counts))]
+    left = [worker for n in range(6) for worker in shifted if counts[worker] - done[worker] > n]
+    assert left == taken[first:]
+
+
+@pytest.mark.parametrize("rows_of", [33, 50])
+@pytest.mark.parametrize("first", [0, 1, 3, 6, 8])
+def test_workers_that_go_on_repeat_nothing(rows_of, first):
+    def left(start):
+        made = MiniBatches(
+            sources.ArraySource({"number": np.arange(rows_of)}), batch_size=4, start=(0, start)
+        )
+        shares = [[batch["number"].tolist() for batch in made.share_of(i, 3, 0)] for i in range(3)]
+        return [share[n] for n in range(max(map(len, shares))) for share in shares if n < len(share)]
+
+    assert left(first) == left(0)[first:]
+
+
+def test_workers_cannot_go_on_with_a_generator():
+    made = of(generator, start=3)
+    with pytest.raises(UsageError, match="start 3: how many rows a generator has is not known"):
+        made.share_of(0, 2, 0)
+    assert numbers(made.share_of(0, 1, 0))[0] == list(range(24, 32))
+    assert len(numbers(made.share_of(0, 2, 1))[0]) == 8
+
+
+def test_labels_are_read_once_for_all_workers(output, monkeypatch):
+    made = MiniBatches(
+        sources.OutputSource(embedbeam.open_output(output), ["embedding", "number", "kind"]),
+        batch_size=9,
+        balance="kind",
+    )
+    prepared = made.prepare()
+    plain = numbers(made)
+    monkeypatch.setattr(MiniBatches, "prepare", None)
+    assert numbers(made.share_of(0, 1, 0, prepared)) == plain
+    shares = [numbers(made.share_of(i, 2, 0, prepared)) for i in range(2)]
+    assert sum(len(batch) for share in shares for batch in share) == 90
+
+
+def test_keras_gets_the_rest_of_an_epoch_and_then_the_others(output):
+    import tensorflow as tf
+
+    seen = []
+
+    class Seen(tf.keras.Model):
+        def train_step(self, data):
+            tf.py_function(lambda n: seen.extend(n.numpy().tolist()), [data["number"]], [])
+            return {"loss": tf.constant(0.0)}
+
+    model = Seen()
+    model.compile()
+    how = {"batch_size": 8, "columns": ["number"], "shuffle": True, "seed": 1}
+    model.fit(embedbeam.batches(output, start=(0, 5), **how), epochs=1, verbose=0)
+    model.fit(embedbeam.batches(output, start=(1, 0), **how), epochs=2, verbose=0)
+    whole = of(output, shuffle=True, seed=1)
+    epochs = [list(itertools.chain(*numbers(whole))) for _ in range(3)]
+    assert seen == epochs[0][40:] + epochs[1] + epochs[2]
+
+
+def test_values_in_memory_are_what_they_are_in_an_output():
+    def found(column):
+        return next(iter(embedbeam.batches({"y": column}, framework="numpy")))["y"]
+
+    np.testing.assert_array_equal(found([0.5, None]), [0.5, np.nan])
+    assert found(["a", None]).tolist() == ["a", ""]
+    assert found([b"a\0\0", b"b"]).tolist() == [b"a\0\0", b"b"]
+    assert found([np.float32(1), np.float32(2)]).dtype == np.float32
+    assert found([np.ones(2), np.zeros(2)]).shape == (2, 2)
+    fixed = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.uint8()), 2)
+    assert found(fixed).tolist() == [[1, 2], [3, 4]]
+    for column, words in (
+        ([1, None, 2], "column 'y': 1 of 3 rows have none, and int64 has no value"),
+        ([1, "a"], "column 'y': expected values of one kind and shape"),
+        ([np.ones(2), np.ones(3)], "column 'y': expected values of one kind and shape"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            found(column)
+        with pytest.raises(UsageError, match=words):
+            next(iter(embedbeam.batches(lambda c=column: ({"y": one} for one in c), framework="numpy")))
+
+
+def test_the_scale_of_int8_vectors_is_no_column_unless_it_is_wanted(tmp_path):
+    write_output(str(tmp_path / "out"), [[rows(0, 9)]], dim=3, vector_dtype="int8")
+    for names in ([], ["scale"]):
+        [batch] = embedbeam.batches(str(tmp_path / "out"), columns=names, framework="numpy")
+        assert list(batch) == ["embedding", *names]
+        np.testing.assert_allclose(batch["embedding"], rows(0, 9)["vectors"], atol=0.05)

@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 import embedbeam
 
-def epochs(workers, **how):
-    data = embedbeam.batches(sys.argv[1], batch_size=16, columns=["doc_id", "kind"], seed=2,
+def epochs(workers, size=16, **how):
+    data = embedbeam.batches(sys.argv[1], batch_size=size, columns=["doc_id", "kind"], seed=2,
                              shuffle=True, framework="torch", **how)
     found = []
     for _ in range(2):
@@ -33,6 +33,7 @@ print(json.dumps({
     "numpy": [[batch["doc_id"].tolist() for batch in plain] for _ in range(2)],
     "alone": epochs(0), "workers": epochs(2),
     "resumed": epochs(0, start=5), "later": epochs(2, start=5),
+    "uneven": epochs(3, 11, balance="kind"), "tail": epochs(3, 11, balance="kind", start=19),
 }))
 """
 
@@ -48,6 +49,8 @@ def test_workers_share_the_rows_and_each_epoch_is_another(tmp_path):
     assert found["alone"] == found["numpy"]
     assert found["resumed"] == [found["numpy"][0][5:], found["numpy"][1]]
     assert found["later"][0] == found["workers"][0][5:]
+    assert list(map(len, found["uneven"])) == [20, 20]  # 6, 7 and 7: the last round has two
+    assert found["tail"] == [found["uneven"][0][19:], found["uneven"][1]]
     everything = sorted(f"d{i}" for i in range(200))
     for epoch in found["workers"]:
         assert sorted(one for batch in epoch for one in batch) == everything

@@ -157,6 +157,15 @@ def test_a_head_of_another_model_is_refused(cli, head, tmp_path):
     shorter = write(tmp_path / "shorter", some(20, dim=6))
     code, _, err = cli("predict", shorter, "--head", head[0], "--to", tmp_path / "p.parquet")
     assert (code, "vectors of 6 numbers, and the head takes 8" in err) == (2, True)
+    bits = write(tmp_path / "bits", some(20), vector_dtype="ubinary")
+    code, _, err = cli("predict", bits, "--head", head[0], "--to", tmp_path / "p.parquet")
+    assert (
+        code,
+        "vectors with vector_dtype 'ubinary', and the head was trained on those with 'float32'" in err,
+    ) == (
+        2,
+        True,
+    )
     code, _, err = cli("predict", shorter, "--head", tmp_path, "--to", tmp_path / "p.parquet")
     assert (code, "no head here" in err) == (2, True)
 
@@ -185,6 +194,40 @@ def test_a_missing_field_and_a_folder_that_is_taken(cli, output, tmp_path):
     assert (code, "no column 'no'; there are doc_id" in err, len(err.splitlines())) == (2, True, 1)
     code, _, err = cli("train", output, "--label=kind", f"--to={output}", "--quiet")
     assert (code, "exists already" in err) == (2, True)
+    code, _, err = cli("train", output, "--label=kind", f"--to={tmp_path / 'h'}", "--quiet", "--seed=-1")
+    assert (code, "seed -1: expected a number from 0" in err) == (2, True)
+    for export in (tmp_path / "h", tmp_path / "h" / "model"):
+        code, _, err = cli("train", output, "--label=kind", f"--to={tmp_path / 'h'}", f"--export={export}")
+        assert (code, "choose a folder apart" in err) == (2, True)
+
+
+def test_what_cannot_be_exported_is_told_before_training(output, tmp_path, monkeypatch, cli):
+    monkeypatch.setattr("pipeline.training.run.train", None)
+    code, _, err = cli(
+        "train", output, "--label=kind", f"--to={tmp_path / 'h'}", f"--export={tmp_path / 'e'}", "--quiet"
+    )
+    assert code == 2, err
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_with_a_dollar_are_drawn_as_they_are(tmp_path):
+    from pipeline.training.report import draw_confusion
+
+    labels = ["$a_{$", "costs $5 or $6"]
+    record = {
+        "confusion": {"labels": labels, "rows": [[3, 1], [0, 2]]},
+        "field": r"$\\frac$",
+        "accuracy": 0.5,
+        "rows": {"validation": 6},
+    }
+    draw_confusion(record, tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_at_a_time_follow_from_the_classes():
+    from pipeline.training.train import rows_at_once
+
+    assert [rows_at_once(n) for n in (2, 1024, 10_000, 10**6)] == [8192, 4096, 419, 64]
 
 
 def test_rows_without_a_label_and_classes_on_one_side_are_told(tmp_path):
@@ -205,7 +248,8 @@ def test_rows_without_a_label_and_classes_on_one_side_are_told(tmp_path):
     ]
 
 
-def test_encoder_and_head_become_one_model(cli, model, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "ubinary"])
+def test_encoder_and_head_become_one_model(cli, save_model, tmp_path, dtype):
     import jobs
     import tensorflow as tf
     import tensorflow_hub as hub
@@ -214,7 +258,10 @@ def test_encoder_and_head_become_one_model(cli, model, tmp_path):
     source = jobs.write_jsonl(tmp_path / "docs.jsonl", docs)
     embed = ["embed", "--input", source, "--id-field=id", "--quiet"]
     out, whole = tmp_path / "out", tmp_path / "model"
-    assert cli(*embed, "--output", out, "--model", model, "--keep-field=kind")[0] == 0
+    model = save_model()
+    assert (
+        cli(*embed, "--output", out, "--model", model, "--keep-field=kind", f"--vector-dtype={dtype}")[0] == 0
+    )
     train = [
         "train",
         out,
@@ -239,6 +286,8 @@ def test_encoder_and_head_become_one_model(cli, model, tmp_path):
     ):
         np.testing.assert_allclose(by_id[one["id"]]["probabilities"], probabilities, atol=1e-5)
         assert by_id[one["id"]]["label"] == int(label)
+    code, _, err = cli("predict", out, "--head", whole, "--to", tmp_path / "again.parquet")
+    assert (code, "no head here" in err) == (2, True)
     again = tmp_path / "classes"
     assert cli(*embed, "--output", again, "--model", whole, "--model-output=probabilities")[0] == 0
     for row in jobs.rows(again):
