@@ -59,7 +59,7 @@ def check_to(args: argparse.Namespace, *, many: bool, what: str) -> None:
             argument="runner",
         )
     if args.to is not None:
-        open_stores(args.to, args.beam_args)
+        open_stores(args.to, args.beam_args, "--to")
         check_target(Folder(args.to))
 
 
