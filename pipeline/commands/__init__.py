@@ -102,7 +102,7 @@ def open_source(args: argparse.Namespace) -> Output:
     return output
 
 
-def open_stores(output: str, beam_args: list[str]) -> None:
+def open_stores(output: str, beam_args: list[str], name: str = "OUTPUT") -> None:
     """Gives the file systems Beam's options, and looks whether the folder's store is there.
 
     Raises:
@@ -117,4 +117,4 @@ def open_stores(output: str, beam_args: list[str]) -> None:
 
     beam_options = parse(beam_args)
     use_options(beam_options)
-    check_store("OUTPUT", output, beam_options)
+    check_store(name, output, beam_options)

@@ -30,13 +30,11 @@ def run(args: argparse.Namespace) -> Result:
     from pipeline.search import hits
     from pipeline.search.ask import Finder
     from pipeline.search.many import answer, in_words
-    from pipeline.search.queries import Queries
-    from transforms.storage.files import full_path
+    from pipeline.search.queries import queries_of
 
     if args.all:
         hits.check_k(output, args.k, 1)
-        queries = Queries(full_path(output.folder.path), output.plan.job, output.dim)
-        record = answer(output, queries, args.to, args, name="neighbors", own=True)
+        record = answer(output, lambda: queries_of(output), args.to, args, name="neighbors", own=True)
         return Result(record, [in_words(record)])
     with args.screen.doing("looking for the document"):
         places = hits.rows_of(output, args.doc_id)

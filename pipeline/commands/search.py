@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_source, open_source, open_stores
 from transforms.errors import UsageError
 
 
@@ -47,14 +47,20 @@ def add_many(parser: argparse.ArgumentParser, *, what: str) -> None:
 
 
 def check_to(args: argparse.Namespace, *, many: bool, what: str) -> None:
-    """Raises UsageError where many questions have no folder for the answers, or one has."""
-    from transforms.output import layout
+    """Raises UsageError where many questions have no folder for the answers, or one has, or a runner."""
+    from pipeline.search.target import check_target
     from transforms.output.folder import Folder
 
     if many != (args.to is not None):
         raise UsageError(f"{what} and --to FOLDER belong together: the answers become a Parquet file there")
-    if args.to is not None and Folder(args.to).read(layout.PLAN) is not None:
-        raise UsageError(f"--to {args.to}: is the output of a job; choose another folder", argument="to")
+    if not many and (args.runner != "DirectRunner" or args.shared_filesystem):
+        raise UsageError(
+            f"--runner and --shared-filesystem go with {what}: this is answered here; leave them out",
+            argument="runner",
+        )
+    if args.to is not None:
+        open_stores(args.to, args.beam_args, "--to")
+        check_target(Folder(args.to))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -97,12 +103,14 @@ def run(args: argparse.Namespace) -> Result:
     if args.queries is not None:
         from pipeline.search.hits import check_k
         from pipeline.search.many import answer, in_words
-        from pipeline.search.queries import find_queries
+        from pipeline.search.queries import Queries, find_queries
 
         check_k(output, args.k)
-        record = answer(
-            output, find_queries(output, args.queries, args.to, args), args.to, args, name="search"
-        )
+
+        def find() -> Queries:
+            return find_queries(output, args.queries, args.to, args)
+
+        record = answer(output, find, args.to, args, name="search")
         return Result(record, [in_words(record)])
     from pipeline.search import hits
     from pipeline.search.ask import Finder, ask

@@ -65,7 +65,8 @@ def _on_cluster(
     from pipeline.scan.verify import CheckParts, checked
 
     target = output.folder.join(layout.CHECKS)
+    results = run_scan(output, target, CheckParts(time.time()), args, receipts)
     try:
-        yield from checked(run_scan(output, target, CheckParts(time.time()), args, receipts))
-    finally:
+        yield from checked(results)
+    finally:  # not before: refused, since another one is at work, it would delete that one's results
         output.folder.delete_folder(layout.CHECKS)

@@ -42,7 +42,8 @@ def output_lock(folder: Folder) -> Iterator[None]:
         try:
             yield
         except UsageError:
-            if created and not os.path.exists(folder.join(layout.PLAN)):
+            # More than the lock is there once a plan is, or what says which scan the files beside it are of.
+            if created and folder.names(layout.STATE).keys() <= {os.path.basename(layout.LOCK)}:
                 shutil.rmtree(folder.join(layout.STATE), ignore_errors=True)
                 if made:  # a mistake found before anything started leaves no trace
                     with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -35,9 +36,20 @@ def duration(seconds: float) -> str:
 
 
 def print_json(result: Any) -> None:
-    """One JSON object on one line; of a dataclass its fields."""
-    text = json.dumps(result, ensure_ascii=False, default=dataclasses.asdict)
+    """One JSON object on one line; of a dataclass its fields. JSON knows no NaN or infinity: null."""
+    text = json.dumps(result, ensure_ascii=False, default=_in_json)
+    if "NaN" in text or "Infinity" in text:
+        text = json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
+
+
+def _in_json(value: Any) -> Any:
+    """What a value is where JSON has no such type: a date in ISO 8601, bytes in Base64, others in words."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 class Screen:

@@ -17,9 +17,10 @@ from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen, duration
 from pipeline.scan.work import SCAN, Results, Scan, Work, source_of
 from transforms.elements import ShardReceipt
-from transforms.errors import UsageError
+from transforms.errors import LedgerError, UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
+from transforms.output.ledger import contents
 from transforms.output.reader import Output
 from transforms.storage.files import full_path
 
@@ -30,6 +31,8 @@ def run_scan(
     work: Work,
     args: argparse.Namespace,
     receipts: Sequence[ShardReceipt] | None = None,
+    *,
+    reads: Sequence[str] = (),
 ) -> Results:
     """Does a work with every committed part of an output; parts that are done are left as they are.
 
@@ -38,16 +41,18 @@ def run_scan(
         replaced), or none yet.
       args: with `add_scan`'s arguments, `beam_args` and `screen`.
       receipts: of the shards that matter, if not of all that are committed.
+      reads: further paths that workers read.
 
     Raises:
       UsageError: the runner or its options cannot be used, or the folder holds something else.
       EmbedbeamError: the scan ran and something is wrong.
     """
     source, target = full_path(output.folder.path), full_path(target)
-    scan = Scan(source, output.plan.job, target, work)
+    receipts = output.receipts if receipts is None else receipts
+    scan = Scan(source, output.plan.job, contents(receipts), target, work)
     cluster = prepare(
         Options(
-            input=source,
+            input=(source, *reads),
             output=target,
             runner=args.runner,
             shared_filesystem=args.shared_filesystem,
@@ -55,7 +60,6 @@ def run_scan(
         )
     )
     folder = Folder(target)
-    receipts = output.receipts if receipts is None else receipts
     with output_lock(folder):
         _begin(folder, scan)
         left = scan.left(receipts)
@@ -63,7 +67,8 @@ def run_scan(
             folder.delete(layout.SUCCESS)
             _do(scan, left, cluster, args.screen)
             left = scan.left(receipts)
-        assert not left, f"{target}: {len(left)} parts have no results"
+        if left:  # another process began anew in the folder
+            raise LedgerError(f"{target}: {len(left)} parts have no results; run the same command again")
         folder.sweep()
         folder.write(layout.SUCCESS, b"")
     parts = (r.shard_id for r in receipts if r.part is not None)
@@ -114,7 +119,7 @@ def _do(scan: Scan, left: list[tuple[str, str]], cluster: Cluster, screen: Scree
         if not cluster.is_local:
             run_pipeline(cluster, lambda root: build_scan(root, scan, left), wait=True)
             return
-        output = source_of(scan.source, scan.job)
+        output = source_of(scan.source, scan.job, scan.contents)
         for shard_id, part in left:
             scan.do(output, shard_id, part)
             done += 1

@@ -25,7 +25,8 @@ class _ScanFn(beam.DoFn):
 
     def process(self, element: tuple[str, str]):  # type: ignore[no-untyped-def]
         shard_id, part = element
-        yield self._scan.do(source_of(self._scan.source, self._scan.job), shard_id, part)
+        scan = self._scan
+        yield scan.do(source_of(scan.source, scan.job, scan.contents), shard_id, part)
 
 
 def build_scan(root: beam.Pipeline, scan: Scan, parts: list[tuple[str, str]]) -> beam.PCollection:

@@ -70,18 +70,20 @@ class Scan:
 
     Attributes:
       source, job: path and identity of the output.
+      contents: a checksum of its rows; of an unfinished job they become more.
       target: path of the results: a Parquet file for each part, of the same shard.
     """
 
     source: str
     job: str
+    contents: str
     target: str
     work: Work
 
     @functools.cached_property
     def identity(self) -> str:
         """Of the rows and of all choices."""
-        said = json.dumps([self.job, self.work.name, dict(self.work.choices)], sort_keys=True)
+        said = json.dumps([self.job, self.contents, self.work.name, dict(self.work.choices)], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def do(self, output: Output, shard_id: str, part: str) -> ScanReceipt:
@@ -122,8 +124,11 @@ class Scan:
 
 
 @functools.lru_cache(maxsize=4)
-def source_of(path: str, job: str) -> Output:
+def source_of(path: str, job: str, contents: str) -> Output:
     """The output, opened once in a process; of this job.
+
+    Args:
+      contents: of a `Scan`, so that a worker that did an earlier one opens it anew.
 
     Raises:
       LedgerError: its plan is another job's by now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -59,7 +60,7 @@ class Finder:
             else:
                 best = nearest(self.output, vectors, k, metric=self._metric, keep=self._keep, seen=seen)
             if besides is not None:
-                best = best.without(np.broadcast_to(besides, (len(vectors), len(besides))), self._k)
+                best = best.without(besides, self._k)
             return found(self.output, best)
 
 
@@ -102,6 +103,8 @@ def _typed() -> Iterator[str]:
 
 
 def _piped(screen: Screen) -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is refused by itself
     for number, line in enumerate(sys.stdin, 1):
         if line.strip():
             yield line.strip()

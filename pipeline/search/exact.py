@@ -67,8 +67,8 @@ class Best:
         self.scores[hot + first], self.places[hot + first] = every[chosen], where[chosen]
 
     def without(self, places: np.ndarray, k: int) -> Best:
-        """Each question's first k rows that are not at its places, int64 [questions, n]."""
-        own = (self.places[:, :, np.newaxis] == places[:, np.newaxis, :]).any(axis=2)
+        """Each question's first k rows besides these places, int64 [n], or its own, [questions, 1]."""
+        own = np.isin(self.places, places) if places.ndim == 1 else self.places == places
         left = np.argsort(own, axis=1, kind="stable")[:, :k]
         best = Best(len(left), k)
         best.scores, best.places = (np.take_along_axis(a, left, axis=1) for a in (self.scores, self.places))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +61,7 @@ def in_words(hits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "no row fulfils the condition"
     ids = [_id(hit) for hit in hits]
     longest = min(_ID, max(map(len, ids), default=0))
-    width = (
-        shutil.get_terminal_size().columns if sys.stdout.isatty() else int(os.environ.get("COLUMNS", _WIDTH))
-    )
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
     for name, hit in zip(ids, hits, strict=True):
         fields = [f"{key}={value}" for key, value in hit.items() if key not in _OWN and value is not None]
         rest = "  ".join([*fields, " ".join(str(hit.get("text") or "")[:1000].split())]).strip()
@@ -88,11 +84,16 @@ def rows_of(output: Output, doc_id: str) -> np.ndarray:
     Raises:
       UsageError: there is none.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    try:
+        wanted = pa.scalar(doc_id, pa.string())
+    except UnicodeEncodeError as e:
+        raise UsageError(f"document {doc_id!r}: is not UTF-8, as ids are") from e
     first, places, example = 0, [], ""
     for block in output.rows(["doc_id"], block_rows=1 << 16):
-        same = pc.equal(block.column(0), doc_id).to_numpy(zero_copy_only=False)
+        same = pc.equal(block.column(0), wanted).to_numpy(zero_copy_only=False)
         places.append(np.flatnonzero(same) + first)
         example = example or block.column(0)[0].as_py()
         first += len(block)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen, duration
 from pipeline.search.exact import Best, blocks_of, nearest, unit
 from transforms.errors import UsageError
 from transforms.extras import check_extra
 from transforms.output import layout
 from transforms.output.folder import Folder, to_json
+from transforms.output.ledger import contents
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
 from transforms.output.vectors import as_matrix
@@ -66,7 +66,13 @@ class Index:
 
     def nearest(self, questions: np.ndarray, k: int) -> Best:
         """As `exact.nearest`, of most of the nearest rows; scores are those of vectors of 16-bit floats."""
-        return _search(self._faiss, questions, k, self.record.metric, self.record.probes)
+        metric, lists, probes = self.record.metric, self.record.lists, self.record.probes
+        best = _search(self._faiss, questions, k, metric, probes)
+        while probes < lists and len(short := np.flatnonzero((best.places < 0).any(axis=1))):
+            probes = min(2 * probes, lists)  # those that were looked through held fewer than k rows
+            more = _search(self._faiss, questions[short], k, metric, probes)
+            best.scores[short], best.places[short] = more.scores, more.places
+        return best
 
 
 def index_of(output: Output, args: argparse.Namespace) -> Index | None:
@@ -97,12 +103,18 @@ def open_index(output: Output, screen: Screen, *, metric: str = "cosine", where:
     check_extra("search", "faiss", what="--index", argument="index")
     folder = Folder(where) if where is not None else Folder(output.folder.join(layout.INDEX))
     record = folder.record(_RECORD, IndexRecord)
-    wanted = {"job": output.plan.job, "rows": output.count, "contents": _contents(output), "metric": metric}
+    rows = contents(output.receipts)
+    wanted = {"job": output.plan.job, "rows": output.count, "contents": rows, "metric": metric}
     if record is not None and {name: getattr(record, name) for name in wanted} != wanted:
         screen.say(f"the index in {folder.path} is of {_difference(record, wanted)}: it is built anew")
         record = None
+    elif record is not None and folder.names().get(_FILE) != record.bytes:
+        screen.say(f"{folder.join(_FILE)}: is gone or not whole: it is built anew")
+        record = None
     if record is None:
-        record = _build(output, folder, metric, screen)
+        with output_lock(folder):
+            folder.sweep()
+            record = _build(output, folder, metric, screen)
         screen.say(
             f"index: recall@{_NEAREST} {record.recall:.3f} against exact search ({record.asked} rows asked), "
             f"{record.rows:,} rows in {record.lists:,} lists of which a search reads {record.probes}, "
@@ -117,12 +129,6 @@ def _difference(record: IndexRecord, wanted: dict[str, Any]) -> str:
     if record.metric != wanted["metric"]:
         return f"metric {record.metric}"
     return "older rows"
-
-
-def _contents(output: Output) -> str:
-    """Of the rows that are there: all part files' checksums, in order."""
-    every = json.dumps([[one.shard_id, one.part_sha256] for one in output.receipts])
-    return hashlib.sha256(every.encode()).hexdigest()[:16]
 
 
 def _build(output: Output, folder: Folder, metric: str, screen: Screen) -> IndexRecord:
@@ -158,7 +164,7 @@ def _build(output: Output, folder: Folder, metric: str, screen: Screen) -> Index
     record = IndexRecord(
         job=output.plan.job,
         rows=rows,
-        contents=_contents(output),
+        contents=contents(output.receipts),
         metric=metric,
         lists=lists,
         probes=probes,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.search import target
 from pipeline.search.exact import QUESTIONS, Best, nearest, parts_of
 from pipeline.search.hits import take
-from pipeline.search.index import index_of
-from pipeline.search.queries import QUERIES, Queries
+from pipeline.search.index import Index, index_of
+from pipeline.search.queries import Queries
 from pipeline.search.where import condition
-from transforms.output import layout
+from transforms.errors import UsageError
 from transforms.output.folder import Folder
 from transforms.output.reader import Output
 
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from pipeline.scan.work import Results
 
 FILE = "nearest.parquet"
-_PARTS = "_parts"
 
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
     """A scan: of each question the nearest rows of a part. Results: a row a question, in their order.
+
+    Places are counted from the part's first row: which parts lie before it, the one who merges knows.
 
     Attributes:
       queries: the questions.
@@ -61,7 +63,7 @@ class Nearest:
         """The part is read again for each block of questions; what multiplies takes far longer."""
         import pyarrow as pa
 
-        [part] = [one for one in parts_of(output) if one.name == name]
+        [part] = [one._replace(first=0) for one in parts_of(output) if one.name == name]
         keep = None if self.where is None else functools.cache(condition(output, self.where))
         for _, vectors in self.queries.blocks(QUESTIONS):
             best = nearest(output, vectors, self.k, metric=self.metric, parts=[part], keep=keep)
@@ -76,20 +78,26 @@ def by_scan(output: Output, work: Nearest, to: str, args: argparse.Namespace) ->
     """Of each block of questions its nearest rows, after a scan of all parts, here or as a Beam job."""
     from pipeline.scan.run import run_scan
 
-    results = run_scan(output, Folder(to).join(_PARTS), work, args)
+    folder = Folder(to)
+    target.begin(folder)
+    results = run_scan(output, folder.join(target.PARTS), work, args, reads=(work.queries.path,))
+    firsts = [part.first for part in parts_of(output)]
+
+    def parts(group: int) -> Iterator[Best]:
+        for name, first in zip(results.parts, firsts, strict=True):
+            yield _read(results, name, group, k=work.k, first=first)
+
     # A row group for each block of questions; whoever reads knows how many there are.
-    return (
-        functools.reduce(_merged, (_read(results, name, group, work.k) for name in results.parts))
-        for group in itertools.count()
-    )
+    return (functools.reduce(_merged, parts(group)) for group in itertools.count())
 
 
-def _read(results: Results, name: str, group: int, k: int) -> Best:
+def _read(results: Results, name: str, group: int, *, k: int, first: int) -> Best:
     best = Best(0, k)
     blocks = list(results.part(name, row_groups=[group]))
     for what in ("scores", "places"):
         flat = [block.column(what).flatten().to_numpy() for block in blocks]
         setattr(best, what, np.concatenate(flat).reshape(-1, k))
+    best.places = np.where(best.places < 0, best.places, best.places + first)
     return best
 
 
@@ -106,17 +114,45 @@ def _merged(one: Best, other: Best) -> Best:
 
 
 def answer(
-    output: Output, queries: Queries, to: str, args: argparse.Namespace, *, name: str, own: bool = False
+    output: Output,
+    find: Callable[[], Queries],
+    to: str,
+    args: argparse.Namespace,
+    *,
+    name: str,
+    own: bool = False,
 ) -> dict[str, Any]:
     """Writes the nearest rows of all questions to a file; returns the command's record.
 
     Args:
+      find: gives the questions; it may make what lies in `target.QUERIES` of the folder.
+      to: the folder.
       args: with the arguments of `add_search` and `add_scan`.
       name: of the command.
       own: whether the questions are the output's own rows, which are not to find themselves.
     """
-    k = args.k + own
+    if args.filter is not None:
+        condition(output, args.filter)  # a mistake in it is told before anything is embedded
+    if args.runner != "DirectRunner" and (args.index or args.index_folder is not None):
+        if own:
+            raise UsageError("--runner: --index answers here; leave one of the two out", argument="runner")
+        args.screen.say("--index answers here: --runner does no more than embed questions that are text")
     index = index_of(output, args)
+    with target.held(Folder(to)):
+        return _answer(output, find(), to, args, name=name, own=own, index=index)
+
+
+def _answer(
+    output: Output,
+    queries: Queries,
+    to: str,
+    args: argparse.Namespace,
+    *,
+    name: str,
+    own: bool,
+    index: Index | None,
+) -> dict[str, Any]:
+    k = args.k + own
     if index is None:
         work = Nearest(queries, k, args.metric, args.filter, name)
         found = by_scan(output, work, to, args)
@@ -135,7 +171,7 @@ def answer(
         done += questions
 
     with args.screen.doing(lambda: f"{name}: {done:,} questions answered"):
-        count, rows = _write(output, queries, found, to, about, seen)
+        count, rows = _write(output, queries, found, to, about, seen, own=own)
     return {
         "output": output.folder.path,
         "to": Folder(to).join(FILE),
@@ -155,8 +191,12 @@ def _write(
     to: str,
     about: Mapping[str, Any],
     seen: Callable[[int], None],
+    *,
+    own: bool,
 ) -> tuple[int, int]:
     """Writes query_id, rank, doc_id and score, in the order of the questions.
+
+    Of chunks their numbers as well: of those found, and of those that ask (`own`).
 
     Returns:
       How many questions and rows there were.
@@ -167,9 +207,11 @@ def _write(
     folder, count, rows = Folder(to), 0, 0
     columns = ["doc_id", *(["chunk", "start", "end"] if output.schema.chunks else [])]
     types = [output.arrow.field(name) for name in columns]
+    asking = [output.arrow.field("chunk").with_name("query_chunk")] if own and output.schema.chunks else []
     said = {"embedbeam.job": output.plan.job, "embedbeam.search": json.dumps(dict(about))}
     schema = pa.schema(
-        [("query_id", pa.string()), ("rank", pa.int32()), *types, ("score", pa.float32())], metadata=said
+        [("query_id", pa.string()), *asking, ("rank", pa.int32()), *types, ("score", pa.float32())],
+        metadata=said,
     )
     pending = folder.create(FILE)
     try:
@@ -177,15 +219,19 @@ def _write(
             for (ids, _), best in zip(queries.blocks(QUESTIONS), found, strict=False):
                 question, rank = np.nonzero(best.places >= 0)
                 table = take(output, best.places[question, rank], columns)
-                arrays = [ids.take(pa.array(question)), pa.array(rank + 1, pa.int32()), *table.columns]
+                about_asking = [ids]
+                if asking:
+                    chunks = take(output, np.arange(count, count + len(ids)), ["chunk"])
+                    about_asking += chunks.columns
+                asked = [column.take(pa.array(question)) for column in about_asking]
+                arrays = [*asked, pa.array(rank + 1, pa.int32()), *table.columns]
                 writer.write_table(pa.table([*arrays, pa.array(best.scores[question, rank])], schema=schema))
                 count, rows = count + len(ids), rows + len(question)
                 seen(len(ids))
         pending.commit()
     finally:
         pending.discard()
-    for made in (_PARTS, QUERIES, layout.STATE):  # what a run that is killed would go on with
-        folder.delete_folder(made)
+    target.end(folder)
     return count, rows
 
 

@@ -53,10 +53,12 @@ class Questions:
         """float32 [1, dim].
 
         Raises:
-          UsageError: it is empty, or the model refuses it.
+          UsageError: it is empty or no text, or the model refuses it.
         """
         if not question.strip():
             raise UsageError("the question is empty: expected a few words")
+        if any("\ud800" <= one <= "\udfff" for one in question):
+            raise UsageError(f"question {question[:40]!r}: is not UTF-8")
         model = self._model
         if model.can_count and model.window is not None:
             tokens = int(model.count_tokens([question])[0])

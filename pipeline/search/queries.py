@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transforms.errors import UsageError
+from pipeline.search import target
+from transforms.errors import LedgerError, UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
+from transforms.output.ledger import by_reason, contents
 from transforms.output.reader import Output, open_output
 from transforms.output.vectors import as_matrix
-from transforms.storage.files import full_path, open_read
+from transforms.storage.files import file_state, full_path, open_read
+from transforms.storage.listing import list_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-QUERIES = "_queries"  # in the folder of the results: the output of the job that embedded the questions
 _IDS = ("query_id", "doc_id", "id")
 
 
@@ -33,16 +35,20 @@ class Queries:
       path: an output folder, or a Parquet file.
       job: identity of the output's job; None of a file.
       dim: length of their vectors.
+      contents: a checksum of the output's rows; size and time of the last change of a file.
     """
 
     path: str
     job: str | None
     dim: int
+    contents: str
 
     def blocks(self, size: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
         """Ids and vectors, float32 [size, dim]; fewer in the last block."""
         if self.job is not None:
             output = open_output(self.path)
+            if queries_of(output) != self:
+                raise LedgerError(f"{self.path}: other rows than before; run the same command again")
             rows = (
                 (block.column(0), as_matrix(*block.columns[1:]))
                 for block in output.rows(["doc_id", *output.vector_columns])
@@ -54,14 +60,14 @@ class Queries:
 
         with open_read(self.path) as f:
             file = pq.ParquetFile(f)
-            name = next((one for one in _IDS if one in file.schema_arrow.names), None)
+            name = _id_column(file.schema_arrow)
             columns = ["embedding", *([name] if name else [])]
             numbers = itertools.count()
 
             def read() -> Iterator[tuple[pa.Array, np.ndarray]]:
                 for block in file.iter_batches(columns=columns):
                     ids = block.column(name) if name else pa.array(itertools.islice(numbers, len(block)))
-                    yield ids.cast(pa.string()), self._matrix(block.column("embedding"))
+                    yield _as_ids(ids, self.path), self._matrix(block.column("embedding"))
 
             yield from _in_blocks(read(), size)
 
@@ -75,6 +81,16 @@ class Queries:
         if not np.isfinite(flat).all():
             raise UsageError(f"{self.path}: a vector holds NaN, infinity or null; expected numbers")
         return flat.reshape(len(column), self.dim)
+
+
+def _as_ids(column: pa.Array, path: str) -> pa.Array:
+    """Ids as text; raises UsageError where they cannot be."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise UsageError(f"{path}: its ids are {column.type}; expected text or numbers") from e
 
 
 def _in_blocks(
@@ -118,13 +134,13 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
     if dim is not None:
         if dim != output.dim and dim != 0:
             raise UsageError(f"{path}: vectors of {dim} numbers, and {output.folder.path} has {output.dim}")
-        return Queries(full_path(path), None, output.dim)
+        return Queries(full_path(path), None, output.dim, str(file_state(path)))
     from pipeline.run.launch import run
     from pipeline.run.progress import Progress
     from pipeline.search.model import question_options
 
     options = question_options(output, args.screen, model=args.model, prompt=args.prompt)
-    folder, documents = Folder(to).join(QUERIES), output.plan.head["long_documents"]
+    folder, documents = Folder(to).join(target.QUERIES), output.plan.head["long_documents"]
     options = dataclasses.replace(
         options,
         input=(path,),
@@ -135,10 +151,18 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
         runner=args.runner,
         shared_filesystem=args.shared_filesystem,
         beam_args=tuple(args.beam_args),
+        max_dead_letters="100%",
         quiet=True,
     )
+    files = [[file.path, file.size, file.mtime] for file in list_files(path)[1]]
+    choices = [options.model, options.prompt, options.signature, args.text_field, args.id_field]
+    target.begin(Folder(to), [output.plan.job, path, *choices, files])
     args.screen.say(f"embedding the questions of {path}")
     run(options, args.screen, Progress())
+    found = open_output(folder)
+    if refused := by_reason(found.receipts):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+        args.screen.tell(f"{sum(refused.values()):,} questions have no answer: {reasons}")
     return _of_job(output, folder)
 
 
@@ -156,7 +180,16 @@ def _of_job(output: Output, path: str) -> Queries:
         )
     if not asked.complete or not asked.count:
         raise UsageError(f"{path}: no questions, or the job that embedded them has not finished")
-    return Queries(full_path(path), asked.plan.job, output.dim)
+    return queries_of(asked)
+
+
+def queries_of(output: Output) -> Queries:
+    """All rows of an output as questions."""
+    return Queries(full_path(output.folder.path), output.plan.job, output.dim, contents(output.receipts))
+
+
+def _id_column(schema: pa.Schema) -> str | None:
+    return next((one for one in _IDS if one in schema.names), None)
 
 
 def _vectors_in(path: str) -> int | None:
@@ -173,9 +206,12 @@ def _vectors_in(path: str) -> int | None:
         raise UsageError(f"--queries {path}: cannot be read: {e}", argument="queries") from e
     if "embedding" not in schema.names:
         return None
+    if name := _id_column(schema):
+        _as_ids(pa.nulls(0, schema.field(name).type), path)
     kind = schema.field("embedding").type
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return 0
+    fixed = pa.types.is_fixed_size_list(kind)
+    if fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        of = kind.value_type
+        if pa.types.is_floating(of) or pa.types.is_integer(of):
+            return int(kind.list_size) if fixed else 0
     raise UsageError(f"--queries {path}: its column embedding is {kind}; expected lists of numbers")

@@ -32,7 +32,7 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
     import pyarrow as pa
 
     schema = output.arrow
-    allowed = [name for name in schema.names if name not in ("embedding", "scale")]
+    allowed = [name for name in schema.names if name not in output.vector_columns]
     database = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
 
     def of(rows: pa.Table) -> np.ndarray:

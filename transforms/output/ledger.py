@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,12 @@ def read_receipts(folder: Folder, job: str, shard_ids: Iterable[str] | None = No
     with ThreadPoolExecutor(count) as threads:
         read = threads.map(lambda block: [committed(folder, shard_id, job) for shard_id in block], blocks)
         return [receipt for block in read for receipt in block if receipt is not None]
+
+
+def contents(receipts: Iterable[ShardReceipt]) -> str:
+    """Of the rows that are there: a checksum of all part files' checksums, in order."""
+    every = json.dumps([[one.shard_id, one.part_sha256] for one in receipts])
+    return hashlib.sha256(every.encode()).hexdigest()[:16]
 
 
 def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:

@@ -200,7 +200,7 @@ def test_a_runner_gives_the_same_labels(out, tmp_path):
     centres = np.eye(16, dtype=np.float32)[:4]
     work = Assign(centres, np.arange(4, dtype=np.int32), centres, {"method": "kmeans"}, False)
     output = open_output(str(out))
-    scan = Scan(str(out), output.plan.job, str(tmp_path / "to"), work)
+    scan = Scan(str(out), output.plan.job, "", str(tmp_path / "to"), work)
     with beam.Pipeline(runner=FnApiRunner()) as root:
         build_scan(root, scan, scan.left(output.receipts))
     assert scan.left(output.receipts) == []

@@ -18,6 +18,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline import embed
+from pipeline.run.screen import print_json
+from pipeline.search import many
 from transforms.output.reader import open_output
 
 
@@ -122,6 +124,82 @@ def test_questions_of_a_file(short, model, cli, tmp_path):
     assert [tuple(row.values()) for row in rows] == expected
 
 
+def test_questions_that_changed_after_a_kill(short, model, cli, tmp_path, monkeypatch):
+    """Those that were embedded are embedded anew; a filter that is none is told before any is."""
+    path, to, done = tmp_path / "q.jsonl", tmp_path / "to", []
+
+    def stops(*_, **__):
+        done.append(1)
+        raise KeyboardInterrupt
+
+    ask = ("search", short, "--queries", path, "--id-field=id", "--k=1", "--to", to)
+    jobs.write_jsonl(path, [{"id": "q", "text": "document 7 word"}])
+    code, _, err = cli(*ask, "--filter=colour = 1")
+    assert (code, err.count("\n"), to.exists()) == (2, 1, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "_write", stops)
+        assert cli(*ask)[0] == 130
+    assert (to / "_queries" / "_SUCCESS").exists()
+    jobs.write_jsonl(path, [{"id": "q", "text": "document 12"}])
+    assert cli(*ask)[0] == 0
+    [vector] = vectors_of(model, ["document 12"])
+    [row] = pq.read_table(to).to_pylist()
+    assert [(row["doc_id"], row["score"])] == nearest_ids(short, vector, 1)
+    assert [one.name for one in to.iterdir()] == ["nearest.parquet"]
+
+
+def test_a_blank_question_among_others(short, cli, tmp_path):
+    path = jobs.write_jsonl(
+        tmp_path / "q.jsonl", [{"id": "a", "text": " "}, {"id": "b", "text": "document 5"}]
+    )
+    ask = ("search", short, "--queries", path, "--id-field=id", "--k=1", "--to", tmp_path / "to")
+    code, _, err = cli(*ask)
+    assert code == 0
+    assert err.splitlines()[1:] == ["embedbeam: 1 questions have no answer: 1 blank text"]
+    assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["b"]
+    jobs.write_jsonl(path, [{"id": "a", "text": " "}])
+    code, _, err = cli(*ask)
+    assert (code, "no questions" in err) == (2, True)
+    jobs.write_jsonl(path, [{"id": "a", "text": "document 6"}])
+    assert cli(*ask)[0] == 0
+    assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["a"]
+
+
+def test_json_of_any_value(capfd):
+    import datetime
+    import decimal
+
+    day = datetime.datetime(2026, 1, 2, 3, 4)
+    values = [
+        day,
+        day.date(),
+        decimal.Decimal("1.50"),
+        b"\xff\x00",
+        datetime.timedelta(hours=1),
+        float("nan"),
+    ]
+    print_json({"values": [*values, float("-inf"), "NaN"]})
+    assert json.loads(capfd.readouterr().out, parse_constant=pytest.fail)["values"] == [
+        *("2026-01-02T03:04:00", "2026-01-02", "1.50", "/wA=", "1:00:00", None, None, "NaN")
+    ]
+
+
+def test_what_is_not_utf_8(short, cli, monkeypatch):
+    piped = io.TextIOWrapper(io.BytesIO(b"document 1\nd\xffcument\ndocument 2\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", piped)
+    code, out, err = cli("search", short, "--k=1", "--json")
+    assert (code, [json.loads(line)["question"] for line in out.splitlines()]) == (
+        0,
+        ["document 1", "document 2"],
+    )
+    assert err == "embedbeam: error: question 'd\\udcffcument': is not UTF-8\n"
+    code, _, err = cli("neighbors", short, "d\udcff")
+    assert (code, err) == (2, "embedbeam: error: document 'd\\udcff': is not UTF-8, as ids are\n")
+    monkeypatch.setenv("COLUMNS", "")
+    code, out, _ = cli("neighbors", short, "d1", "--k=1")
+    assert (code, out.count("\n")) == (0, 1)
+
+
 def test_one_after_the_other(short, cli, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("document 1\n\na POISON question\ndocument 2\n"))
     code, out, err = cli("search", short, "--k=1", "--json")
@@ -173,6 +251,9 @@ def test_at_a_terminal(short):
         (["--queries=q.jsonl"], "--queries FILE and --to FOLDER belong together"),
         (["a", "--to=x"], "--queries FILE and --to FOLDER belong together"),
         (["--queries=q.jsonl", "--to={out}"], "--to {out}: is the output of a job; choose another folder"),
+        (["--queries=q.jsonl", "--to={out}/_SUCCESS"], "--to {out}/_SUCCESS: is a file; expected a folder"),
+        (["--queries=q.jsonl", "--to=s3:///x"], "--to s3:///x: no bucket; expected s3://BUCKET/PATH"),
+        (["a", "--runner=FlinkRunner"], "--runner and --shared-filesystem go with --queries FILE"),
         (["a", "--prompt=query"], "prompt query: the model has no such prompt"),
         (["a", "--model=/nowhere"], "model /nowhere"),
         (["a POISON question"], "question 'a POISON question': the model refuses it"),
@@ -243,6 +324,7 @@ def test_neighbors(tmp_path, cli, form):
         (): "expected a DOC_ID, or --all for every row",
         (one, "--all", "--to=x"): "expected a DOC_ID, or --all for every row",
         ("--all",): "--all and --to FOLDER belong together",
+        ("--all", f"--to={tmp_path / 'to'}", "--index", "--runner=FlinkRunner"): "--index answers here",
     }.items():
         code, out, err = cli("neighbors", made.path, *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)
@@ -281,8 +363,11 @@ def test_chunks(tmp_path, model, cli):
     [row] = json.loads(out)["rows"]
     assert (row["doc_id"], row["chunk"], row["start"], row["end"]) == ("d", 0, 0, 5)
     assert cli("neighbors", tmp_path / "out", "--all", "--k=1", "--to", tmp_path / "to")[0] == 0
-    assert pq.read_schema(tmp_path / "to" / "nearest.parquet").names == [
-        *("query_id", "rank", "doc_id", "chunk", "start", "end", "score")
+    table = pq.read_table(tmp_path / "to" / "nearest.parquet")
+    asking = zip(*(table.column(name).to_pylist() for name in ("query_id", "query_chunk")), strict=True)
+    assert list(asking) == [row[:2] for row in rows]
+    assert table.schema.names == [
+        *("query_id", "query_chunk", "rank", "doc_id", "chunk", "start", "end", "score")
     ]
 
 

@@ -12,11 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipeline.commands.verify import _on_cluster
+from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen
 from pipeline.scan.run import run_scan
 from pipeline.scan.steps import build_scan
 from pipeline.scan.work import Scan
 from transforms.errors import JobFailed, LedgerError, UsageError
+from transforms.output.folder import Folder
+from transforms.output.ledger import contents
 from transforms.output.reader import open_output
 
 
@@ -27,6 +31,7 @@ class First:
     factor: float = 1.0
     fails_at: str = ""
     notes: str = ""
+    fails: type[Exception] = JobFailed
     name: str = "first"
 
     @property
@@ -39,7 +44,7 @@ class First:
 
     def part(self, output, name):
         if name == self.fails_at:
-            raise JobFailed("a bad part")
+            raise self.fails("a bad part")
         if self.notes:
             with open(self.notes, "a") as f:
                 f.write(f"{name}\n")
@@ -117,6 +122,47 @@ def test_goes_on_where_it_was(made, scan, tmp_path):
     assert parts[0] == parts[1]
 
 
+def test_a_mistake_in_the_middle_leaves_the_folder_the_scans(made, scan, tmp_path):
+    notes = tmp_path / "notes"
+    third = f"part-{made.shards[2]}.parquet"
+    with pytest.raises(UsageError, match="a bad part"):
+        scan(First(fails_at=third, notes=str(notes), fails=UsageError))
+    assert found(scan(First(notes=str(notes)))) == expected(made)
+    assert notes.read_text().split() == [f"part-{one}.parquet" for one in made.shards]
+
+
+def test_other_rows_make_all_anew(made, scan, tmp_path):
+    """A shard that was made once more has the same name, and other bytes."""
+    before = scan(First()).identity
+    path = made.path / "_embedbeam" / "receipts" / f"{made.shards[1]}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"part_sha256": "0" * 64}))
+    assert scan(First()).identity != before
+
+
+def test_a_second_check_leaves_the_first_ones_results(made, tmp_path):
+    output = open_output(str(made.path))
+    args = argparse.Namespace(
+        runner="DirectRunner", shared_filesystem=False, beam_args=[], screen=Screen(quiet=True)
+    )
+    results = made.path / "_embedbeam" / "checks"
+    with output_lock(Folder(str(results))):
+        (results / "part").write_text("of the first")
+        with pytest.raises(JobFailed, match="another embedbeam is writing to it"):
+            list(_on_cluster(output, output.receipts, args))
+        assert (results / "part").exists()
+        (results / "part").unlink()
+    assert [defects for defects, _ in _on_cluster(output, output.receipts, args)] == [[]] * 4
+    assert not results.exists()
+    args.screen.close()
+
+
+def test_parts_that_are_gone_at_the_end(made, scan, tmp_path, monkeypatch):
+    """Another process, on another machine, has begun anew in the folder."""
+    monkeypatch.setattr(Scan, "left", lambda self, receipts: [(receipts[0].shard_id, receipts[0].part)])
+    with pytest.raises(LedgerError, match="1 parts have no results; run the same command again"):
+        scan(First())
+
+
 def test_other_choices_make_all_anew(made, scan, tmp_path):
     scan(First())
     assert found(scan(First(factor=2.0))) == expected(made, 2.0)
@@ -158,7 +204,7 @@ def test_results_that_another_scan_wrote_over(made, scan, tmp_path):
 def test_the_same_in_a_beam_pipeline(made, scan, tmp_path):
     here = scan(First())
     output = open_output(str(made.path))
-    there = Scan(str(made.path), output.plan.job, str(tmp_path / "beam"), First())
+    there = Scan(str(made.path), output.plan.job, contents(output.receipts), str(tmp_path / "beam"), First())
     with beam.Pipeline(runner=FnApiRunner()) as root:
         build_scan(root, there, there.left(output.receipts))
     assert there.left(output.receipts) == []
@@ -168,7 +214,7 @@ def test_the_same_in_a_beam_pipeline(made, scan, tmp_path):
 
 
 def test_an_output_that_became_another_jobs(made, tmp_path):
-    late = Scan(str(made.path), "ffffffffffffffff", str(tmp_path / "to"), First())
+    late = Scan(str(made.path), "ffffffffffffffff", "", str(tmp_path / "to"), First())
     with pytest.raises(Exception, match="the folder is another job's by now"):  # noqa: SIM117
         with beam.Pipeline(runner=FnApiRunner()) as root:
             build_scan(root, late, [(made.shards[0], f"part-{made.shards[0]}.parquet")])

@@ -93,6 +93,9 @@ def test_without_own_rows():
     left = best.without(np.array([[0], [1]]), 2)
     assert left.places.tolist() == [[4, 5], [6, 7]]
     assert left.scores.tolist() == [[2, 1], [3, 2]]
+    same = best.without(np.array([4, 6, 8]), 2)  # all rows of one document
+    assert same.places[0].tolist() == [0, 5]
+    assert same.places[1, 0] == 7
 
 
 def test_reading_ahead_ends_with_who_reads(tmp_path):

@@ -1,5 +1,6 @@
 """The index: what it finds, what it says of itself, and when it is built anew."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,9 +8,12 @@ import numpy as np
 import outputs
 import pytest
 
+from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen
 from pipeline.search.exact import nearest
-from pipeline.search.index import open_index
+from pipeline.search.index import Index, open_index
+from transforms.errors import JobFailed
+from transforms.output.folder import Folder
 from transforms.output.reader import open_output
 
 
@@ -103,3 +107,30 @@ def test_a_file_that_was_cut_off_is_no_index(made, screen, tmp_path, capfd):
     index = open_index(output, screen, where=str(tmp_path))
     assert "recall@10" in capfd.readouterr().err
     assert index.nearest(np.ones((1, 16), np.float32), 3).places.shape == (1, 3)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_record_without_its_file(made, screen, tmp_path, capfd, damage):
+    output = open_output(str(made.path))
+    whole = open_index(output, screen, where=str(tmp_path)).record
+    path, left = tmp_path / "vectors.faiss", tmp_path / "_embedbeam" / "tmp" / "left"
+    left.write_bytes(b"of a build that was killed")
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-9])
+    capfd.readouterr()
+    with output_lock(Folder(str(tmp_path))), pytest.raises(JobFailed, match="another embedbeam is writing"):
+        open_index(output, screen, where=str(tmp_path))
+    again = open_index(output, screen, where=str(tmp_path)).record
+    assert "vectors.faiss: is gone or not whole: it is built anew" in capfd.readouterr().err
+    assert dataclasses.replace(again, seconds=whole.seconds) == whole
+    assert not left.exists()
+
+
+def test_as_many_rows_as_are_asked_for(made, screen, tmp_path):
+    """The lists that are looked through may hold fewer than k rows."""
+    index = open_index(open_output(str(made.path)), screen, where=str(tmp_path))
+    few = Index(dataclasses.replace(index.record, probes=1), index._faiss)
+    questions = np.random.default_rng(5).standard_normal((20, 16)).astype(np.float32)
+    best = few.nearest(questions, 300)
+    assert all(len(set(places)) == 300 for places in best.places.tolist())
+    assert (best.places >= 0).all()
+    assert (few.nearest(questions, 3).places >= 0).all()

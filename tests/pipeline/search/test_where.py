@@ -69,3 +69,11 @@ def test_a_value_that_only_some_rows_have(output):
     keep = condition(output, "CAST(module AS INTEGER) = 1")
     with pytest.raises(UsageError, match="Could not convert string 'json'"):
         keep(parts_of(output)[0])
+
+
+def test_a_field_named_as_a_column_of_other_vectors(tmp_path):
+    """Rows of int8 have a column `scale`; those of float32 may have a field of this name."""
+    kept = {"values": {"scale": 3}, "kept": [("scale", "int64")]}
+    output = open_output(str(outputs.make(tmp_path / "out", shards=1, per_shard=4, **kept).path))
+    [part] = parts_of(output)
+    assert condition(output, "scale = 3")(part).tolist() == [False, True, False, True]
