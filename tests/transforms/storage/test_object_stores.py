@@ -144,7 +144,8 @@ def test_killed_in_an_upload_then_resumed_over_a_bad_network(store, local, tmp_p
     assert len(ids) == 4
     receipts = [f"_embedbeam/receipts/{shard}.json" for shard in ids]
     assert {name for name in after if not name.startswith("part-")} == {
-        "_SUCCESS", "_embedbeam/plan.jsonl", "_embedbeam/manifest.json", "_embedbeam/run.json", *receipts,
+        "_SUCCESS", "_report.html",
+        "_embedbeam/plan.jsonl", "_embedbeam/manifest.json", "_embedbeam/run.json", *receipts,
     }  # fmt: skip
     for shard, receipt in zip(ids, receipts, strict=True):  # the part before its receipt
         assert written.index(f"part-{shard}.parquet") < written.index(receipt)
