@@ -9,6 +9,7 @@ from apache_beam.runners.dataflow.internal import apiclient
 
 from pipeline import cli as command_line
 from pipeline.cluster import runners
+from pipeline.cluster import submit as sending
 from pipeline.cluster.cluster import Cluster, resolve
 from pipeline.options.options import Options
 from pipeline.run import signals, submit
@@ -125,7 +126,7 @@ def test_the_launcher_does_not_wait(monkeypatch):
 
     answer = types.SimpleNamespace(has_job=True, job_id=lambda: "id-1", wait_until_finish=wait_until_finish)
     pipeline = types.SimpleNamespace(run=lambda: answer)
-    monkeypatch.setattr(submit, "beam", types.SimpleNamespace(Pipeline=lambda **_: pipeline))
+    monkeypatch.setattr(sending, "beam", types.SimpleNamespace(Pipeline=lambda **_: pipeline))
     monkeypatch.setattr(submit, "build_pipeline", lambda *_: None)
     monkeypatch.setattr(submit, "pipeline_config", lambda *_: None)
     flags = tuple(flag for flag in FLAGS if flag.startswith("--") and "runner" not in flag)[2:]
