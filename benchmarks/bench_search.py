@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import WORK, rounds, show
 from benchmarks.synthetic import clouds, write_output
-from pipeline.search.exact import _BLOCK_ROWS, _READERS, _TILE, Part, nearest, parts_of, unit
+from pipeline.search.exact import _BLOCK_ROWS, _READERS, TILE, Part, nearest, parts_of, unit
 from transforms.output.reader import Output, open_output
-from transforms.output.vectors import as_matrix
 
 _ROWS, _DIM, _K = 200_000, 384, 10
 _COUNTS = (1, 1024, 8192)  # of questions
@@ -44,8 +43,8 @@ def bare_matmul(rows: np.ndarray, questions: np.ndarray) -> float:
     began = time.perf_counter()
     for low in range(0, len(rows), _BLOCK_ROWS):
         block = rows[low : low + _BLOCK_ROWS].T
-        for first in range(0, len(questions), _TILE):
-            questions[first : first + _TILE] @ block
+        for first in range(0, len(questions), TILE):
+            questions[first : first + TILE] @ block
     return time.perf_counter() - began
 
 
@@ -62,7 +61,7 @@ def main() -> None:
     output = open_output(path)
     parts = [part for part in parts_of(output) if part.first + part.rows <= _ROWS]
     blocks = [block for part in parts for block in output.part(part.name, output.vector_columns)]
-    rows = unit(np.concatenate([as_matrix(*block.columns) for block in blocks]))
+    rows = unit(np.concatenate([output.matrix(block) for block in blocks]))
     del blocks
     print(f"{len(rows):,} rows of {output.dim} float32 numbers in {len(parts)} parts, k {_K}")
     for count in _COUNTS:

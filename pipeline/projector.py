@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.map.points import shortened
-from pipeline.map.target import begin_in
+from pipeline.target import begin_in
 from transforms.output import layout
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
-from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +39,7 @@ def write_projector(
     own = ["doc_id", *(["chunk"] if has.chunks else []), *(["text"] if has.keep_text else [])]
     told(f"reading {min(sample, output.count):,} of {output.count:,} rows")
     rows = sample_rows(output, sample, seed, [*own, *fields, *output.vector_columns])
-    vectors = as_matrix(*(rows[name].combine_chunks() for name in output.vector_columns))
+    vectors = output.matrix(rows)
     folder = to.rstrip("/") if to else output.folder.join(layout.PROJECTOR)
     made: dict[str, Iterable[bytes]] = {
         TENSORS: (tensors(vectors[low : low + 1024]).encode() for low in range(0, len(vectors), 1024)),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TERMS = 500_000  # (group, word) counts that are held at most; the rarest are forgotten first
 _LONGEST = 24  # letters of a word: what is longer is no word, or a script without spaces
@@ -58,3 +62,9 @@ def characteristic_words(groups: Iterable[tuple[int, str]], *, top: int = 5) -> 
         best = np.lexsort((places, -weights))[:top]
         found[group] = [str(words[place]) for place in places[best]]
     return found
+
+
+def texts_of(rows: pa.Table, columns: Sequence[str]) -> Iterator[str]:
+    """Of each row the values of these columns as one text."""
+    for values in zip(*(rows.column(name).to_pylist() for name in columns), strict=True):
+        yield " ".join(str(value) for value in values if value is not None)

@@ -3,14 +3,12 @@
 python tests/airflow_env.py     # prints the folder of its programs
 """
 
-import fcntl
-import hashlib
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from environments import environment
 
 AIRFLOW = Path(__file__).resolve().parent.parent / "deploy" / "airflow"
 # Two thirds of the full environment belong to Google services that no DAG here touches, and to Beam itself,
@@ -28,17 +26,7 @@ def programs() -> Path:
     """The folder with `airflow` in it; makes the environment where there is none yet."""
     pins = [line for line in (AIRFLOW / "constraints.txt").read_text().splitlines() if "==" in line]
     pins = [pin for pin in pins if not UNUSED.match(pin)]
-    key = hashlib.sha256("\n".join([sys.version, *pins]).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"airflow-{key}"
-    with open(cache / f"airflow-{key}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once make one environment
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed installation left
-            _install(folder, pins)
-            (folder / "complete").touch()
-    return folder / "bin"
+    return environment("airflow", [sys.version, *pins], lambda folder: _install(folder, pins)) / "bin"
 
 
 def _install(folder: Path, pins: list[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import rows
 from fakes import bundle
 
+from benchmarks import synthetic
 from transforms.blocks import DeadLetters
 from transforms.elements import DeadLetter, EndOfShard, Shard, Slice
 from transforms.output import layout, ledger, plan_file
@@ -18,17 +19,7 @@ from transforms.output.manifest import Manifest
 from transforms.output.reader import row_schema
 from transforms.steps.write import WriteConfig, _WriteFn
 
-HEAD: dict[str, Any] = {
-    "model": "m",
-    "model_digest": "0" * 64,
-    "dim": 3,
-    "vector_dtype": "float32",
-    "long_documents": "mean",
-    "keep_text": False,
-    "kept": [],
-    "output_format": "parquet",
-    "tfrecord_gzip": False,
-}
+HEAD: dict[str, Any] = synthetic.HEAD | {"model": "m", "dim": 3}
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""A real PyTorch for tests, in an environment of its own in the cache, with this project and its packages.
+"""A real PyTorch and mteb for tests, in an environment of its own in the cache, with this project and its packages.
 
 python tests/torch_env.py     # prints its Python
 
@@ -8,47 +8,35 @@ small runtime alone, and each other library is made here by gcc, of what torch's
 names are there, and do nothing.
 """
 
-import fcntl
-import hashlib
-import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+from environments import environment
+
 PINS = ("torch==2.15.0", "nvidia-cuda-runtime==13.2.86", "sympy==1.14.0", "mpmath==1.3.0", "networkx==3.6.1",
-        "jinja2==3.1.6", "markupsafe==3.0.4", "fsspec==2026.9.0", "filelock==4.2.11")  # fmt: skip
+        "jinja2==3.1.6", "markupsafe==3.0.4", "fsspec==2026.9.0", "filelock==4.2.11",
+        # mteb and what it imports
+        "mteb==2.26.24", "sentence-transformers==6.2.0", "transformers==5.23.0",
+        "pytrec-eval-terrier==0.5.11", "datasets==5.2.0", "dill==0.4.1", "multiprocess==0.70.19",
+        "xxhash==4.1.0", "pydantic==2.14.3", "pydantic-core==2.50.4", "typing-inspection==0.4.5",
+        "annotated-types==0.8.0", "typer==0.29.2")  # fmt: skip
 _OF_GPUS = re.compile(r"lib(cu|nv|nccl)\w*\.so\.\d+")
 _NAMES_OF_GPUS = re.compile(r"(nccl|cufft|cusparse|cublas|cudnn|cuFile|nvshmem|nvrtc|cupti|cusolver)\w*")
 
 
-def python(*more: str) -> Path:
-    """The Python of an environment with torch, and all that this one has; makes it where there is none yet.
-
-    Args:
-      more: pins of further packages, which are installed without what they ask for.
-    """
-    pins = [*PINS, *more]
-    key = hashlib.sha256("\n".join([sys.version, sys.prefix, *pins]).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("EMBEDBEAM_CACHE") or "~/.cache/embedbeam").expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"torch-{key}"
-    with open(cache / f"torch-{key}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once make one environment
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed installation left
-            _install(folder, pins)
-            (folder / "complete").touch()
-    return folder / "bin" / "python"
+def python() -> Path:
+    """The Python of an environment with torch, and all that this one has; makes it where there is none yet."""
+    return environment("torch", [sys.version, sys.prefix, *PINS], _install) / "bin" / "python"
 
 
-def _install(folder: Path, pins: list[str]) -> None:
+def _install(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     packages = next(folder.glob("lib/python*/site-packages"))
     pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-compile", "--no-deps", *pins], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-compile", "--no-deps", *PINS], check=True)
     # What is not found here is looked for where this Python has it.
     (packages / "embedbeam.pth").write_text(sysconfig.get_path("purelib") + "\n")
     _stand_in(packages)

@@ -11,7 +11,6 @@ import numpy as np
 
 from pipeline.search.exact import unit
 from transforms.output.reader import Output
-from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +65,7 @@ class Assign:
 
         ids, schema = self.rows_are, self.schema
         for block in output.part(name, [*ids, *output.vector_columns]):
-            labels, cosine = self.nearest(unit(as_matrix(*block.columns[len(ids) :])))
+            labels, cosine = self.nearest(unit(output.matrix(block)))
             columns = [*block.columns[: len(ids)], pa.array(labels), pa.array(cosine, mask=labels == NOISE)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 

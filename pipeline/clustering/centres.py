@@ -13,7 +13,6 @@ from pipeline.search.exact import unit
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
-from transforms.output.vectors import as_matrix
 
 START_ROWS = 20_000  # k-means starts from these
 STARTS = 3  # the best of so many
@@ -98,15 +97,14 @@ def _blocks(output: Output) -> Iterator[tuple[int, np.ndarray]]:
     """Rows that were read, and the unit vectors of the last of them."""
     read = 0
     for block in output.rows(output.vector_columns):
-        vectors = _directions(output, as_matrix(*block.columns))
+        vectors = _directions(output, output.matrix(block))
         read += len(vectors)
         yield read, vectors
 
 
 def drawn(output: Output, rows: int, seed: int) -> np.ndarray:
     """Unit vectors of some rows drawn at random."""
-    table = sample_rows(output, rows, seed, output.vector_columns).combine_chunks()
-    return _directions(output, as_matrix(*(column.chunk(0) for column in table.columns)))
+    return _directions(output, output.matrix(sample_rows(output, rows, seed, output.vector_columns)))
 
 
 def _directions(output: Output, vectors: np.ndarray) -> np.ndarray:

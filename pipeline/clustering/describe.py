@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +10,9 @@ from pipeline.clustering.assign import NOISE, Assign
 from pipeline.scan.work import Results
 from pipeline.search.exact import unit
 from pipeline.search.hits import take
-from pipeline.words import characteristic_words
+from pipeline.words import characteristic_words, texts_of
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
-from transforms.output.vectors import as_matrix
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 WORD_ROWS = 20_000  # the words are counted in so many rows
 EXAMPLES = 3
@@ -82,11 +77,6 @@ def text_columns(output: Output) -> list[str]:
     return [name for name, kind in output.schema.kept if kind == "string"]
 
 
-def _texts(table: pa.Table, columns: list[str]) -> Iterator[str]:
-    for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
-        yield " ".join(value for value in values if value is not None)
-
-
 def _shown(output: Output, nearest: list[_Near]) -> dict[int, tuple[str, int | None, str]]:
     """Of rows by their places the document, the chunk, and the start of what is shown of it."""
     places = np.array(sorted(place for some in nearest for _, place in some), np.int64)
@@ -95,7 +85,7 @@ def _shown(output: Output, nearest: list[_Near]) -> dict[int, tuple[str, int | N
     table = take(output, places, ["doc_id", *chunk, *columns])
     ids = table.column("doc_id").to_pylist()
     chunks = table.column("chunk").to_pylist() if chunk else [None] * len(ids)
-    texts = _texts(table, columns) if columns else iter([""] * len(ids))
+    texts = texts_of(table, columns) if columns else iter([""] * len(ids))
     starts = (" ".join(text[: 2 * _SHOWN].split())[:_SHOWN] for text in texts)
     return dict(zip(places.tolist(), zip(ids, chunks, starts, strict=True), strict=True))
 
@@ -114,8 +104,7 @@ def _examples(nearest: _Near, shown: dict[int, tuple[str, int | None, str]]) -> 
 def _words(output: Output, assign: Assign, seed: int) -> tuple[dict[int, list[str]], int]:
     """Characteristic words by cluster, and in how many sampled rows they were counted."""
     columns = text_columns(output) or ["doc_id"]
-    table = sample_rows(output, WORD_ROWS, seed, [*columns, *output.vector_columns]).combine_chunks()
-    vectors = (table.column(name).chunk(0) for name in output.vector_columns)
-    labels, _ = assign.nearest(unit(as_matrix(*vectors)))
-    groups = zip(labels.tolist(), _texts(table, columns), strict=True)
+    table = sample_rows(output, WORD_ROWS, seed, [*columns, *output.vector_columns])
+    labels, _ = assign.nearest(unit(output.matrix(table)))
+    groups = zip(labels.tolist(), texts_of(table, columns), strict=True)
     return characteristic_words(group for group in groups if group[0] != NOISE), len(table)

@@ -68,7 +68,18 @@ def add_seed(parser: argparse.ArgumentParser, of: str) -> None:
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to {2**32 - 1}")
+        raise UsageError(f"seed {text}: expected a number from 0 to {2**32 - 1:,}", argument="seed")
+    return int(text)
+
+
+def number(text: str) -> int:
+    """A number from 1, as an argument's type.
+
+    >>> number("10")
+    10
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1")
     return int(text)
 
 

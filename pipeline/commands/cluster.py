@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.commands import Result, add_seed, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, number, open_source
 from pipeline.scan.arguments import add_scan
 from transforms.output import layout
 
@@ -18,19 +18,13 @@ def _k(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or auto") from None
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1")
-    return int(text)
-
-
 def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("--method", choices=("kmeans", "hdbscan"), default="kmeans", help="default: kmeans")
     parser.add_argument("--k", type=_k, metavar="N", help="how many clusters, or auto (default: auto)")
     parser.add_argument(
         "--passes",
-        type=_count,
+        type=number,
         default=10,
         metavar="N",
         help="k-means reads all rows so often at most (default: 10)",

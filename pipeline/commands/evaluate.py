@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.commands import Result, add_source, open_source
-from pipeline.commands.search import number
+from pipeline.commands import Result, add_seed, add_source, number, open_source
 from transforms.errors import UsageError
 
 
@@ -22,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k", type=number, default=10, metavar="N", help="documents of a ranking (default: 10)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of samples, folds and intervals (default: 0)")
+    add_seed(parser, "samples, folds and intervals")
     parser.add_argument(
         "--model",
         action="append",
@@ -38,8 +37,6 @@ def run(args: argparse.Namespace) -> Result:
 
     if args.queries is None and args.pairs is None and args.label is None:
         raise UsageError("nothing to evaluate: give --queries FILE, --pairs FILE or --label FIELD")
-    if args.seed < 0:
-        raise UsageError(f"seed {args.seed}: expected a number from 0", argument="seed")
     check_extra("train", "sklearn", what="evaluate")
     check_extra("train", "pytrec_eval", what="evaluate")
     paths = [args.output, *([args.other] if args.other is not None else [])]

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> Result:
         seed=args.seed,
         to=args.to,
     )
-    output, step = open_source(args), ["starting"]
-    with args.screen.doing(lambda: step[0]):
-        made = make_map(output, options, lambda text: step.__setitem__(0, text))
+    output = open_source(args)
+    with args.screen.telling("starting") as told:
+        made = make_map(output, options, told)
     return Result(made, _words(made))
 
 

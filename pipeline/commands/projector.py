@@ -27,9 +27,8 @@ def run(args: argparse.Namespace) -> Result:
 
     if not 1 <= args.sample <= MOST:
         raise UsageError(f"--sample {args.sample}: expected 1 to {MOST:,}", argument="sample")
-    output, step = open_source(args), ["starting"]
-    with args.screen.doing(lambda: step[0]):
-        told = lambda text: step.__setitem__(0, text)  # noqa: E731
+    output = open_source(args)
+    with args.screen.telling("starting") as told:
         made = write_projector(output, sample=args.sample, seed=args.seed, to=args.to, told=told)
     words = [
         f"{made['points']:,} of {made['rows']:,} rows as points of {made['dim']} dimensions",

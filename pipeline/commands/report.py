@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> Result:
     Raises:
       UsageError: the output has no rows, or is not finished; the sample is too large.
     """
-    from pipeline.map.target import begin
     from pipeline.report.write import columns, drawn_words, make_report
+    from pipeline.target import begin
     from transforms.errors import UsageError
     from transforms.output import layout
     from transforms.output.sample import sample_rows

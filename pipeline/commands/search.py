@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result, add_source, open_source, open_stores
+from pipeline.commands import Result, add_source, number, open_source, open_stores
 from transforms.errors import UsageError
-
-
-def number(text: str) -> int:
-    """A number from 1.
-
-    >>> number("10")
-    10
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1")
-    return int(text)
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:

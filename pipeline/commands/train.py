@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands import Result, add_source, open_source
+from pipeline.commands import Result, add_seed, add_source, open_source
 from transforms.errors import UsageError
 
 
@@ -29,9 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation", type=float, default=0.2, metavar="SHARE", help="of documents, not trained on"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the split, the order and the weights"
-    )
+    add_seed(parser, "the split, the order and the weights")
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--balance", action="store_true", help="as many rows of each class in each mini-batch"
@@ -53,8 +51,6 @@ def run(args: argparse.Namespace) -> Result:
     for name in ("epochs", "batch_size", "learning_rate"):
         if (value := getattr(args, name)) is not None and value <= 0:
             raise UsageError(f"{name} {value}: expected more than 0", argument=name)
-    if not 0 <= args.seed < 2**32:
-        raise UsageError(f"seed {args.seed}: expected a number from 0 to 4,294,967,295", argument="seed")
     check_extra("train", "sklearn", "matplotlib", what="train")
     if args.export:
         _check_apart(args.to, args.export)
@@ -75,9 +71,7 @@ def run(args: argparse.Namespace) -> Result:
         args.class_weights,
         args.balance,
     )
-    now = ["reading labels"]
-    with args.screen.doing(lambda: now[0]):
-        tell = lambda text: now.__setitem__(0, text)  # noqa: E731
+    with args.screen.telling("reading labels") as tell:
         record = train(output, args.label, args.to, recipe=recipe, validation=args.validation, tell=tell)
     lines = [*words(record), f"wrote {args.to}: the head, report/ and tensorboard/"]
     if encoder is not None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.search.exact import unit
 from transforms.output.reader import Output
-from transforms.output.vectors import as_matrix
 
 
 def vectors_of(output: Output, ids: Collection[str]) -> dict[str, np.ndarray]:
@@ -20,7 +19,7 @@ def vectors_of(output: Output, ids: Collection[str]) -> dict[str, np.ndarray]:
     sums: dict[str, np.ndarray] = {}
     for block in output.rows(["doc_id", *output.vector_columns]):
         some = block.filter(pc.is_in(block.column(0), wanted))
-        vectors = as_matrix(*some.columns[1:])
+        vectors = output.matrix(some)
         for doc_id, vector in zip(some.column(0).to_pylist(), vectors, strict=True):
             sums[doc_id] = sums[doc_id] + vector if doc_id in sums else vector.copy()
     return dict(zip(sums, unit(np.stack(list(sums.values()))), strict=True)) if sums else {}

@@ -11,13 +11,12 @@ from pipeline.evaluation.documents import known
 from pipeline.evaluation.intervals import of_means
 from pipeline.evaluation.tables import number, read_rows
 from pipeline.run.screen import Screen
-from pipeline.search.exact import Best, blocks_of, unit
+from pipeline.search.exact import TILE, Best, blocks_of, unit
 from pipeline.search.hits import check_k, take
 from pipeline.search.model import Questions
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 
-_TILE = 256  # questions of one product
 Judgments = dict[str, dict[str, int]]  # query → document → relevance
 
 
@@ -141,8 +140,8 @@ def _nearest_documents(output: Output, questions: np.ndarray, starts: np.ndarray
         first = starts[places]
         first[0] = True
         runs = np.flatnonzero(first)
-        for low in range(0, len(questions), _TILE):
-            scores = questions[low : low + _TILE] @ vectors.T
+        for low in range(0, len(questions), TILE):
+            scores = questions[low : low + TILE] @ vectors.T
             best.add(np.maximum.reduceat(scores, runs, axis=1), places[runs], low)
     return best
 

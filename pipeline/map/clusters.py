@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pipeline.map.points import told_apart
 from pipeline.words import characteristic_words
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _WORDS = 3
 
@@ -68,9 +64,3 @@ def find_clusters(places: np.ndarray, count: int, texts: Sequence[str], *, seed:
         np.array([np.median(places[mine == group], axis=0) for group in filled], np.float32),
         [int((mine == group).sum()) for group in filled],
     )
-
-
-def texts_of(rows: pa.Table, columns: Sequence[str]) -> Iterator[str]:
-    """What words are taken from: all these columns."""
-    for values in zip(*(rows[name].to_pylist() for name in columns), strict=True):
-        yield " ".join(str(value) for value in values if value is not None)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.map.clusters import Clusters, find_clusters, texts_of
+from pipeline.map.clusters import Clusters, find_clusters
 from pipeline.map.picture import draw
 from pipeline.map.points import colouring, page_data, shortened
 from pipeline.map.projection import Projection, check_method, fit, placed
 from pipeline.map.script import map_html, page
-from pipeline.map.target import begin_in
+from pipeline.target import begin_in
+from pipeline.words import texts_of
 from transforms.errors import UsageError
 from transforms.output import layout
 from transforms.output.reader import Output
 from transforms.output.sample import chosen_rows, sample_rows
-from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ def make_map(output: Output, options: MapOptions, told: Callable[[str], None]) -
     own = [*(["chunk"] if has.chunks else []), *(["text"] if has.keep_text else [])]
     columns = ["doc_id", *output.vector_columns, *own, *colours]
     rows = sample_rows(output, count, options.seed, columns)
-    vectors = as_matrix(*(rows[name].combine_chunks() for name in output.vector_columns))
+    vectors = output.matrix(rows)
     told(f"fitting {options.method}")
     # A PCA sees everything, if nobody asked for a sample.
     everything = (lambda: _told(output, told)) if options.method == "pca" and count < total else None
@@ -135,7 +135,7 @@ def _table(
     name = f"{layout.MAP}/{options.method}.parquet"
     file = begin_in(output.folder, name, options.to)
     blocks = (
-        (block.select(ids), as_matrix(*(block[name] for name in output.vector_columns)))
+        (block.select(ids), output.matrix(block))
         for block in output.rows([*ids, *output.vector_columns], block_rows=_BLOCK)
     )
     done = 0

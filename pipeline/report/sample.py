@@ -10,7 +10,6 @@ import numpy as np
 from transforms.elements import ShardReceipt
 from transforms.output.reader import Output
 from transforms.output.sample import beginnings
-from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,10 +52,7 @@ def _of_part(
 ) -> list[pa.RecordBatch]:
     groups = None
     if output.format == "parquet":
-        import pyarrow.parquet as pq
-
-        with open_read(output.folder.join(name)) as f:
-            groups = [int(random.integers(pq.ParquetFile(f).num_row_groups))]
+        groups = [int(random.integers(len(output.row_group_ends(name))))]
     size = _BLOCK if groups else most  # records are whole texts, until they are cut
     for block in output.part(name, columns, block_rows=size, row_groups=groups):
         return [beginnings(block.take(np.sort(random.permutation(len(block))[:most])))]

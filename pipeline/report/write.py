@@ -22,7 +22,6 @@ from transforms.extras import check_extra
 from transforms.output import layout
 from transforms.output.manifest import Manifest
 from transforms.output.reader import Output
-from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +53,7 @@ def make_report(
       rows: the sample, with `columns`.
       drawn: how it was drawn, as a sentence.
     """
-    vectors = [column.combine_chunks() for column in rows.select(output.vector_columns).columns]
-    matrix = as_matrix(*vectors)
-    measures = measure(matrix)
+    measures = measure(output.matrix(rows))
     tokens = rows["tokens"].drop_null().to_numpy()
     cut = int(np.count_nonzero(rows["tokens_dropped"].drop_null().to_numpy()))
     found = list(findings(manifest, measures, rows=len(rows), cut=cut))

@@ -112,6 +112,18 @@ class Screen:
         finally:
             self._steps.remove(one)
 
+    @contextlib.contextmanager
+    def telling(self, first: str) -> Iterator[Callable[[str], None]]:
+        """Says what is being done: at first this, then what the function that it gives is told."""
+        now = first
+
+        def tell(text: str) -> None:
+            nonlocal now
+            now = text
+
+        with self.doing(lambda: now):
+            yield tell
+
     def line(self) -> str:
         """What the live line says now."""
         steps = self._steps.copy()

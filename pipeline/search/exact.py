@@ -12,12 +12,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from transforms.output.reader import Output
-from transforms.output.vectors import as_matrix
 
 METRICS = ("cosine", "dot")
 QUESTIONS = 8192  # most that one pass over the rows answers: the next ones read these again
 _BLOCK_ROWS = 8192
-_TILE = 256  # questions of one product: its scores, 8 MiB, are looked through while they are in a cache
+TILE = 256  # questions of one product: its scores, 8 MiB, are looked through while they are in a cache
 _READERS = 4  # threads that decode; one keeps up with a matmul for some hundred questions
 _T = TypeVar("_T")
 
@@ -107,8 +106,8 @@ def nearest(
     questions = unit(questions) if metric == "cosine" else questions
     best = Best(len(questions), k)
     for places, vectors in blocks_of(output, metric, parts=parts, keep=keep, seen=seen):
-        for first in range(0, len(questions), _TILE):
-            best.add(questions[first : first + _TILE] @ vectors.T, places, first)
+        for first in range(0, len(questions), TILE):
+            best.add(questions[first : first + TILE] @ vectors.T, places, first)
         seen(len(places))
     return best
 
@@ -164,7 +163,7 @@ def _blocks(
             groups, places = _groups(output, part, wanted)
         at = 0
         for block in output.part(part.name, output.vector_columns, block_rows=_BLOCK_ROWS, row_groups=groups):
-            here, vectors = places[at : at + len(block)], as_matrix(*block.columns)
+            here, vectors = places[at : at + len(block)], output.matrix(block)
             at += len(block)
             if wanted is not None:
                 here, vectors = here[wanted[here]], vectors[wanted[here]]
@@ -176,13 +175,6 @@ def _groups(output: Output, part: Part, wanted: np.ndarray) -> tuple[list[int] |
     """The row groups that hold a wanted row, and the places of all their rows in the part."""
     if output.format != "parquet":
         return None, np.arange(part.rows)
-    import pyarrow.parquet as pq
-
-    from transforms.storage.files import open_read
-
-    with open_read(output.folder.join(part.name)) as f:
-        about = pq.ParquetFile(f).metadata
-        ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
-    group_of = np.searchsorted(ends, np.arange(part.rows), side="right")
+    group_of = np.searchsorted(output.row_group_ends(part.name), np.arange(part.rows), side="right")
     groups = np.unique(group_of[wanted])
     return groups.tolist(), np.flatnonzero(np.isin(group_of, groups))

@@ -12,7 +12,6 @@ from pipeline.search.exact import Best
 from transforms.errors import UsageError
 from transforms.output.reader import Output
 from transforms.output.sample import rows_at
-from transforms.output.vectors import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,8 +105,7 @@ def rows_of(output: Output, doc_id: str) -> np.ndarray:
 
 def vectors_at(output: Output, places: np.ndarray) -> np.ndarray:
     """Vectors of the rows at these places, float32 [n, dim]."""
-    table = take(output, places, output.vector_columns).combine_chunks()
-    return as_matrix(*table.to_batches()[0].columns)
+    return output.matrix(take(output, places, output.vector_columns))
 
 
 def check_k(output: Output, k: int, own: int = 0) -> None:

@@ -20,7 +20,6 @@ from transforms.output.folder import Folder, to_json
 from transforms.output.ledger import contents
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
-from transforms.output.vectors import as_matrix
 from transforms.storage.files import open_read
 
 _FILE, _RECORD = "vectors.faiss", "index.json"
@@ -181,8 +180,7 @@ def _build(output: Output, folder: Folder, metric: str, screen: Screen) -> Index
 def _sample(output: Output, count: int, metric: str) -> np.ndarray:
     """Vectors drawn at random, float32 [count, dim]."""
     table = sample_rows(output, count, _SEED, output.vector_columns)
-    blocks = [as_matrix(*block.columns) for block in table.to_batches()]
-    vectors = np.concatenate(blocks)
+    vectors = output.matrix(table)
     return np.ascontiguousarray(unit(vectors) if metric == "cosine" else vectors, np.float32)
 
 

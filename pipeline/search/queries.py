@@ -17,7 +17,6 @@ from transforms.output import layout
 from transforms.output.folder import Folder
 from transforms.output.ledger import by_reason, contents
 from transforms.output.reader import Output, open_output
-from transforms.output.vectors import as_matrix
 from transforms.storage.files import file_state, full_path, open_read
 from transforms.storage.listing import list_files
 
@@ -50,7 +49,7 @@ class Queries:
             if queries_of(output) != self:
                 raise LedgerError(f"{self.path}: other rows than before; run the same command again")
             rows = (
-                (block.column(0), as_matrix(*block.columns[1:]))
+                (block.column(0), output.matrix(block))
                 for block in output.rows(["doc_id", *output.vector_columns])
             )
             yield from _in_blocks(rows, size)

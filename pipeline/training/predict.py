@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.target import begin
 from pipeline.training.head import check_vectors, read_card
 from pipeline.training.train import predictions
 from transforms.errors import UsageError
@@ -42,9 +42,7 @@ def predict(
     loaded = tf.saved_model.load(str(head))
     labels = pa.array(card.labels)
     counts = np.zeros(len(labels), np.int64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    rows, writer = 0, None
+    pending, rows, writer = begin(str(path)), 0, None
     try:
         for block, probabilities in predictions(loaded.signatures["serving_default"], output, len(labels)):
             best = probabilities.argmax(axis=1)
@@ -57,15 +55,15 @@ def predict(
             table = pa.table(columns)
             if writer is None:
                 about = {"embedbeam.labels": json.dumps(card.labels), "embedbeam.job": output.plan.job}
-                writer = pq.ParquetWriter(temporary, table.schema.with_metadata(about), compression="zstd")
+                writer = pq.ParquetWriter(pending, table.schema.with_metadata(about), compression="zstd")
             writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
             counts += np.bincount(best, minlength=len(labels))
             rows += len(best)
             tell(rows)
         assert writer is not None  # an output without rows is refused before
         writer.close()
-        os.replace(temporary, path)
+        pending.commit()
     finally:
-        temporary.unlink(missing_ok=True)
+        pending.discard()
     found = {str(label): int(count) for label, count in zip(card.labels, counts, strict=True) if count}
     return {"predictions": str(path), "head": str(head), "rows": rows, "labels": found}

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipeline.training import columns
 from pipeline.training.columns import Block
 from transforms.errors import UsageError
 from transforms.output.reader import Output
-from transforms.storage.files import open_read
 
 BLOCK_ROWS = 4096
 
@@ -150,12 +148,9 @@ class OutputSource:
             return
         name, groups, at = self._files[part], None, 0
         if first and self.output.format == "parquet":
-            with open_read(self.output.folder.join(name)) as f:
-                about = pq.read_metadata(f)
-            sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
-            ends = np.cumsum(sizes)
+            ends = self.output.row_group_ends(name)
             skipped = int(np.searchsorted(ends, first, side="right"))
-            groups, at = list(range(skipped, len(sizes))), int(ends[skipped - 1]) if skipped else 0
+            groups, at = list(range(skipped, len(ends))), int(ends[skipped - 1]) if skipped else 0
             if not groups:
                 return
         for rows in self.output.part(name, self._names, block_rows=BLOCK_ROWS, row_groups=groups):

@@ -185,9 +185,6 @@ def predictions(model: Any, output: Output, classes: int) -> Iterator[tuple[Any,
     """
     import tensorflow as tf
 
-    from transforms.output.vectors import as_matrix
-
     more = [name for name in ("doc_id", "chunk", "start", "end") if name in output.arrow.names]
     for block in output.rows([*more, *output.vector_columns], block_rows=rows_at_once(classes)):
-        vectors = as_matrix(*block.columns[len(more) :])
-        yield block.select(more), model(embedding=tf.constant(vectors))["probabilities"].numpy()
+        yield block.select(more), model(embedding=tf.constant(output.matrix(block)))["probabilities"].numpy()

@@ -13,7 +13,6 @@ from transforms.errors import LedgerError
 from transforms.output import layout, ledger
 from transforms.output.manifest import read as read_manifest
 from transforms.output.reader import Output
-from transforms.output.vectors import as_matrix
 from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def check_part(output: Output, receipt: ShardReceipt) -> Checked:
     try:
         for block in output.part(name, [*_id_columns(output), *output.vector_columns]):
             found.append(_keys(_ids(output, block)))
-            vectors = as_matrix(*map(block.column, output.vector_columns))
+            vectors = output.matrix(block)
             if vectors.shape[1] != output.dim:
                 wrong = f"vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
                 return [*defects, f"{name}: {wrong}"], none

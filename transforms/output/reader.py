@@ -82,8 +82,13 @@ class Output:
 
     @property
     def vector_columns(self) -> list[str]:
-        """The columns that `as_matrix` makes vectors of."""
+        """The columns that `matrix` makes vectors of."""
         return ["embedding", SCALE] if self.schema.vector_dtype == "int8" else ["embedding"]
+
+    def matrix(self, rows: pa.RecordBatch | pa.Table) -> np.ndarray:
+        """Vectors of rows that have `vector_columns`, float32 [rows, dim]."""
+        columns = (rows.column(name) for name in self.vector_columns)
+        return as_matrix(*(one.combine_chunks() if hasattr(one, "chunks") else one for one in columns))
 
     @functools.cached_property
     def receipts(self) -> tuple[ShardReceipt, ...]:
@@ -139,7 +144,7 @@ class Output:
         Those that are stored in fewer bits come as near to what they were as these tell.
         """
         for block in self.rows(["doc_id", *self.vector_columns], block_rows=block_rows):
-            yield block.column(0).to_pylist(), as_matrix(*block.columns[1:])
+            yield block.column(0).to_pylist(), self.matrix(block)
 
     def dead_letters(self, receipts: Iterable[ShardReceipt] | None = None) -> Iterator[DeadLetter]:
         """Committed dead letters, in the order of the plan and, within a shard, of the input.
@@ -181,6 +186,14 @@ class Output:
                 raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")
             for block in file.iter_batches(block_rows, row_groups=row_groups, columns=wanted):
                 yield block.select(wanted)
+
+    def row_group_ends(self, name: str) -> np.ndarray:
+        """Of a Parquet part the place behind each row group's last row, int64 [row groups]."""
+        import pyarrow.parquet as pq
+
+        with open_read(self.folder.join(name)) as f:
+            about = pq.read_metadata(f)
+        return np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)], dtype=np.int64)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises UsageError for a column that is not there."""

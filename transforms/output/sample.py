@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transforms.output.reader import Output
-from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,13 +72,7 @@ def _pieces(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Blocks of a part with the place of their first row; of Parquet only row groups that are asked for."""
     if output.format == "parquet":
-        import pyarrow.parquet as pq
-
-        with open_read(output.folder.join(name)) as f:
-            sizes = pq.ParquetFile(f)
-            groups = np.cumsum(
-                [0, *(sizes.metadata.row_group(i).num_rows for i in range(sizes.num_row_groups))]
-            )
+        groups = np.concatenate([[0], output.row_group_ends(name)])
         wanted = np.unique(np.searchsorted(groups, places, side="right") - 1).tolist()
         for group in wanted:
             first = int(groups[group])

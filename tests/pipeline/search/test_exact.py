@@ -45,7 +45,7 @@ def test_blocks_in_any_order_give_what_sorting_gives(rows, k, sizes, random):
 @pytest.mark.parametrize("form", ["parquet", "tfrecord"])
 def test_as_sorting_all_rows(tmp_path, monkeypatch, kind, form):
     monkeypatch.setattr(exact, "_BLOCK_ROWS", 7)
-    monkeypatch.setattr(exact, "_TILE", 3)
+    monkeypatch.setattr(exact, "TILE", 3)
     outputs.make(tmp_path / "out", dim=8, vector_dtype=kind, output_format=form)
     output = open_output(str(tmp_path / "out"))
     rows = np.concatenate([vectors for _, vectors in output.vectors()])
