@@ -1,5 +1,6 @@
 """Real Flink and Spark clusters on 127.0.0.1, one of each for all tests of a session."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,13 +13,17 @@ sys.path.append(str(Path(__file__).parents[1] / "tools" / "clusters"))
 def flink_cluster(tmp_path_factory):
     from flink import FlinkCluster
 
-    with FlinkCluster(tmp_path_factory.mktemp("flink")) as cluster:
+    folder = tmp_path_factory.mktemp("flink")
+    with FlinkCluster(folder) as cluster:
         yield cluster
+    shutil.rmtree(folder, ignore_errors=True)  # gigabytes of jars
 
 
 @pytest.fixture(scope="session")
 def spark_cluster(tmp_path_factory):
     from spark import SparkCluster
 
-    with SparkCluster(tmp_path_factory.mktemp("spark")) as cluster:
+    folder = tmp_path_factory.mktemp("spark")
+    with SparkCluster(folder) as cluster:
         yield cluster
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A real PyTorch and mteb for tests, in an environment of its own in the cache, with this project and its packages.
+"""A real PyTorch with mteb for tests, in an environment of their own in the cache, with this project.
 
 python tests/torch_env.py     # prints its Python
 
@@ -28,7 +28,7 @@ _NAMES_OF_GPUS = re.compile(r"(nccl|cufft|cusparse|cublas|cudnn|cuFile|nvshmem|n
 
 
 def python() -> Path:
-    """The Python of an environment with torch, and all that this one has; makes it where there is none yet."""
+    """The Python of an environment with torch and all that this one has, made where there is none yet."""
     return environment("torch", [sys.version, sys.prefix, *PINS], _install) / "bin" / "python"
 
 

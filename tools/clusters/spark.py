@@ -12,6 +12,9 @@ from fetch import fetch_spark
 from java import java, write_empty_jar
 from processes import Processes, descendants, free_ports, listens
 
+# An application's folder may hold a copy of all jars: a minute after its end it goes.
+CLEANUP = tuple(f"-Dspark.worker.cleanup.{rest}" for rest in ("enabled=true", "interval=60", "appDataTtl=60"))
+
 
 class SparkCluster:
     """A master, workers and a Beam job server; ready when made.
@@ -69,6 +72,7 @@ class SparkCluster:
                 *("--host", "127.0.0.1", "--cores", str(cores), "--memory", "1g", "--webui-port", "0"),
                 *("--work-dir", str(self.folder / f"work-{number + 1}"), self.master),
                 log=f"worker-{number + 1}.log",
+                options=CLEANUP,
                 environment=environment,
             )
             self.workers.append(worker)
