@@ -129,9 +129,21 @@ def codes_of(column: Column, classes: Column) -> np.ndarray:
     return pc.index_in(column, value_set=classes).fill_null(-1).to_numpy().astype(np.int64)
 
 
-def choose_reserve(codes: np.ndarray, count: int, each: int, random: np.random.Generator) -> np.ndarray:
-    """Places of rows, ascending: of each class `each` at most, all equally likely."""
-    chosen = [random.permutation(np.flatnonzero(codes == code))[:each] for code in range(count)]
+def choose_reserve(
+    codes: np.ndarray, count: int, each: int, random: np.random.Generator, run: int
+) -> np.ndarray:
+    """Places of rows, ascending: of each class `each` at most, of as few runs of rows as has them.
+
+    The runs are taken in an order of chance, so that all rows of a class are equally likely.
+
+    Args:
+      run: rows of a run.
+    """
+    order = random.permutation(-(-len(codes) // run))
+    chosen = []
+    for code in range(count):
+        rows = random.permutation(np.flatnonzero(codes == code))
+        chosen.append(rows[np.argsort(order[rows // run], kind="stable")[:each]])
     return np.sort(np.concatenate(chosen))
 
 

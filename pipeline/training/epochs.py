@@ -210,8 +210,12 @@ class MiniBatches:
             return Balance(self._label, classes, len(codes))
         each = max(1, self._window // len(classes))
         random = np.random.default_rng([self._seed])
-        places = balance.choose_reserve(codes, len(classes), each, random)
-        reserve = balance.at_places(self._in_order(None), places)
+        places = balance.choose_reserve(codes, len(classes), each, random, BLOCK_ROWS)
+        if self._source.parts is None:
+            reserve = balance.at_places(self._in_order(None), places)
+        else:
+            pieces, own = order.around(self._source.parts, places, BLOCK_ROWS)
+            reserve = balance.at_places(read_pieces(self._source, pieces, streams=2, ahead=6), own)
         return Balance(self._label, classes, len(codes), reserve, codes[places])
 
     def _own(self, prepared: Balance) -> Balance:

@@ -109,3 +109,31 @@ def from_row(pieces: Iterator[Piece], first: int) -> Iterator[Piece]:
 def permuted(pieces: list[Piece], random: np.random.Generator) -> list[Piece]:
     """The pieces in an order of chance."""
     return [pieces[i] for i in random.permutation(len(pieces))]
+
+
+def around(parts: Sequence[int], places: np.ndarray, gap: int) -> tuple[list[Piece], np.ndarray]:
+    """Pieces that have the rows at some places, and few others.
+
+    Args:
+      places: int64 [n], n > 0, counted over all parts, ascending.
+      gap: between rows of a piece that follow each other there are fewer.
+
+    Returns:
+      The pieces, and int64 [n]: the places in their rows.
+
+    >>> around([10, 10], np.array([1, 3, 15]), 3)
+    ([Piece(part=0, low=1, high=4), Piece(part=1, low=5, high=6)], array([0, 2, 3]))
+    """
+    ends = np.cumsum(parts)
+    part = np.searchsorted(ends, places, side="right")
+    begins = np.flatnonzero(np.diff(places, prepend=-gap) >= gap)
+    begins = np.union1d(begins, np.flatnonzero(np.diff(part, prepend=-1)))
+    stops = np.append(begins[1:], len(places))
+    low, high = places[begins], places[stops - 1] + 1
+    lengths, start = high - low, (ends - parts)[part[begins]]
+    pieces = [
+        Piece(*one)
+        for one in zip(*map(np.ndarray.tolist, (part[begins], low - start, high - start)), strict=True)
+    ]
+    left_out = low - (np.cumsum(lengths) - lengths)
+    return pieces, places - np.repeat(left_out, stops - begins)

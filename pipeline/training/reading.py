@@ -12,6 +12,7 @@ from pipeline.training.columns import Block
 from pipeline.training.order import Piece
 from pipeline.training.sources import Source
 
+FAR = 16_384  # rows between two pieces of a part that are not read: it is opened again behind them
 _T = TypeVar("_T")
 
 
@@ -74,6 +75,9 @@ def read_pieces(source: Source, pieces: Sequence[Piece], *, streams: int, ahead:
                 part = waiting.popleft()
                 open_now[part] = _Stream(source, part, first[part], ahead)
             stream = open_now[piece.part]
+            if piece.low - stream.at > FAR:
+                stream.close()
+                stream = open_now[piece.part] = _Stream(source, piece.part, piece.low, ahead)
             stream.skip(piece.low - stream.at)
             yield from stream.rows(piece.high - piece.low)
             if last[piece.part] == i:
