@@ -100,6 +100,8 @@ def open_source(args: argparse.Namespace) -> Output:
     from transforms.output.reader import open_output
 
     open_stores(args.output, args.beam_args)
+    if getattr(args, "to", None) is not None:
+        open_stores(args.to, args.beam_args, "--to")
     output = open_output(args.output)
     if not output.complete and not args.partial:
         there, missing = len(output.plan.shards), len(output.missing)

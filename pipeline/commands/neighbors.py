@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> Result:
     """
     if (args.doc_id is not None) == args.all:
         raise UsageError("expected a DOC_ID, or --all for every row")
-    check_to(args, many=args.all, what="--all")
     output = open_source(args)
+    check_to(args, many=args.all, what="--all")
     from pipeline.search import hits
     from pipeline.search.ask import Finder
     from pipeline.search.many import answer, in_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import Result, add_source, number, open_source, open_stores
+from pipeline.commands import Result, add_source, number, open_source
 from transforms.errors import UsageError
 
 
@@ -48,7 +48,6 @@ def check_to(args: argparse.Namespace, *, many: bool, what: str) -> None:
             argument="runner",
         )
     if args.to is not None:
-        open_stores(args.to, args.beam_args, "--to")
         check_target(Folder(args.to))
 
 
@@ -87,8 +86,8 @@ def run(args: argparse.Namespace) -> Result:
         raise UsageError("QUESTION and --queries FILE: give one of the two")
     if args.question is not None and not args.question.strip():
         raise UsageError("the question is empty: expected a few words")
-    check_to(args, many=args.queries is not None, what="--queries FILE")
     output = open_source(args)
+    check_to(args, many=args.queries is not None, what="--queries FILE")
     if args.queries is not None:
         from pipeline.search.hits import check_k
         from pipeline.search.many import answer, in_words

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.commands import Result, add_seed, add_source, open_source
 from transforms.errors import UsageError
+from transforms.storage.urls import is_local
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,10 @@ def run(args: argparse.Namespace) -> Result:
     for name in ("epochs", "batch_size", "learning_rate"):
         if (value := getattr(args, name)) is not None and value <= 0:
             raise UsageError(f"{name} {value}: expected more than 0", argument=name)
+    for name, path in (("to", args.to), ("export", args.export)):
+        if path is not None and not is_local(path):
+            reason = "expected a folder on this machine; copy it to the store when it is written"
+            raise UsageError(f"{name} {path}: {reason}", argument=name)
     check_extra("train", "sklearn", "matplotlib", what="train")
     if args.export:
         _check_apart(args.to, args.export)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 from pipeline.target import begin
 from pipeline.training.head import check_vectors, read_card
 from pipeline.training.train import predictions
+from transforms.encoder.model.handle import resolve
 from transforms.errors import UsageError
 from transforms.output.reader import Output
+from transforms.storage.files import file_state, is_local
 
 
 def predict(
-    output: Output, head: str | Path, to: str | Path, *, tell: Callable[[int], object] = lambda _: None
+    output: Output, head: str | Path, to: str, *, tell: Callable[[int], object] = lambda _: None
 ) -> dict[str, Any]:
     """Writes a row for each of the output, in the order of `Output.rows`.
 
@@ -27,22 +30,27 @@ def predict(
     all classes, in the order of the file's metadata `embedbeam.labels`).
 
     Args:
+      head: its folder, or the URL of one.
+      to: path or URL of the file.
       tell: hears how many rows are done.
 
     Raises:
       UsageError: the head is none, or of another model's vectors; the file is there.
     """
-    card, path = read_card(head), Path(to).absolute()
+    if not is_local(str(head)):
+        head = resolve(str(head))
+    card = read_card(head)
     check_vectors(card, output)
-    if path.exists():
-        raise UsageError(f"{path} exists already; choose another file, or delete it")
+    with contextlib.suppress(FileNotFoundError):
+        file_state(to)
+        raise UsageError(f"{to} exists already; choose another file, or delete it", argument="to")
     from transforms.encoder.device import import_tensorflow
 
     tf = import_tensorflow()
     loaded = tf.saved_model.load(str(head))
     labels = pa.array(card.labels)
     counts = np.zeros(len(labels), np.int64)
-    pending, rows, writer = begin(str(path)), 0, None
+    pending, rows, writer = begin(to), 0, None
     try:
         for block, probabilities in predictions(loaded.signatures["serving_default"], output, len(labels)):
             best = probabilities.argmax(axis=1)
@@ -66,4 +74,4 @@ def predict(
     finally:
         pending.discard()
     found = {str(label): int(count) for label, count in zip(card.labels, counts, strict=True) if count}
-    return {"predictions": str(path), "head": str(head), "rows": rows, "labels": found}
+    return {"predictions": to, "head": str(head), "rows": rows, "labels": found}

@@ -149,6 +149,12 @@ def test_predictions_are_what_the_head_says(cli, output, head, tmp_path):
     assert (code, "exists already" in err) == (2, True)
 
 
+@pytest.mark.parametrize("flags", [["--to=s3://b/head"], ["--to=head", "--export=gs://b/model"]])
+def test_a_head_is_not_written_to_a_store(cli, output, flags):
+    code, _, err = cli("train", output, "--label=kind", *flags)
+    assert (code, "expected a folder on this machine; copy it to the store" in err) == (2, True)
+
+
 def test_a_head_of_another_model_is_refused(cli, head, tmp_path):
     other = write(tmp_path / "other", some(20), model="m2", model_digest="1" * 64)
     code, _, err = cli("predict", other, "--head", head[0], "--to", tmp_path / "p.parquet")

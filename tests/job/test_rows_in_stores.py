@@ -1,0 +1,119 @@
+"""What people do with the vectors where these lie in an object store: as with the same folder on a disk."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jobs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import stores
+from apache_beam.options.pipeline_options import PipelineOptions
+
+import embedbeam
+from transforms.storage.files import use_options
+
+pytestmark = [pytest.mark.stores, pytest.mark.slow]
+TEXTS = {"fish": "the {} fish swims in the river", "bird": "a {} bird flies over the house"}
+QUESTION = "the number 7 fish swims in the river"
+# What is done to an output, and what its folder has then; each in a fresh process on the store.
+COMMANDS = {
+    "report": (["report"], ["_report.html"]),
+    "map": (["map", "--method=pca", "--color=kind"], ["_map/pca.parquet", "_map/pca.png", "_map/pca.html"]),
+    "projector": (["projector"], ["_projector/tensors.tsv", "_projector/metadata.tsv"]),
+    "cluster": (["cluster", "--k=2"], ["_clusters/_clusters.json"]),
+    "verify": (["verify"], []),
+    "search": (["search", QUESTION, "--k=3", "--filter=kind = 'fish'"], []),
+    "index": (["neighbors", "fish7", "--index", "--k=3"], ["_index/index.json"]),
+    "evaluate": (["evaluate", "--label=kind"], []),
+}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, model):
+    """A folder with `out`: 60 texts of two kinds."""
+    folder = tmp_path_factory.mktemp("rows")
+    jobs.write_jsonl(folder / "docs.jsonl", [
+        {"id": f"{kind}{i}", "text": text.format(f"number {i}"), "kind": kind}
+        for i in range(30)
+        for kind, text in TEXTS.items()
+    ])  # fmt: skip
+    flags = ["--id-field=id", "--keep-field=kind", "--keep-text", "--shard-bytes=1500", "--quiet"]
+    command = [*jobs.EMBED, "--input", folder / "docs.jsonl", "--output", folder / "out", "--model", model]
+    done = jobs.run(*command, *flags)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def store(request, local):
+    """The same output in a store, as out/."""
+    running = stores.s3_server() if request.param == "s3" else stores.gcs_server(stores.gcs_binary())
+    with running as store, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_GCE_CHECK", "true")  # no search for a cloud machine's own credentials
+        for name, value in store.environment().items():
+            patch.setenv(name, value)
+        store.put_folder("out", local / "out")
+        yield store
+    use_options(PipelineOptions([]))
+
+
+def run(store, command, output, *more):
+    name, *arguments = command
+    script = Path(sys.executable).with_name("embedbeam")
+    flags = store.flags() if "://" in str(output) else []
+    done = jobs.run(script, name, output, *arguments, *more, *flags, "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_as_on_a_disk(store, local, tmp_path, name):
+    command, made = COMMANDS[name]
+    shutil.copytree(local / "out", tmp_path / "out")
+    here = run(store, command, tmp_path / "out")
+    there = run(store, command, store.url("out"))
+    as_text = json.dumps(there).replace(store.url("out"), str(tmp_path / "out"))
+    assert set(json.loads(as_text)) == set(here)
+    for key in ("results", "rows", "label", "clusters", "committed", "balanced", "points"):
+        assert json.loads(as_text).get(key) == here.get(key)
+    objects = store.objects()
+    for path in made:
+        mine, its = (tmp_path / "out" / path).read_bytes(), objects[f"out/{path}"]
+        if path.endswith(".parquet"):
+            assert pq.read_table(pa.BufferReader(its)) == pq.read_table(pa.BufferReader(mine))
+        elif path.endswith((".png", ".tsv")):
+            assert its == mine
+    assert not [key for key in objects if key.endswith(".tmp")]
+
+
+def test_a_head_is_trained_on_rows_of_a_store_and_labels_them(store, local, tmp_path):
+    head, there, here = tmp_path / "head", store.url("labels.parquet"), tmp_path / "labels.parquet"
+    run(store, ["train", "--label=kind", "--epochs=3", f"--to={head}"], store.url("out"))
+    store.put_folder("head", head)
+    run(store, ["predict", f"--head={store.url('head')}", f"--to={there}"], store.url("out"))
+    run(store, ["predict", f"--head={head}", f"--to={here}"], local / "out")
+    table = pq.read_table(pa.BufferReader(store.objects()["labels.parquet"]))
+    assert table == pq.read_table(here)
+    assert sorted(table["doc_id"].to_pylist()) == sorted(f"{kind}{i}" for kind in TEXTS for i in range(30))
+    again = jobs.run(
+        *(jobs.EMBED[0], "-m", "pipeline", "predict", store.url("out"), f"--head={head}", f"--to={there}"),
+        *store.flags(),
+    )
+    assert (again.returncode, f"{there} exists already" in again.stderr) == (2, True)
+
+
+def test_mini_batches(store, local):
+    how = {"batch_size": 16, "columns": ["doc_id", "kind"], "seed": 3, "framework": "numpy"}
+    use_options(PipelineOptions(store.flags()))
+    for more in ({}, {"shuffle": True}, {"shuffle": True, "balance": "kind"}):
+        here, there = (
+            list(embedbeam.batches(path, **how, **more)) for path in (str(local / "out"), store.url("out"))
+        )
+        assert len(here) == len(there) == 4
+        for mine, its in zip(here, there, strict=True):
+            assert mine.keys() == its.keys()
+            assert all(np.array_equal(mine[name], its[name]) for name in mine)
