@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import WORK, rounds, show
 from benchmarks.synthetic import clouds, write_output
-from pipeline.search.exact import _BLOCK_ROWS, _READERS, TILE, Part, nearest, parts_of, unit
+from pipeline.search.exact import _BLOCK_ROWS, _LANES, TILE, Part, nearest, parts_of, unit
 from transforms.output.reader import Output, open_output
 
 _ROWS, _DIM, _K = 200_000, 384, 10
@@ -33,7 +33,7 @@ def bare_read(output: Output, parts: list[Part]) -> float:
         return sum(len(block) for block in file.iter_batches(_BLOCK_ROWS, columns=["embedding"]))
 
     began = time.perf_counter()
-    with ThreadPoolExecutor(min(_READERS, len(parts), 2)) as threads:
+    with ThreadPoolExecutor(min(_LANES, len(parts), 2)) as threads:
         assert sum(threads.map(read, parts)) == sum(part.rows for part in parts)
     return time.perf_counter() - began
 

@@ -10,14 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from transforms.output.reader import Output
 
 METRICS = ("cosine", "dot")
 QUESTIONS = 8192  # most that one pass over the rows answers: the next ones read these again
-_BLOCK_ROWS = 8192
-TILE = 256  # questions of one product: its scores, 8 MiB, are looked through while they are in a cache
-_READERS = 4  # threads that decode; one keeps up with a matmul for some hundred questions
+_BLOCK_ROWS = 4096
+TILE = 256  # questions of one product: its scores, 4 MiB, are looked through while they are in a cache
+_RUN = 128  # rows whose largest score is looked at first
+_LANES = 4  # threads, each with parts of its own
 _T = TypeVar("_T")
 
 
@@ -43,27 +45,45 @@ class Best:
 
     def add(self, scores: np.ndarray, places: np.ndarray, first: int = 0) -> None:
         """Takes scores [n, rows] of the n questions from `first` on, of rows at these places, ascending."""
-        of = slice(first, first + len(scores))
+        of, rows = slice(first, first + len(scores)), len(places) // _RUN * _RUN or len(places)
+        if rows < len(places):
+            self.add(scores[:, rows:], places[rows:], first)
         k, floor, last = self.scores.shape[1], self.scores[of, -1], self.places[of, -1]
-        # Most rows are worse than all that a question has: the largest score tells, in one quick pass.
-        hot = np.flatnonzero(scores.max(axis=1, initial=-np.inf) >= floor)
-        if not len(hot):
+        # Most rows are worse than all that a question has: the largest score of a run of them tells.
+        runs = scores[:, :rows].reshape(len(scores), -1, min(rows, _RUN))
+        tops = np.maximum.reduceat(scores[:, :rows], np.arange(0, rows, _RUN), axis=1)
+        if np.isneginf(floor).any() and k < rows:
+            some = tops if k <= tops.shape[1] else scores[:, :rows]
+            floor = np.maximum(floor, np.partition(some, -k, axis=1)[:, -k])
+            last = np.full(len(scores), np.iinfo(np.int64).max)
+        question, run = np.nonzero(tops >= floor[:, np.newaxis])
+        if not len(question):
             return
-        new, floor, last = scores[hot] if len(hot) < len(scores) else scores, floor[hot], last[hot]
-        if np.isneginf(floor).any() and k < len(places):
-            floor = np.maximum(floor, np.partition(new, -k, axis=1)[:, -k])
-            last = np.full(len(hot), np.iinfo(np.int64).max)
+        values, least = runs[question, run], floor[question, np.newaxis]
         # Of equal rows the first count: none of a block that lies behind all that is there.
-        late = places[0] > last.max()
-        better = new > floor[:, np.newaxis] if late else new >= floor[:, np.newaxis]
-        question, row = np.divmod(np.flatnonzero(better), len(places))
-        every = np.concatenate([self.scores[of][hot].ravel(), new[question, row]])
+        pair, at = np.nonzero(values > least if places[0] > last.max() else values >= least)
+        row = run[pair] * _RUN + at
+        hot, whose = np.unique(question[pair], return_inverse=True)
+        every = np.concatenate([self.scores[of][hot].ravel(), values[pair, at]])
         where = np.concatenate([self.places[of][hot].ravel(), places[row]])
-        whose = np.concatenate([np.repeat(np.arange(len(hot)), k), question])
+        whose = np.concatenate([np.repeat(np.arange(len(hot)), k), whose])
         order = np.lexsort((where, -every, whose))
         starts = np.searchsorted(whose[order], np.arange(len(hot)))
         chosen = order[starts[:, np.newaxis] + np.arange(k)]  # each has k at least: those it had
         self.scores[hot + first], self.places[hot + first] = every[chosen], where[chosen]
+
+    @staticmethod
+    def of(some: Sequence[Best]) -> Best:
+        """The best of several, each of which saw other rows."""
+        if len(some) == 1:
+            return some[0]
+        best = Best(*some[0].scores.shape)
+        scores, places = (
+            np.concatenate(a, axis=1) for a in zip(*((b.scores, b.places) for b in some), strict=True)
+        )
+        order = np.lexsort((places, -scores), axis=1)[:, : best.scores.shape[1]]
+        best.scores, best.places = (np.take_along_axis(a, order, axis=1) for a in (scores, places))
+        return best
 
     def without(self, places: np.ndarray, k: int) -> Best:
         """Each question's first k rows besides these places, int64 [n], or its own, [questions, 1]."""
@@ -93,8 +113,8 @@ def nearest(
 ) -> Best:
     """The k rows nearest to each question.
 
-    Memory: the questions, k scores and places for each, and some blocks of rows. Threads read ahead while
-    this one multiplies. The same machine gives the same result: blocks do not depend on threads.
+    Memory: of each of a few threads k scores and places for each question, and a block of rows. The same
+    machine gives the same result: blocks do not depend on threads.
 
     Args:
       questions: float32 [n, dim]; with metric cosine of any length.
@@ -104,12 +124,29 @@ def nearest(
       seen: is told of rows as they are done.
     """
     questions = unit(questions) if metric == "cosine" else questions
-    best = Best(len(questions), k)
-    for places, vectors in blocks_of(output, metric, parts=parts, keep=keep, seen=seen):
-        for first in range(0, len(questions), TILE):
-            best.add(questions[first : first + TILE] @ vectors.T, places, first)
-        seen(len(places))
-    return best
+    bests: list[Best] = []
+
+    def search(blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[int]:
+        bests.append(best := Best(len(questions), k))
+        for places, vectors in blocks:
+            scale = None
+            if metric == "cosine" and len(questions) > output.dim:
+                vectors = unit(vectors)
+            elif (
+                metric == "cosine"
+            ):  # as many scores as numbers of a vector, or fewer: these are scaled instead
+                scale = inverse_lengths(vectors)
+            for first in range(0, len(questions), TILE):
+                scores = questions[first : first + TILE] @ vectors.T
+                best.add(scores if scale is None else np.multiply(scores, scale, out=scores), places, first)
+            yield len(places)
+
+    lanes = [search(blocks) for blocks in _lanes(output, "dot", parts, keep, seen)]
+    # Each lane multiplies by itself: threads of BLAS beside those that decode would wait for each other.
+    with threadpool_limits(max(1, (os.cpu_count() or 1) // len(lanes)), user_api="blas"):
+        for rows in _ahead(lanes):
+            seen(rows)
+    return Best.of(bests)
 
 
 def blocks_of(
@@ -121,17 +158,33 @@ def blocks_of(
     seen: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Places and vectors, of length 1 for cosine, in blocks that threads read ahead, in a fixed order."""
+    return _ahead(_lanes(output, metric, parts, keep, seen))
+
+
+def _lanes(
+    output: Output,
+    metric: str,
+    parts: Sequence[Part] | None,
+    keep: Callable[[Part], np.ndarray] | None,
+    seen: Callable[[int], None],
+) -> list[Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """The parts' blocks, as so many iterators as threads are worth it."""
     import pyarrow.parquet  # noqa: F401  # in this thread, and not first in one that ends
 
     parts = parts_of(output) if parts is None else parts
-    count = max(1, min(_READERS, os.cpu_count() or 1, len(parts)))
-    return _ahead([_blocks(output, parts[lane::count], metric, keep, seen) for lane in range(count)])
+    count = max(1, min(_LANES, os.cpu_count() or 1, len(parts)))
+    return [_blocks(output, parts[lane::count], metric, keep, seen) for lane in range(count)]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors [n, dim] of length 1; those of length 0 stay as they are."""
+    return vectors * inverse_lengths(vectors)[:, np.newaxis]
+
+
+def inverse_lengths(vectors: np.ndarray) -> np.ndarray:
+    """1 / the length of each vector, [n]; 1 for those of length 0."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return vectors / np.where(norms > 0, norms, 1)[:, np.newaxis]
+    return 1 / np.where(norms > 0, norms, norms.dtype.type(1))
 
 
 def _ahead(lanes: Sequence[Iterator[_T]]) -> Iterator[_T]:

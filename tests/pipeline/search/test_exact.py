@@ -1,6 +1,7 @@
 """Exact search: what it finds is what sorting all rows gives, whatever the blocks, the format or the type."""
 
 import itertools
+import unittest.mock
 
 import numpy as np
 import outputs
@@ -23,18 +24,22 @@ def sorted_rows(scores, k):
     st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=1, max_size=40),
     st.integers(1, 6),
     st.lists(st.integers(1, 9), min_size=1),
+    st.integers(1, 3),
     st.randoms(use_true_random=False),
 )
-def test_blocks_in_any_order_give_what_sorting_gives(rows, k, sizes, random):
+def test_blocks_in_any_order_give_what_sorting_gives(rows, k, sizes, lanes, random):
     scores = np.array(rows, np.float32).T  # three questions; few values, so many are equal
     ends = itertools.takewhile(lambda end: end < len(rows), itertools.accumulate(itertools.cycle(sizes)))
     bounds = [0, *ends, len(rows)]
     blocks = list(itertools.pairwise(bounds))
     random.shuffle(blocks)
-    best = Best(3, k)
-    for low, high in blocks:
-        best.add(scores[:2, low:high], np.arange(low, high))
-        best.add(scores[2:, low:high], np.arange(low, high), 2)
+    bests = [Best(3, k) for _ in range(lanes)]
+    with unittest.mock.patch.object(exact, "_RUN", 4):
+        for low, high in blocks:
+            best = random.choice(bests)
+            best.add(scores[:2, low:high], np.arange(low, high))
+            best.add(scores[2:, low:high], np.arange(low, high), 2)
+    best = Best.of(bests)
     places, values = sorted_rows(scores, k)
     assert best.places[:, : len(rows)].tolist() == places.tolist()
     assert best.scores[:, : len(rows)].tolist() == values.tolist()
