@@ -19,7 +19,7 @@ class Clusters:
 
     Attributes:
       of: numbers of the clusters that places lie in, int32 [rows], the largest is 0; -1 where a place is NaN.
-      names: of each its words.
+      names: of each its words; "region 3" where it has none that tell it from others.
       centres: float32 [clusters, dim]; the median of the sample's places.
       sizes: how many of the sample's places.
     """
@@ -60,7 +60,7 @@ def find_clusters(places: np.ndarray, count: int, texts: Sequence[str], *, seed:
     filled = [group for group in range(count) if (mine == group).any()]
     return Clusters(
         of,
-        told_apart([", ".join(words.get(group, [])) or "no words" for group in filled]),
+        told_apart([", ".join(words.get(group, [])) or f"region {group + 1}" for group in filled]),
         np.array([np.median(places[mine == group], axis=0) for group in filled], np.float32),
         [int((mine == group).sum()) for group in filled],
     )
