@@ -13,6 +13,10 @@ from pipeline.map.points import COLOURS, COMMONEST, OTHER_COLOUR
 _INCHES = (11.0, 7.5)
 _DPI = 120
 _NONE = 0.35  # opacity of what has no colour of its own
+_LEGEND = {"fontsize": 8, "frameon": False, "scatterpoints": 1}
+# matplotlib's own font has no Chinese, Japanese or Korean; the first of these that is installed has.
+_EAST_ASIAN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+               "Droid Sans Fallback", "Microsoft YaHei", "Hiragino Sans", "Arial Unicode MS")  # fmt: skip
 
 
 def draw(
@@ -33,6 +37,27 @@ def draw(
       labels: texts and their places, the most important first; one that finds no room is left out.
       job: the identity of the output's job, noted in the file.
     """
+    from matplotlib import rc_context
+
+    with rc_context({"font.family": _fonts()}):
+        return _drawn(places, colouring, title, legend, labels, job)
+
+
+def _fonts() -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *[name for name in _EAST_ASIAN if name in there][:1]]
+
+
+def _drawn(
+    places: np.ndarray,
+    colouring: dict[str, Any],
+    title: str,
+    legend: str,
+    labels: Sequence[tuple[str, np.ndarray]],
+    job: str,
+) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -71,7 +96,10 @@ def _scatter(figure: Any, axes: Any, places: np.ndarray, colouring: dict[str, An
     if colouring["kind"] == "number":
         values = np.array([np.nan if v is None else v for v in colouring["values"]], np.float64)
         known = np.isfinite(values)
-        axes.scatter(*places[~known].T, s=size, c=OTHER_COLOUR, alpha=_NONE, linewidths=0)
+        none = axes.scatter(*places[~known].T, s=size, c=OTHER_COLOUR, alpha=_NONE, linewidths=0)
+        if not known.all():
+            said = [f"no value ({np.count_nonzero(~known):,})"]
+            figure.legend([none], said, loc="upper left", bbox_to_anchor=(0.775, 0.17), **_LEGEND)
         shown = axes.scatter(*places[known].T, s=size, c=values[known], cmap="cividis", linewidths=0)
         bar = figure.colorbar(shown, cax=figure.add_axes((0.79, 0.2, 0.018, 0.55)))
         bar.ax.set_title(_cut(legend, 24), fontsize=9, loc="left", parse_math=False)
@@ -97,11 +125,9 @@ def _scatter(figure: Any, axes: Any, places: np.ndarray, colouring: dict[str, An
         title=_cut(legend, 30),
         loc="upper left",
         bbox_to_anchor=(0.765, 0.93),
-        fontsize=8,
         title_fontsize=9,
-        frameon=False,
         alignment="left",
-        scatterpoints=1,
+        **_LEGEND,
     )
     made.get_title().set_parse_math(False)
     for text, handle in zip(made.get_texts(), made.legend_handles, strict=True):
