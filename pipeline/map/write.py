@@ -29,6 +29,8 @@ PICTURED = 20_000  # points of a picture and of a page at most
 _AXES = ("x", "y", "z")
 _BLOCK = 8192
 
+_NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
+
 
 @dataclasses.dataclass(frozen=True)
 class MapOptions:
@@ -177,14 +179,14 @@ def _pictures(
     labels = list(zip(clusters.names, clusters.centres, strict=True))
     drawn = f"{len(places):,} of {output.count:,} rows" if len(places) < output.count else "all rows"
     model = shortened(str(output.plan.head.get("model", "")).rstrip("/").rpartition("/")[2], 40)
-    title = f"{options.method.upper()} of {model}: {drawn}"
+    title = f"{_NAMES[options.method]} of {model}: {drawn}"
     colours_of = colouring(rows[by].to_pylist())
     png = draw(places, colours_of, title=title, legend=by, labels=labels, job=output.plan.job)
     data = page_data(rows, places, output.schema, fields=[own, *colours], first=by)
     if options.dim == 2:
         data["labels"] = [{"text": text, "x": float(p[0]), "y": float(p[1])} for text, p in labels]
     note = f"{drawn}, drawn at random." if len(places) < output.count else "All rows."
-    body = f"<h1>{options.method.upper()}</h1>{map_html(data, note)}"
+    body = f"<h1>{_NAMES[options.method]}</h1>{map_html(data, note)}"
     html = page(title, body, job=output.plan.job).encode("utf-8", "backslashreplace")
     for extension, made in (("png", png), ("html", html)):
         file = begin_in(output.folder, f"{layout.MAP}/{options.method}.{extension}", options.to)
