@@ -88,6 +88,9 @@ def _main(given: list[str], command: list[str], *, alone: bool = True, lenient: 
 def _run(given: list[str], command: list[str], screen: Screen, lenient: bool) -> int:
     names = given[:1] if given and given[0] in NAMES else NAMES  # others take time to import
     args, unknown = make_parser(names).parse_known_args(given)
+    for name in ("question", "doc_id"):  # argparse gives one that may be left out nothing behind an option
+        if getattr(args, name, "") is None and unknown and not unknown[0].startswith("-"):
+            setattr(args, name, unknown.pop(0))
     args.beam_args, args.screen, args.typed = unknown, screen, command
     args.make_parser = make_parser  # of all commands
     as_json = getattr(args, "json", False)

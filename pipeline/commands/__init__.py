@@ -91,16 +91,23 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_source(args: argparse.Namespace) -> Output:
+def open_source(args: argparse.Namespace, *, to_folder: bool = True) -> Output:
     """The output that these arguments name.
 
+    Args:
+      to_folder: whether `--to` is a folder, not a file.
+
     Raises:
-      UsageError: there is none, it holds no rows, or its job has not finished and `--partial` was not given.
+      UsageError: there is none, nothing could be written to `--to`, it holds no rows, or its job has not
+        finished and `--partial` was not given.
     """
     from transforms.output.reader import open_output
 
     open_stores(args.output, args.beam_args)
     if getattr(args, "to", None) is not None:
+        from pipeline.target import check
+
+        check(args.to, folder=to_folder)
         open_stores(args.to, args.beam_args, "--to")
     output = open_output(args.output)
     if not output.complete and not args.partial:

@@ -23,11 +23,14 @@ def run(args: argparse.Namespace) -> Result:
     """
     done = [0, 0]
     with args.screen.doing(lambda: f"predicting: {done[0]:,} of {done[1]:,} rows"):
-        output = open_source(args)
+        output = open_source(args, to_folder=False)
         done[1] = output.count
         from pipeline.training.predict import predict
 
         record = predict(output, args.head, args.to, tell=lambda rows: done.__setitem__(0, rows))
     largest = sorted(record["labels"].items(), key=lambda one: -one[1])[:5]
     shown = ", ".join(f"{label} {count:,}" for label, count in largest)
-    return Result(record, [f"wrote {args.to}: {record['rows']:,} rows; most often {shown}"])
+    words = [f"wrote {args.to}: {record['rows']:,} rows; most often {shown}"]
+    if record["without_label"]:
+        words.append(f"{record['without_label']:,} rows hold NaN or infinity and have no label")
+    return Result(record, words)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> Result:
     if not 2 <= args.sample <= _MOST:
         raise UsageError(f"--sample {args.sample}: expected 2 to {_MOST:,}", argument="sample")
     with args.screen.doing("reading the receipts"):
-        output = open_source(args)
+        output = open_source(args, to_folder=False)
         manifest = output.manifest or _so_far(output)
     with args.screen.doing(f"reading {min(args.sample, output.count):,} of {output.count:,} rows"):
         rows = sample_rows(output, args.sample, args.seed, columns(output))

@@ -9,7 +9,7 @@ import numpy as np
 NEAR = 0.98  # cosine from which two documents are near-duplicates
 _PAIRS = 20_000
 _BLOCK = 1024
-_FEW = 512  # rows whose principal directions are taken for all
+_LARGE = 1024  # vectors with more numbers: principal directions are those of so many rows
 _LISTED = 20
 
 
@@ -25,8 +25,8 @@ class Measures:
       nearest: float32 [n]; of each vector with the one nearest to it.
       twins: how many vectors have another at a cosine of NEAR or more.
       pairs: (row, row, cosine) of the nearest pairs of them, nearest first; rows count in the sample.
-      spread: float64 [k]; share of the variance along each principal direction, largest first, of at most
-        512 rows.
+      spread: float64 [dim]; share of the variance along each principal direction, largest first; of
+        1,024 rows where a vector is longer than that.
       places: float32 [n, 2]; the vectors along the first two of them; NaN where a vector is broken.
     """
 
@@ -107,14 +107,25 @@ def _nearest(unit: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, float]]
 
 
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the variance, and places along the first two directions, by NumPy's SVD of some rows."""
+    """Shares of the variance, and places along the first two directions.
+
+    They are the eigenvectors of the covariance; where there are fewer rows than numbers of a vector, those of
+    the rows' products, which has the same spectrum.
+    """
     places = np.zeros((len(vectors), 2), np.float32)
-    some = vectors[:: max(1, len(vectors) // _FEW)][:_FEW].astype(np.float64)
+    most = len(vectors) if vectors.shape[1] <= _LARGE else _LARGE
+    some = vectors[:: max(1, len(vectors) // max(most, 1))][:most].astype(np.float64)
     if len(some) < 2:
         return np.zeros(0), places
     mean = some.mean(axis=0)
-    _, values, axes = np.linalg.svd(some - mean, full_matrices=False)
-    variance = values**2
+    centred = some - mean
+    wide = len(some) < some.shape[1]
+    values, found = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    values, axes = values[::-1].clip(0), found.T[::-1]
+    if wide:
+        axes = axes @ centred / np.sqrt(np.maximum(values, 1e-300))[:, np.newaxis]
+    variance = np.zeros(some.shape[1])
+    variance[: len(values)] = values
     if variance.sum() <= 1e-12 * np.square(some).sum():  # all the same, but for rounding
         return np.zeros(len(variance)), places
     axes *= np.where(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)] < 0, -1, 1)[:, np.newaxis]

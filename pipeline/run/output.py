@@ -22,21 +22,25 @@ from transforms.output.folder import Folder
 
 
 @contextlib.contextmanager
-def output_lock(folder: Folder) -> Iterator[None]:
-    """Keeps a second job out of a local output folder; the lock dies with its process."""
+def output_lock(folder: Folder, flag: str = "--output") -> Iterator[None]:
+    """Keeps a second job out of a local output folder; the lock dies with its process.
+
+    Args:
+      flag: the option that names the folder, for messages.
+    """
     if not folder.local:
         yield
         return
     if os.path.exists(folder.path) and not os.path.isdir(folder.path):
-        raise UsageError(f"output {folder.path}: is a file; expected a folder", argument="output")
+        raise UsageError(f"{flag} {folder.path}: is a file; expected a folder", argument=flag[2:])
     made, created = not os.path.isdir(folder.path), not os.path.isdir(folder.join(layout.STATE))
     try:
         lock = _lock(folder)
     except OSError as e:
-        raise UsageError(f"--output {folder.path}: cannot be written ({e.strerror}); check the path") from e
+        raise UsageError(f"{flag} {folder.path}: cannot be written ({e.strerror}); check the path") from e
     if lock is None:
         raise JobFailed(  # no mistake: a retry helps
-            f"--output {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
+            f"{flag} {folder.path}: another embedbeam is writing to it; wait for it, or stop it"
         )
     with lock:
         try:

@@ -37,6 +37,8 @@ def on_signals(screen: int, last: Callable[[Tell], None] = lambda tell: tell("")
         try:
             last(tell)
         finally:
+            if pending := sys.modules.get("transforms.output.pending"):
+                getattr(pending, "delete_unfinished", bool)()  # it may be half imported
             os._exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():

@@ -60,7 +60,7 @@ def run_scan(
         )
     )
     folder = Folder(target)
-    with output_lock(folder):
+    with output_lock(folder, "--to"):
         _begin(folder, scan)
         left = scan.left(receipts)
         if left:

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen, duration
 from pipeline.search.exact import Best, blocks_of, nearest, unit
+from pipeline.target import check
 from transforms.errors import UsageError
 from transforms.extras import check_extra
 from transforms.output import layout
@@ -97,10 +98,15 @@ def open_index(output: Output, screen: Screen, *, metric: str = "cosine", where:
       where: its folder; None for `_index` in the output.
 
     Raises:
-      UsageError: FAISS is not installed.
+      UsageError: FAISS is not installed; the folder cannot be one for an index.
     """
     check_extra("search", "faiss", what="--index", argument="index")
     folder = Folder(where) if where is not None else Folder(output.folder.join(layout.INDEX))
+    if where is not None:
+        check(where, folder=True, flag="--index-folder")
+        if folder.read(layout.PLAN) is not None:
+            reason = "is the output of a job; choose another folder"
+            raise UsageError(f"--index-folder {where}: {reason}", argument="index_folder")
     record = folder.record(_RECORD, IndexRecord)
     rows = contents(output.receipts)
     wanted = {"job": output.plan.job, "rows": output.count, "contents": rows, "metric": metric}
@@ -111,7 +117,7 @@ def open_index(output: Output, screen: Screen, *, metric: str = "cosine", where:
         screen.say(f"{folder.join(_FILE)}: is gone or not whole: it is built anew")
         record = None
     if record is None:
-        with output_lock(folder):
+        with output_lock(folder, "--index-folder"):
             folder.sweep()
             record = _build(output, folder, metric, screen)
         screen.say(
@@ -119,7 +125,13 @@ def open_index(output: Output, screen: Screen, *, metric: str = "cosine", where:
             f"{record.rows:,} rows in {record.lists:,} lists of which a search reads {record.probes}, "
             f"{record.bytes / 1e6:,.0f} MB, {duration(record.seconds)}: {folder.path}"
         )
-    return Index(record, _read(folder))
+        return Index(record, _read(folder))
+    try:
+        return Index(record, _read(folder))
+    except RuntimeError as e:  # the bytes are as many as they were, and say something else
+        screen.say(f"{folder.join(_FILE)}: cannot be read ({str(e).splitlines()[0][:120]}): it is built anew")
+        folder.delete(_RECORD)
+        return open_index(output, screen, metric=metric, where=where)
 
 
 def _difference(record: IndexRecord, wanted: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pipeline.options.options import Options
 from pipeline.run.loading import load_encoder
 from pipeline.run.screen import Screen
 from pipeline.training.head import read_card
-from pipeline.training.run import new_folder
+from pipeline.training.run import check_new, new_folder
 from transforms.encoder.outputs import pooled
 from transforms.errors import UsageError
 from transforms.output.reader import Output
@@ -31,9 +31,7 @@ def exportable(output: Output, to: str | Path, screen: Screen) -> HubEncoder:
         raise UsageError(
             "export: the job has a preprocessor, which is not part of its model; use `predict` instead"
         )
-    with new_folder(to):
-        pass
-    Path(to).absolute().rmdir()
+    check_new(Path(to).absolute())
     names = ("signature", "model_output", "modality", "prompt")
     options = {name: job[name] for name in names if job.get(name) is not None}
     encoder = load_encoder(

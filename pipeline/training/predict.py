@@ -27,7 +27,8 @@ def predict(
     """Writes a row for each of the output, in the order of `Output.rows`.
 
     Columns: doc_id (of chunks also chunk, start, end), label, probability (the label's), probabilities (of
-    all classes, in the order of the file's metadata `embedbeam.labels`).
+    all classes, in the order of the file's metadata `embedbeam.labels`); where the vector holds NaN or
+    infinity, label and probability are null and these are NaN.
 
     Args:
       head: its folder, or the URL of one.
@@ -53,11 +54,12 @@ def predict(
     pending, rows, writer = begin(to), 0, None
     try:
         for block, probabilities in predictions(loaded.signatures["serving_default"], output, len(labels)):
-            best = probabilities.argmax(axis=1)
+            broken = np.isnan(probabilities).any(axis=1)  # a head of ReLUs would give these a class, too
+            best = np.where(broken, 0, probabilities.argmax(axis=1))
             flat = pa.array(probabilities.reshape(-1))
             columns = {name: block.column(name) for name in block.schema.names} | {
-                "label": labels.take(pa.array(best)),
-                "probability": probabilities[np.arange(len(best)), best],
+                "label": labels.take(pa.array(best, mask=broken)),
+                "probability": pa.array(probabilities[np.arange(len(best)), best], mask=broken),
                 "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(labels)),
             }
             table = pa.table(columns)
@@ -65,7 +67,7 @@ def predict(
                 about = {"embedbeam.labels": json.dumps(card.labels), "embedbeam.job": output.plan.job}
                 writer = pq.ParquetWriter(pending, table.schema.with_metadata(about), compression="zstd")
             writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
-            counts += np.bincount(best, minlength=len(labels))
+            counts += np.bincount(best[~broken], minlength=len(labels))
             rows += len(best)
             tell(rows)
         assert writer is not None  # an output without rows is refused before
@@ -74,4 +76,10 @@ def predict(
     finally:
         pending.discard()
     found = {str(label): int(count) for label, count in zip(card.labels, counts, strict=True) if count}
-    return {"predictions": to, "head": str(head), "rows": rows, "labels": found}
+    return {
+        "predictions": to,
+        "head": str(head),
+        "rows": rows,
+        "without_label": rows - int(counts.sum()),
+        "labels": found,
+    }

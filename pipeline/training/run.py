@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.training.head import Card, choices_of, save_head
 from pipeline.training.labels import Labels, read_labels
 from pipeline.training.train import Recipe, train_head
 from transforms.errors import UsageError
+from transforms.output.pending import unfinished
 from transforms.output.reader import Output
 
 
@@ -89,16 +89,21 @@ def new_folder(path: str | Path) -> Iterator[Path]:
       UsageError: the name is taken.
     """
     path = Path(path).absolute()
+    check_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    with unfinished(str(made)):
+        yield made
+        made.chmod(0o755)  # mkdtemp's are private
+        os.rename(made, path)
+
+
+def check_new(path: Path) -> None:
+    """Raises UsageError where the folder's name is taken; nothing is made."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists already; choose a new folder, or delete it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp's are private
-        os.rename(unfinished, path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    if any(parent.exists() and not parent.is_dir() for parent in path.parents):
+        raise UsageError(f"{path}: lies below a file; choose another folder")
 
 
 def _rows(labels: Labels) -> dict[str, int]:

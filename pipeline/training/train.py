@@ -179,6 +179,8 @@ def rows_at_once(classes: int) -> int:
 def predictions(model: Any, output: Output, classes: int) -> Iterator[tuple[Any, np.ndarray]]:
     """Blocks of an output's rows without their vectors, and the probabilities, float32 [rows, classes].
 
+    They are NaN where a vector holds NaN or infinity.
+
     Args:
       model: a head's signature.
       classes: how many it tells.
@@ -187,4 +189,6 @@ def predictions(model: Any, output: Output, classes: int) -> Iterator[tuple[Any,
 
     more = [name for name in ("doc_id", "chunk", "start", "end") if name in output.arrow.names]
     for block in output.rows([*more, *output.vector_columns], block_rows=rows_at_once(classes)):
-        yield block.select(more), model(embedding=tf.constant(output.matrix(block)))["probabilities"].numpy()
+        vectors = output.matrix(block)
+        found = model(embedding=tf.constant(vectors))["probabilities"].numpy()
+        yield block.select(more), np.where(np.isfinite(vectors).all(axis=1)[:, np.newaxis], found, np.nan)

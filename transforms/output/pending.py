@@ -8,8 +8,10 @@ import functools
 import hashlib
 import io
 import os
+import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from transforms.storage import objects
@@ -28,6 +30,30 @@ def process_token() -> str:
     return _token_of(os.getpid())  # another one after a fork
 
 
+# What this process is writing, and would leave behind if it ended now: (process, path).
+_UNFINISHED: set[tuple[int, str]] = set()
+
+
+@contextlib.contextmanager
+def unfinished(path: str) -> Iterator[None]:
+    """A folder that is being written under a temporary name; what has that name at the end is deleted."""
+    _UNFINISHED.add(entry := (os.getpid(), path))
+    try:
+        yield
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        _UNFINISHED.discard(entry)
+
+
+def delete_unfinished() -> None:
+    """Deletes what this process has begun and not finished, where it must end at once."""
+    for process, path in list(_UNFINISHED):
+        if process == os.getpid():  # of a fork's parent they are none of its business
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 class PendingFile(io.RawIOBase):
     """A file being written, that does not exist for readers before `commit`.
 
@@ -40,6 +66,8 @@ class PendingFile(io.RawIOBase):
         # Without a name: whatever kills this process, nothing is left on the disk.
         self._raw: Any = open(temporary, "w+b") if temporary else tempfile.TemporaryFile()  # noqa: SIM115
         self._final, self._temporary = final, temporary
+        if temporary:
+            _UNFINISHED.add((os.getpid(), temporary))
         self._sha, self.bytes = hashlib.sha256(), 0
 
     def writable(self) -> bool:
@@ -105,3 +133,4 @@ class PendingFile(io.RawIOBase):
         if self._temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary)
+            _UNFINISHED.discard((os.getpid(), self._temporary))

@@ -298,3 +298,29 @@ def test_encoder_and_head_become_one_model(cli, save_model, tmp_path, dtype):
     assert cli(*embed, "--output", again, "--model", whole, "--model-output=probabilities")[0] == 0
     for row in jobs.rows(again):
         np.testing.assert_allclose(row["embedding"], by_id[row["doc_id"]]["probabilities"], atol=1e-5)
+
+
+def test_broken_vectors_have_no_label(cli, head, tmp_path):
+    rows = some(20)
+    rows["vectors"][[3, 17], 2] = np.nan, np.inf
+    output = write(tmp_path / "broken", rows)
+    code, out, err = cli("predict", output, "--head", head[0], "--to", tmp_path / "p.parquet", "--json")
+    assert code == 0, err
+    assert (json.loads(out)["without_label"], sum(json.loads(out)["labels"].values())) == (2, 18)
+    table = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    for name in ("label", "probability"):
+        assert [i for i, row in enumerate(table) if row[name] is None] == [3, 17]
+    assert [i for i, row in enumerate(table) if np.isnan(row["probabilities"]).all()] == [3, 17]
+
+
+def test_a_name_below_a_file_is_refused(cli, output, head, tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "x"
+    for command in (
+        ("train", output, "--label=kind", "--to", below),
+        ("predict", output, "--head", head[0], "--to", below),
+        ("train", output, "--label=kind", "--to", tmp_path / "head", "--export", below),
+    ):
+        code, _, err = cli(*command)
+        assert (code, "file" in err, len(err.splitlines())) == (2, True, 1), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
