@@ -68,6 +68,7 @@ def test_a_question(short, model, cli):
     assert hits[0]["text"].startswith("document ")
     assert set(hits[0]) == {"rank", "score", "doc_id", "half", "text"}
 
+    assert cli("search", short, "--k", "4", question, "--json")[:2] == (code, out)  # in any order
     code, out, _ = cli("search", short, question, "--k=4")
     lines = out.splitlines()
     assert len(lines) == 4

@@ -12,7 +12,7 @@ from pipeline.run.output import output_lock
 from pipeline.run.screen import Screen
 from pipeline.search.exact import nearest
 from pipeline.search.index import Index, open_index
-from transforms.errors import JobFailed
+from transforms.errors import JobFailed, UsageError
 from transforms.output.folder import Folder
 from transforms.output.reader import open_output
 
@@ -134,3 +134,25 @@ def test_as_many_rows_as_are_asked_for(made, screen, tmp_path):
     assert all(len(set(places)) == 300 for places in best.places.tolist())
     assert (best.places >= 0).all()
     assert (few.nearest(questions, 3).places >= 0).all()
+
+
+def test_a_file_that_says_something_else_is_built_anew(made, screen, tmp_path, capfd):
+    output = open_output(str(made.path))
+    index = open_index(output, screen, where=str(tmp_path))
+    size = (tmp_path / "vectors.faiss").stat().st_size
+    (tmp_path / "vectors.faiss").write_bytes(b"\x7f" * size)
+    capfd.readouterr()
+    again = open_index(output, screen, where=str(tmp_path))
+    assert "vectors.faiss: cannot be read (" in capfd.readouterr().err
+    assert (again.record.recall, again.record.bytes) == (index.record.recall, size)
+
+
+def test_a_folder_that_is_no_index_s(made, screen, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = open_output(str(made.path))
+    with pytest.raises(UsageError, match=r"--index-folder .*file: is a file; expected a folder"):
+        open_index(output, screen, where=str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="is the output of a job; choose another folder"):
+        open_index(output, screen, where=str(made.path))
+    with pytest.raises(UsageError, match="--index-folder: is empty"):
+        open_index(output, screen, where="")
