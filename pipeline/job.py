@@ -126,16 +126,20 @@ def modality_of(job: Job) -> Modality:
     return modality.get(job.modality or "text", **job.payload)
 
 
-def fingerprint_key(job: Job) -> bytes:
-    """What changes a document's vectors besides its payload; 32 bytes."""
+def vector_choices(job: Job) -> dict[str, Any]:
+    """What changes a document's vectors besides its payload, by name."""
     model = ("model_digest", "signature", "model_output", "max_tokens")
     what = {name: getattr(job, name) for name in (*model, "long_documents", "chunk_overlap", "vector_dtype")}
     # Options of later versions count where they are used: what was embedded before keeps its fingerprint.
     payload = [one for one in stated(PayloadOptions) if one.compared]
     values = {one.name: (getattr(job, one.name), one.default) for one in payload}
     what |= {name: value for name, (value, default) in values.items() if value != default}
-    what |= {"dim": job.dim} if job.model_dim not in (None, job.dim) else {}
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).digest()
+    return what | ({"dim": job.dim} if job.model_dim not in (None, job.dim) else {})
+
+
+def fingerprint_key(job: Job) -> bytes:
+    """The same in 32 bytes, a part of every fingerprint."""
+    return hashlib.sha256(json.dumps(vector_choices(job), sort_keys=True).encode()).digest()
 
 
 def pinned(job: Job, options: Options) -> Options:

@@ -19,6 +19,7 @@ NAMES = (
     "embed",
     "status",
     "verify",
+    "diff",
     "finish",
     "report",
     "search",

@@ -1,0 +1,52 @@
+"""`embedbeam diff`: what changed from one output to the next."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.commands import Result, open_source
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="output folder of the earlier job")
+    parser.add_argument("output", metavar="NEW", help="output folder of the later job")
+    parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument(
+        "--partial", action="store_true", help="a job has not finished: take what it has committed"
+    )
+    parser.add_argument(
+        "--to", metavar="FILE", help="a Parquet file with a row for each document that is not the same"
+    )
+
+
+def run(args: argparse.Namespace) -> Result:
+    """Compare the documents of two outputs: added, changed, removed, moved, dead now and then.
+
+    Raises:
+      UsageError: one of them is no output, or its job has not finished.
+    """
+    from pipeline.diff import diff
+    from transforms.extras import check_extra
+
+    check_extra("search", "duckdb", what="diff")
+    new = open_source(args)
+    old = open_source(argparse.Namespace(**vars(args) | {"output": args.old, "to": None}))
+    with args.screen.telling("starting") as told:
+        made = diff(old, new, args.to, told)
+    return Result(made, _words(made))
+
+
+def _words(made: dict[str, Any]) -> Iterator[str]:
+    from pipeline.diff import STATES
+
+    if made["differing"]:
+        yield f"the jobs differ in {', '.join(made['differing'])}: no vector of one is of use in the other"
+    for state in STATES:
+        yield f"{made[state]:>12,}  {state}"
+    dead = made["dead_letters"]
+    yield f"dead letters: {dead['old']:,} in OLD, {dead['new']:,} in NEW, {dead['both']:,} of them in both"
+    if "rows" in made:
+        yield f"wrote {made['rows']}"
