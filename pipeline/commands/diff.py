@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> Result:
     from transforms.extras import check_extra
 
     check_extra("search", "duckdb", what="diff")
-    new = open_source(args)
+    new = open_source(args, to_folder=False)
     old = open_source(argparse.Namespace(**vars(args) | {"output": args.old, "to": None}))
     with args.screen.telling("starting") as told:
         made = diff(old, new, args.to, told)
