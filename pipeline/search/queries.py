@@ -100,15 +100,13 @@ def _batches(file: pq.ParquetFile, columns: list[str], path: str) -> Iterator[pa
 
     try:
         yield from file.iter_batches(columns=columns)
-    except (pa.ArrowInvalid, OSError) as e:
+    except pa.ArrowInvalid as e:
         place, reason = 0, str(e).splitlines()[0]
         try:
             for _ in file.iter_batches(batch_size=1, columns=["embedding"]):
                 place += 1
         except pa.ArrowInvalid:
             raise _bad_row(path, place, "its vector is null or damaged; expected numbers") from e
-        except OSError:
-            pass
         raise UsageError(f"--queries {path}: cannot be read: {reason}", argument="queries") from e
 
 
@@ -187,13 +185,22 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
         quiet=True,
     )
     files = [[file.path, file.size, file.mtime] for file in list_files(path)[1]]
+    if not files:
+        raise UsageError(f"--queries {path}: matches no file; check the path", argument="queries")
     choices = [options.model, options.prompt, options.signature, args.text_field, args.id_field]
     target.begin(Folder(to), [output.plan.job, path, *choices, files])
     args.screen.say(f"embedding the questions of {path}")
     run(options, args.screen, Progress())
     found = open_output(folder)
-    if refused := by_reason(found.receipts):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+    refused = by_reason(found.receipts)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+    if found.complete and not found.count:
+        Folder(to).delete_folder(target.QUERIES)
+        why = f": {reasons}" if reasons else ""
+        raise UsageError(
+            f"--queries {path}: holds no question that could be embedded{why}", argument="queries"
+        )
+    if refused:
         args.screen.tell(f"{sum(refused.values()):,} questions have no answer: {reasons}")
     return _of_job(output, folder)
 

@@ -159,10 +159,32 @@ def test_a_blank_question_among_others(short, cli, tmp_path):
     assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["b"]
     jobs.write_jsonl(path, [{"id": "a", "text": " "}])
     code, _, err = cli(*ask)
-    assert (code, "no questions" in err) == (2, True)
+    assert (code, err.splitlines()[1:]) == (
+        2,
+        [f"embedbeam: error: --queries {path}: holds no question that could be embedded: 1 blank text"],
+    )
+    assert [one.name for one in (tmp_path / "to").iterdir()] == ["nearest.parquet"]
     jobs.write_jsonl(path, [{"id": "a", "text": "document 6"}])
     assert cli(*ask)[0] == 0
     assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["a"]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"id": "a", "text": " "}\n', "no JSON\n"])
+def test_no_question_at_all(short, cli, tmp_path, text):
+    """It is told of the file, and nothing is left."""
+    path, to = tmp_path / "q.jsonl", tmp_path / "to"
+    path.write_text(text)
+    code, out, err = cli("search", short, "--queries", path, "--id-field=id", "--k=1", "--to", to)
+    assert (code, out) == (2, "")
+    assert f"--queries {path}: holds no question" in err.splitlines()[-1]
+    assert not to.exists()
+
+
+def test_no_file_of_questions(short, cli, tmp_path):
+    path, to = tmp_path / "q.jsonl", tmp_path / "to"
+    code, out, err = cli("search", short, "--queries", path, "--to", to)
+    assert (code, out, to.exists()) == (2, "", False)
+    assert err == f"embedbeam: error: --queries {path}: matches no file; check the path\n"
 
 
 def test_json_of_any_value(capfd):
