@@ -210,10 +210,12 @@ def test_what_is_not_utf_8(short, cli, monkeypatch):
     piped = io.TextIOWrapper(io.BytesIO(b"document 1\nd\xffcument\ndocument 2\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", piped)
     code, out, err = cli("search", short, "--k=1", "--json")
-    assert (code, [json.loads(line)["question"] for line in out.splitlines()]) == (
-        0,
-        ["document 1", "document 2"],
-    )
+    first, refused, second = map(json.loads, out.splitlines())
+    assert (code, first["question"], second["question"]) == (0, "document 1", "document 2")
+    assert refused == {
+        "question": "d\udcffcument",
+        "error": "question 'd\\udcffcument': is not UTF-8",
+    }
     assert err == "embedbeam: error: question 'd\\udcffcument': is not UTF-8\n"
     code, _, err = cli("neighbors", short, "d\udcff")
     assert (code, err) == (2, "embedbeam: error: document 'd\\udcff': is not UTF-8, as ids are\n")
@@ -227,8 +229,9 @@ def test_one_after_the_other(short, cli, monkeypatch):
     code, out, err = cli("search", short, "--k=1", "--json")
     assert code == 0
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["question"] for answer in answers] == ["document 1", "document 2"]
-    assert [len(answer["results"]) for answer in answers] == [1, 1]
+    assert [answer["question"] for answer in answers] == ["document 1", "a POISON question", "document 2"]
+    assert [len(answer.get("results", ())) for answer in answers] == [1, 0, 1]
+    assert answers[1]["error"].startswith("question 'a POISON question': the model refuses it: ")
     empty, refused = err.splitlines()
     assert empty == "embedbeam: line 2 of standard input is empty: no question"
     assert refused.startswith("embedbeam: error: question 'a POISON question': the model refuses it: ")
