@@ -66,10 +66,19 @@ def number(row: Row, name: str, where: str) -> float:
 
 
 def _jsonl(data: bytes) -> list[Row]:
-    rows = [json.loads(line) for line in data.splitlines() if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a line is no JSON object")
-    return rows
+    lines = enumerate(data.splitlines(), 1)
+    return [_object(line, place) for place, line in lines if line.strip()]
+
+
+def _object(line: bytes, place: int) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        reason = e.msg if isinstance(e, json.JSONDecodeError) else "not UTF-8, or nested too deep"
+        raise ValueError(f"line {place} is not JSON: {reason}") from e
+    if not isinstance(row, dict):
+        raise ValueError(f"line {place} is no JSON object")
+    return row
 
 
 def _csv(data: bytes) -> list[Row]:

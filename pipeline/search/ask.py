@@ -65,13 +65,15 @@ class Finder:
 
 
 def ask(finder: Finder, questions: Any, args: argparse.Namespace) -> None:
-    """Answers questions until there are no more; a mistake in one is told, and the next one asked."""
+    """Answers questions until there are no more; a mistake in one is told, in JSON as well."""
     for question in _typed() if sys.stdin.isatty() else _piped(args.screen):
         try:
             with contextlib.closing(Screen(quiet=args.quiet)) as screen, screen:
                 [hits] = finder.find(questions.embed(question), screen)
         except UsageError as e:
             args.screen.tell(f"error: {e}")
+            if args.json:
+                print_json({"question": question, "error": str(e)})
             continue
         show(question, hits, as_json=args.json)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.search import target
+from pipeline.search.exact import QUESTIONS
 from transforms.errors import LedgerError, UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
@@ -22,6 +22,7 @@ from transforms.storage.listing import list_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _IDS = ("query_id", "doc_id", "id")
 
@@ -61,25 +62,52 @@ class Queries:
             file = pq.ParquetFile(f)
             name = _id_column(file.schema_arrow)
             columns = ["embedding", *([name] if name else [])]
-            numbers = itertools.count()
 
             def read() -> Iterator[tuple[pa.Array, np.ndarray]]:
-                for block in file.iter_batches(columns=columns):
-                    ids = block.column(name) if name else pa.array(itertools.islice(numbers, len(block)))
-                    yield _as_ids(ids, self.path), self._matrix(block.column("embedding"))
+                first = 0
+                for block in _batches(file, columns, self.path):
+                    ids = block.column(name) if name else pa.array(range(first, first + len(block)))
+                    yield _as_ids(ids, self.path), self._matrix(block.column("embedding"), first)
+                    first += len(block)
 
             yield from _in_blocks(read(), size)
 
-    def _matrix(self, column: pa.Array) -> np.ndarray:
+    def _matrix(self, column: pa.Array, first: int) -> np.ndarray:
+        """The vectors of a block, whose first row has this place in the file."""
         import pyarrow.compute as pc
 
-        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-        if lengths != [self.dim]:
-            raise UsageError(f"{self.path}: a vector has not {self.dim} numbers, as those of the output have")
-        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if not np.isfinite(flat).all():
-            raise UsageError(f"{self.path}: a vector holds NaN, infinity or null; expected numbers")
-        return flat.reshape(len(column), self.dim)
+        lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy()
+        if (wrong := np.flatnonzero(lengths != self.dim)).size:
+            of = int(lengths[wrong[0]])
+            found = "no vector (null)" if of < 0 else f"a vector of {of} numbers"
+            raise _bad_row(self.path, first + int(wrong[0]), f"{found}; expected {self.dim} numbers")
+        numbers = column.flatten().to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            flat = numbers.astype(np.float32).reshape(len(column), self.dim)
+        if (wrong := np.flatnonzero(~np.isfinite(flat).all(axis=1))).size:
+            reason = "a vector with NaN, infinity, null or a number too large for float32; expected numbers"
+            raise _bad_row(self.path, first + int(wrong[0]), reason)
+        return flat
+
+
+def _bad_row(path: str, place: int, reason: str) -> UsageError:
+    return UsageError(f"--queries {path}: row {place + 1}: {reason}", argument="queries")
+
+
+def _batches(file: pq.ParquetFile, columns: list[str], path: str) -> Iterator[pa.RecordBatch]:
+    """Blocks of a file; raises UsageError where one cannot be read, as with a null among fixed lengths."""
+    import pyarrow as pa
+
+    try:
+        yield from file.iter_batches(columns=columns)
+    except pa.ArrowInvalid as e:
+        place, reason = 0, str(e).splitlines()[0]
+        try:
+            for _ in file.iter_batches(batch_size=1, columns=["embedding"]):
+                place += 1
+        except pa.ArrowInvalid:
+            raise _bad_row(path, place, "its vector is null or damaged; expected numbers") from e
+        raise UsageError(f"--queries {path}: cannot be read: {reason}", argument="queries") from e
 
 
 def _as_ids(column: pa.Array, path: str) -> pa.Array:
@@ -133,7 +161,10 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
     if dim is not None:
         if dim != output.dim and dim != 0:
             raise UsageError(f"{path}: vectors of {dim} numbers, and {output.folder.path} has {output.dim}")
-        return Queries(full_path(path), None, output.dim, str(file_state(path)))
+        vectors = Queries(full_path(path), None, output.dim, str(file_state(path)))
+        if not sum(len(ids) for ids, _ in vectors.blocks(QUESTIONS)):  # all of them are looked at once
+            raise UsageError(f"--queries {path}: holds no question", argument="queries")
+        return vectors
     from pipeline.run.launch import run
     from pipeline.run.progress import Progress
     from pipeline.search.model import question_options
@@ -154,13 +185,22 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
         quiet=True,
     )
     files = [[file.path, file.size, file.mtime] for file in list_files(path)[1]]
+    if not files:
+        raise UsageError(f"--queries {path}: matches no file; check the path", argument="queries")
     choices = [options.model, options.prompt, options.signature, args.text_field, args.id_field]
     target.begin(Folder(to), [output.plan.job, path, *choices, files])
     args.screen.say(f"embedding the questions of {path}")
     run(options, args.screen, Progress())
     found = open_output(folder)
-    if refused := by_reason(found.receipts):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+    refused = by_reason(found.receipts)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+    if found.complete and not found.count:
+        Folder(to).delete_folder(target.QUERIES)
+        why = f": {reasons}" if reasons else ""
+        raise UsageError(
+            f"--queries {path}: holds no question that could be embedded{why}", argument="queries"
+        )
+    if refused:
         args.screen.tell(f"{sum(refused.values()):,} questions have no answer: {reasons}")
     return _of_job(output, folder)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from transforms.output.reader import Output
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PLACE = "__place__"  # of a row in its block
+_PLACE = f"place_{secrets.token_hex(8)}"  # of a row in its block; no condition can name it
 
 
 def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
@@ -33,7 +34,12 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
 
     schema = output.arrow
     allowed = [name for name in schema.names if name not in output.vector_columns]
-    database = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "autoinstall_known_extensions": False,
+        "python_enable_replacements": False,  # no variable of ours is a table
+    }
+    database = duckdb.connect(":memory:", config=config)
 
     def of(rows: pa.Table) -> np.ndarray:
         numbered = rows.append_column(_PLACE, pa.array(np.arange(len(rows))))
@@ -51,8 +57,7 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
         return mask
 
     of(pa.table({name: pa.nulls(1, schema.field(name).type) for name in allowed}))
-    named = {name.lower() for name in _columns(database, text)}
-    columns = [name for name in allowed if name.lower() in named] or ["doc_id"]
+    columns = _columns(database, text, allowed)
 
     def keep(part: Part) -> np.ndarray:
         blocks = (of(pa.Table.from_batches([block])) for block in output.part(part.name, columns))
@@ -61,18 +66,34 @@ def condition(output: Output, text: str) -> Callable[[Part], np.ndarray]:
     return keep
 
 
-def _columns(database: Any, text: str) -> set[str]:
-    """The columns that a condition names; SQL takes them in any case."""
-    found: set[str] = set()
+def _columns(database: Any, text: str, allowed: list[str]) -> list[str]:
+    """The columns that a condition needs: those it names, and where it counts them all of them, in order.
 
-    def look(node: Any) -> None:
-        if isinstance(node, dict):
-            found.update(node.get("column_names", ()) if node.get("class") == "COLUMN_REF" else ())
-            node = list(node.values())
-        if isinstance(node, list):
-            for one in node:
-                look(one)
-
+    Raises:
+      UsageError: it has COLUMNS, or a number above the last column's: either may mean the rows' places.
+    """
     [(tree,)] = database.execute("SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE {text}"]).fetchall()
-    look(json.loads(tree))
-    return found
+    parsed = json.loads(tree)
+    named: set[str] = set()
+    everything = parsed["error"]
+    for node in _nodes(parsed):
+        kind = node.get("class")
+        if kind == "COLUMN_REF":  # SQL takes names in any case
+            named.update(name.lower() for name in node["column_names"])
+        elif kind == "STAR" and node["columns"]:
+            raise UsageError(f"--filter {text!r}: has COLUMNS; name each column", argument="filter")
+        elif kind == "POSITIONAL_REFERENCE" and node["index"] > len(allowed):
+            raise UsageError(
+                f"--filter {text!r}: #{node['index']} of {len(allowed)} columns; name the column",
+                argument="filter",
+            )
+        everything = everything or kind in ("STAR", "POSITIONAL_REFERENCE")
+    return allowed if everything else [name for name in allowed if name.lower() in named] or ["doc_id"]
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a tree of JSON."""
+    if isinstance(tree, dict):
+        yield tree
+    for one in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(one)

@@ -160,10 +160,32 @@ def test_a_blank_question_among_others(short, cli, tmp_path):
     assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["b"]
     jobs.write_jsonl(path, [{"id": "a", "text": " "}])
     code, _, err = cli(*ask)
-    assert (code, "no questions" in err) == (2, True)
+    assert (code, err.splitlines()[1:]) == (
+        2,
+        [f"embedbeam: error: --queries {path}: holds no question that could be embedded: 1 blank text"],
+    )
+    assert [one.name for one in (tmp_path / "to").iterdir()] == ["nearest.parquet"]
     jobs.write_jsonl(path, [{"id": "a", "text": "document 6"}])
     assert cli(*ask)[0] == 0
     assert [row["query_id"] for row in pq.read_table(tmp_path / "to").to_pylist()] == ["a"]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"id": "a", "text": " "}\n', "no JSON\n"])
+def test_no_question_at_all(short, cli, tmp_path, text):
+    """It is told of the file, and nothing is left."""
+    path, to = tmp_path / "q.jsonl", tmp_path / "to"
+    path.write_text(text)
+    code, out, err = cli("search", short, "--queries", path, "--id-field=id", "--k=1", "--to", to)
+    assert (code, out) == (2, "")
+    assert f"--queries {path}: holds no question" in err.splitlines()[-1]
+    assert not to.exists()
+
+
+def test_no_file_of_questions(short, cli, tmp_path):
+    path, to = tmp_path / "q.jsonl", tmp_path / "to"
+    code, out, err = cli("search", short, "--queries", path, "--to", to)
+    assert (code, out, to.exists()) == (2, "", False)
+    assert err == f"embedbeam: error: --queries {path}: matches no file; check the path\n"
 
 
 def test_json_of_any_value(capfd):
@@ -189,10 +211,12 @@ def test_what_is_not_utf_8(short, cli, monkeypatch):
     piped = io.TextIOWrapper(io.BytesIO(b"document 1\nd\xffcument\ndocument 2\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", piped)
     code, out, err = cli("search", short, "--k=1", "--json")
-    assert (code, [json.loads(line)["question"] for line in out.splitlines()]) == (
-        0,
-        ["document 1", "document 2"],
-    )
+    first, refused, second = map(json.loads, out.splitlines())
+    assert (code, first["question"], second["question"]) == (0, "document 1", "document 2")
+    assert refused == {
+        "question": "d\udcffcument",
+        "error": "question 'd\\udcffcument': is not UTF-8",
+    }
     assert err == "embedbeam: error: question 'd\\udcffcument': is not UTF-8\n"
     code, _, err = cli("neighbors", short, "d\udcff")
     assert (code, err) == (2, "embedbeam: error: document 'd\\udcff': is not UTF-8, as ids are\n")
@@ -206,8 +230,9 @@ def test_one_after_the_other(short, cli, monkeypatch):
     code, out, err = cli("search", short, "--k=1", "--json")
     assert code == 0
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["question"] for answer in answers] == ["document 1", "document 2"]
-    assert [len(answer["results"]) for answer in answers] == [1, 1]
+    assert [answer["question"] for answer in answers] == ["document 1", "a POISON question", "document 2"]
+    assert [len(answer.get("results", ())) for answer in answers] == [1, 0, 1]
+    assert answers[1]["error"].startswith("question 'a POISON question': the model refuses it: ")
     empty, refused = err.splitlines()
     assert empty == "embedbeam: line 2 of standard input is empty: no question"
     assert refused.startswith("embedbeam: error: question 'a POISON question': the model refuses it: ")

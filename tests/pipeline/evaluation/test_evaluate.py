@@ -193,6 +193,10 @@ def test_mistakes(cli, two_jobs, tmp_path):
     assert "expected columns query, doc_id; it has question, doc_id" in error(out, "--queries", columns)
     assert "expected a .jsonl, .csv or .parquet" in error(out, "--queries", tmp_path / "q.txt")
     assert "cannot be read: No such file" in error(out, "--queries", tmp_path / "none.csv")
+    for line, reason in ((b"{", "is not JSON: "), (b"\xff", "is not JSON: "), (b"[1]", "is no JSON object")):
+        bad = tmp_path / "b.jsonl"
+        bad.write_bytes(b'{"query": "x", "doc_id": "d1"}\n\n' + line + b"\n")
+        assert f"cannot be read: line 3 {reason}" in error(out, "--queries", bad)
     half = write_lines(tmp_path / "h.jsonl", [{"query": "x", "doc_id": "d1", "relevance": 0.5}])
     assert "row 1: relevance 0.5: expected 0, 1, 2, ..." in error(out, "--queries", half)
     zero = write_lines(tmp_path / "z.jsonl", [{"query": "x", "doc_id": "d1", "relevance": 0}])

@@ -233,13 +233,6 @@ def test_any_list_of_numbers_is_a_vector(output, args, tmp_path):
     [(ids, vectors)] = find_queries(output, path, "", args).blocks(10)
     assert ids.to_pylist() == ["0", "1"]
     assert vectors.tolist() == np.eye(4)[:2].tolist()
-    for wrong in ([[1.0, 2.0]], [[1.0, 2, 3, 4], None]):
-        pq.write_table(pa.table({"embedding": pa.array(wrong, pa.list_(pa.float64()))}), path)
-        with pytest.raises(UsageError, match="a vector has not 4 numbers"):
-            list(find_queries(output, path, "", args).blocks(10))
-    pq.write_table(pa.table({"embedding": [[1.0, 2, 3, float("nan")]]}), path)
-    with pytest.raises(UsageError, match="holds NaN"):
-        list(find_queries(output, path, "", args).blocks(10))
     for wrong in ([["a", "b", "c", "d"]], [[[1.0], [2.0], [3.0], [4.0]]]):
         pq.write_table(pa.table({"embedding": wrong}), path)
         with pytest.raises(UsageError, match=r"its column embedding is list<.*>; expected lists of numbers"):
@@ -250,6 +243,29 @@ def test_any_list_of_numbers_is_a_vector(output, args, tmp_path):
     pq.write_table(pa.table({"embedding": ["text"]}), path)
     with pytest.raises(UsageError, match="its column embedding is string; expected lists of numbers"):
         find_queries(output, path, "", args)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "length", "reason"),
+    [
+        ([[1.0, 2.0]], -1, "row 1: a vector of 2 numbers; expected 4 numbers"),
+        ([[1.0, 2, 3, 4], None], -1, r"row 2: no vector \(null\); expected 4 numbers"),
+        ([[1.0, 2, 3, 4]] * 2 + [None], 4, "row 3: its vector is null or damaged"),
+        ([[1.0, 2, 3, 4], [1.0, 2, 3, float("nan")]], -1, "row 2: a vector with NaN"),
+        ([[1.0, 2, 3, None]], 4, "row 1: a vector with NaN"),
+        ([[1.0, 2, 3, 1e300]], -1, "row 1: a vector with NaN, infinity, null or a number too large"),
+        ([], 4, "holds no question"),
+        ([], -1, "holds no question"),
+    ],
+)
+def test_vectors_that_are_none(output, args, tmp_path, vectors, length, reason):
+    """Each is told with its row before anything is made."""
+    path, to = str(tmp_path / "v.parquet"), str(tmp_path / "to")
+    column = pa.array(vectors, pa.list_(pa.float64(), length))
+    pq.write_table(pa.table({"embedding": column}), path, row_group_size=2)
+    with pytest.raises(UsageError, match=f"^--queries {path}: {reason}"):
+        answer(output, lambda: find_queries(output, path, to, args), to, args, name="search")
+    assert not (tmp_path / "to").exists()
 
 
 def test_another_jobs_rows(output, args, tmp_path):

@@ -32,6 +32,9 @@ def output(tmp_path_factory):
         ("tokens = 5 OR module = 'x'", range(20)),
         ("1 = 1", range(20)),
         ("doc_id LIKE '%:7'", [7]),
+        ("#8 = 3", range(1, 20, 2)),
+        ("#1 LIKE '%:7' OR n > 3", [7]),
+        ("n IN (SELECT * FROM (VALUES (3)))", range(1, 20, 2)),
     ],
 )
 def test_rows(output, text, rows):
@@ -63,6 +66,22 @@ def test_no_condition(output, text, reason):
     assert reason in said
     assert said.endswith("doc_id, tokens, tokens_dropped, source, position, fingerprint, module, n")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("COLUMNS('tokens.*') > 2", "has COLUMNS; name each column"),
+        ("COLUMNS(*) IS NOT NULL", "has COLUMNS; name each column"),
+        ("#9 = 3", "#9 of 8 columns; name the column"),
+        ("__place__ = 3", 'Referenced column "__place__" not found'),
+        ("doc_id IN (SELECT doc_id FROM numbered)", "Table with name numbered does not exist"),
+    ],
+)
+def test_what_is_no_column_of_the_output(output, text, reason):
+    with pytest.raises(UsageError, match="--filter ") as e:
+        condition(output, text)
+    assert reason in str(e.value)
 
 
 def test_a_value_that_only_some_rows_have(output):
