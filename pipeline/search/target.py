@@ -39,7 +39,7 @@ def check_target(folder: Folder) -> None:
 def held(folder: Folder) -> Iterator[None]:
     """Keeps a second search out of the folder; a mistake found before anything was made leaves no trace."""
     check_target(folder)  # before a lock is laid into it
-    with output_lock(folder):
+    with output_lock(folder, "--to"):
         check_target(folder)
         try:
             yield
