@@ -436,3 +436,64 @@ def test_the_scale_of_int8_vectors_is_no_column_unless_it_is_wanted(tmp_path):
         [batch] = embedbeam.batches(str(tmp_path / "out"), columns=names, framework="numpy")
         assert list(batch) == ["embedding", *names]
         np.testing.assert_allclose(batch["embedding"], rows(0, 9)["vectors"], atol=0.05)
+
+
+def of_rows(values, framework="numpy", **how):
+    """Mini-batches of a generator of rows that have one value each; blocks have four."""
+    return embedbeam.batches(lambda: ({"y": one} for one in values), batch_size=4, framework=framework, **how)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(sources, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(sources, "_KINDS_ROWS", 12)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "dtype"),
+    [
+        ([0.5] * 4, [1, 2], np.float64),
+        ([0.5] * 4, [None, 2], np.float64),
+        ([np.float32(1)] * 4, [0.5, 1], np.float32),
+        ([np.ones(2, np.float32)] * 4, [np.zeros(2), [1, 2]], np.float32),
+        ([1] * 4, [2.0, 3], np.int64),
+        ([None] * 4, [1.5, 2], np.float64),
+        ([None] * 8, [b"a", b"b"], object),
+        ([None] * 4, ["a", None], object),
+        ([None] * 16, ["a", None], object),
+        (["a"] * 4, [None, None], object),
+        ([[]] * 4, [[1], [2, 3]], np.int64),
+        ([None] * 4 + [[]] * 4, [[1], []], np.int64),
+        ([[1.5]] * 4, [[], [2, 3]], np.float64),
+        ([[]] * 16, [["a"], []], object),
+    ],
+)
+def test_a_generators_first_rows_tell_the_type_of_all(small_blocks, first, then, dtype):
+    made = of_rows([*first, *then])
+    for found in (list(made), list(made), list(of_rows([*first, *then], start=1))):
+        assert {batch["y"].dtype for batch in found} == {np.dtype(dtype)}
+    told = [value for batch in of_rows([*first, *then], "tf") for value in batch["y"].numpy().tolist()]
+    assert len(told) == len(first) + len(then)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        ([1] * 4, [2, 1.5], "column 'y': expected int64 as in the first rows, got 1.5"),
+        ([1] * 4, ["a"], "column 'y': expected int64 as in the first rows, got 'a'"),
+        ([1] * 4, [True], "expected int64 as in the first rows, got True"),
+        ([0.5] * 4, [2**53 + 1], "expected double as in the first rows, got 9007199254740993"),
+        (["1"] * 4, [1], "expected string as in the first rows, got 1"),
+        ([[1]] * 4, [[1.5]], "expected list<.*int64> as in the first rows, got .1.5"),
+        ([[1]] * 4, [["1"]], "expected list<.*int64> as in the first rows, got "),
+        ([np.ones(2)] * 4, [np.ones(3)], "expected float64 .2. as in the first rows, got array"),
+        ([np.ones(2, int)] * 4, [np.full(2, 0.5)], "expected int64 .2. as in the first rows, got array"),
+        ([1] * 4, [None], "column 'y': 1 of 1 rows have none, and int64 has no value"),
+        ([None] * 16, [1], "no value that tells its type, so that it was taken for string, got 1"),
+        ([1] * 4, [2**70], "expected int64 as in the first rows, got 1180591620717411303424"),
+    ],
+)
+def test_a_generators_later_rows_of_another_type(small_blocks, first, then, words):
+    made = of_rows([*first, *then])
+    with pytest.raises(UsageError, match=words):
+        list(made)
