@@ -38,6 +38,10 @@ def of_arrow(block: pa.RecordBatch, names: Collection[str]) -> Block:
 
 def _column(name: str, column: pa.Array) -> Column:
     kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _column(name, column.dictionary_decode())
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return column.cast(pa.string() if pa.types.is_string_view(kind) else pa.binary())
     if pa.types.is_floating(kind):
         return column.to_numpy(zero_copy_only=False)  # a null is NaN
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):

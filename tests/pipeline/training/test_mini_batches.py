@@ -189,6 +189,21 @@ def test_balanced_arrays(kinds, size):
         assert sum(counts) == len(batch["kind"])  # a null is no class
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.dictionary(pa.int8(), pa.string()), pa.string_view(), pa.binary_view(), pa.large_string()]
+)
+def test_classes_of_arrow_types_that_are_stored_otherwise(kind):
+    labels = pa.chunked_array([pa.array(["a", "b", None, "a"] * 3, pa.string()).cast(kind)])
+    for values in (labels, labels.combine_chunks()):
+        data = {"embedding": np.zeros((12, 2)), "kind": values}
+        found = list(embedbeam.batches(data, batch_size=4, balance="kind", framework="numpy"))
+        names = [b"a", b"b"] if kind == pa.binary_view() else ["a", "b"]
+        assert [sorted(batch["kind"].tolist()) for batch in found] == [sorted(2 * names)] * 3
+    codes = pa.array([3, 4, 3]).dictionary_encode()
+    [batch] = embedbeam.batches({"embedding": np.zeros((3, 2)), "n": codes}, framework="numpy")
+    assert batch["n"].tolist() == [3, 4, 3]
+
+
 def test_codes_of_values_that_are_no_class():
     assert balance.codes_of(np.array([3, 1, 9]), np.array([1, 3])).tolist() == [1, 0, -1]
 
