@@ -191,6 +191,8 @@ def _raw(name: str, values: Any) -> pa.Array | np.ndarray:
         if isinstance(some, np.generic) or not (isinstance(some, tuple) or hasattr(some, "__array__")):
             return pa.array(values)
     values = np.asarray(values, np.float32 if name == "embedding" else None)
+    if not values.ndim:
+        raise ValueError("a single value is no array of rows")
     return pa.array(values.tolist()) if values.dtype.kind in "OUS" else values
 
 

@@ -279,6 +279,23 @@ def test_a_dataset_that_is_left_early_ends_its_threads(output):
         ({"seed": -1}, "seed -1: expected a number from 0"),
         ({"start": -1}, "start -1: expected a number from 0"),
         ({"start": (0, 0.5)}, r"start \(0, 0.5\): expected a number from 0"),
+        ({"batch_size": "256"}, "batch_size '256': expected a whole number from 1"),
+        ({"batch_size": None}, "batch_size None: expected a whole number from 1"),
+        ({"batch_size": 2.5}, "batch_size 2.5: expected a whole number from 1"),
+        ({"shuffle": "yes"}, "shuffle 'yes': expected True, False or a number of rows"),
+        ({"shuffle": None}, "shuffle None: expected True, False or a number of rows"),
+        ({"shuffle": 2.5}, "shuffle 2.5: expected True, False or a number of rows"),
+        ({"seed": "1"}, "seed '1': expected a whole number from 0"),
+        ({"seed": None}, "seed None: expected a whole number from 0"),
+        ({"seed": 1.5}, "seed 1.5: expected a whole number from 0"),
+        *(
+            ({"shard": shard}, r"shard .*: expected \(index, count\) with 0 <= index < count")
+            for shard in (1, None, (0,), ("0", 2), (0.5, 2))
+        ),
+        ({"columns": 5}, "columns 5: expected a list of names"),
+        ({"columns": "number"}, "columns 'number': expected a list of names"),
+        ({"columns": [5]}, "columns .5.: expected a list of names"),
+        ({"drop_remainder": "no"}, "drop_remainder 'no': expected True or False"),
         ({"start": 2}, "start 2: an epoch has 1 mini-batches"),
         ({"framework": "torch"}, r"need torch: pip install 'embedbeam\[torch\]'"),
     ],
@@ -294,6 +311,9 @@ def test_sources_that_are_none(tmp_path):
         (generator(), "the function, not what it returned"),
         ({"a": [1], "b": [1, 2]}, "arrays of as many rows each"),
         ({"embedding": np.zeros((0, 3))}, "no rows"),
+        (np.array(5), "column 'embedding': .*a single value is no array of rows"),
+        (lambda: None, "the function returned NoneType: expected an iterator of rows, dicts of values"),
+        (lambda: iter([1, 2]), "rows of a generator are dicts of columns' values, got 1"),
     ):
         with pytest.raises(UsageError, match=words):
             embedbeam.batches(source)
