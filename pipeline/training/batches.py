@@ -54,7 +54,9 @@ def batches(
       drop_remainder: leave out a last mini-batch that is not full.
       balance: a column whose values are each as frequent in each mini-batch, but for one row. An epoch has
         as many rows; of frequent values some are left out, of rare ones the same come again, in a shard
-        also rows of others. Not with `bucket`.
+        also rows of others. Not with `bucket`. Of a class that a window lacks (65,536 rows, or as many as
+        `shuffle` tells) rows come from a reserve, window/classes of each at most, the same in every epoch:
+        shuffle data that is sorted by class with a large window.
       bucket: a column of lists; rows with lists of like length share a mini-batch, so that little is padded.
       shard: (index, count) of workers; each row is read by one of them.
       start: the mini-batch, or (epoch, mini-batch), to go on with. What lies before is not decoded, save
