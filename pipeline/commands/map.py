@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> Result:
 def _words(made: dict[str, Any]) -> Iterator[str]:
     words = made["words_from"]
     source = "their texts" if words == ["text"] else f"{' and '.join(words)}, since no text is kept"
-    yield f"fitted on {made['fitted_on']:,} of {made['rows']:,} rows; every row has a place"
+    without = made["without_place"]
+    hold = "row holds NaN or infinity and has" if without == 1 else "rows hold NaN or infinity and have"
+    places = f"{without:,} {hold} no place" if without else "every row has a place"
+    yield f"fitted on {made['fitted_on']:,} of {made['rows']:,} rows; {places}"
     yield f"clusters are named by words of {source}:"
     for cluster in made["clusters"]:
         yield f"  {cluster['rows_of_sample']:>7,}  {cluster['words']}"

@@ -90,14 +90,17 @@ def make_map(output: Output, options: MapOptions, told: Callable[[str], None]) -
     texts = texts_of(rows, strings)
     clusters = find_clusters(projection.sample, options.clusters, list(texts), seed=options.seed)
     chosen = chosen_rows(total, count, options.seed)
-    files = {"parquet": _table(output, options, projection, clusters, chosen, told)}
+    where, without = _table(output, options, projection, clusters, chosen, told)
+    files = {"parquet": where}
     told("drawing")
     files |= _pictures(output, options, rows, projection, clusters, colours)
     sizes = zip(clusters.names, clusters.sizes, strict=True)
+    finite = int(np.isfinite(projection.sample).all(axis=1).sum())
     return files | {
         "rows": total,
-        "fitted_on": total if everything else count,
-        "pictured": min(count, PICTURED),
+        "without_place": without,
+        "fitted_on": total - without if everything else finite,
+        "pictured": min(finite, PICTURED),
         "words_from": strings,
         "clusters": [{"words": words, "rows_of_sample": size} for words, size in sizes],
     }
@@ -118,8 +121,8 @@ def _table(
     clusters: Clusters,
     chosen: np.ndarray,
     told: Callable[[str], None],
-) -> str:
-    """Writes the places of all rows; returns where."""
+) -> tuple[str, int]:
+    """Writes the places of all rows; returns where, and how many rows have none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,18 +143,19 @@ def _table(
         (block.select(ids), output.matrix(block))
         for block in output.rows([*ids, *output.vector_columns], block_rows=_BLOCK)
     )
-    done = 0
+    done = without = 0
     try:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for block, places in placed(blocks, projection, chosen):
                 made = [*block.columns, *places.T.astype(np.float32), clusters.of(places)]
                 writer.write_batch(pa.record_batch([pa.array(one) for one in made], schema=schema))
                 done += len(block)
+                without += int((~np.isfinite(places).all(axis=1)).sum())
                 told(f"placing rows: {done:,} of {output.count:,}")
         file.commit()
     finally:
         file.discard()
-    return _where(output, options, "parquet")
+    return _where(output, options, "parquet"), without
 
 
 def _where(output: Output, options: MapOptions, extension: str) -> str:

@@ -134,7 +134,8 @@ def choose_reserve(
 ) -> np.ndarray:
     """Places of rows, ascending: of each class `each` at most, of as few runs of rows as has them.
 
-    The runs are taken in an order of chance, so that all rows of a class are equally likely.
+    The runs are taken in an order of chance, one after the other: any row of a class may come, and those of
+    a run are equally likely; but a row in a run with few of its class is likelier than one among many.
 
     Args:
       run: rows of a run.

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.training import columns as of_block
 from pipeline.training.epochs import WINDOW_ROWS, MiniBatches
 from pipeline.training.sources import ArraySource, OutputSource, RowSource, Source
@@ -52,7 +54,9 @@ def batches(
       drop_remainder: leave out a last mini-batch that is not full.
       balance: a column whose values are each as frequent in each mini-batch, but for one row. An epoch has
         as many rows; of frequent values some are left out, of rare ones the same come again, in a shard
-        also rows of others. Not with `bucket`.
+        also rows of others. Not with `bucket`. Of a class that a window lacks (65,536 rows, or as many as
+        `shuffle` tells) rows come from a reserve, window/classes of each at most, the same in every epoch:
+        shuffle data that is sorted by class with a large window.
       bucket: a column of lists; rows with lists of like length share a mini-batch, so that little is padded.
       shard: (index, count) of workers; each row is read by one of them.
       start: the mini-batch, or (epoch, mini-batch), to go on with. What lies before is not decoded, save
@@ -66,7 +70,9 @@ def batches(
     Raises:
       UsageError: the source cannot be read so.
     """
-    _check(batch_size, shuffle, seed, framework)
+    batch_size, seed = _number("batch_size", batch_size, 1), _number("seed", seed, 0)
+    shuffle = _window_of(shuffle)
+    _check(drop_remainder, framework)
     if balance is not None and bucket is not None:
         raise UsageError(
             "balance and bucket: rows of like length can be of one class alone; give one of them"
@@ -75,12 +81,12 @@ def batches(
     made = MiniBatches(
         rows,
         batch_size=batch_size,
-        shuffle=WINDOW_ROWS if shuffle is True else int(shuffle),
+        shuffle=shuffle,
         seed=seed,
-        drop_remainder=drop_remainder,
+        drop_remainder=bool(drop_remainder),
         balance=balance,
         bucket=bucket,
-        shard=shard,
+        shard=_shard_of(shard),
         start=_start_of(start),
     )
     if framework != "torch" and made.count is not None and made.start[1] > made.count:
@@ -111,13 +117,62 @@ def _start_of(start: int | tuple[int, int]) -> tuple[int, int]:
     return epoch, batch
 
 
-def _check(batch_size: int, shuffle: bool | int, seed: int, framework: str) -> None:
-    if batch_size < 1:
-        raise UsageError(f"batch_size {batch_size}: expected at least 1", argument="batch_size")
-    if shuffle < 0:
-        raise UsageError(f"shuffle {shuffle}: expected True, False or a number of rows", argument="shuffle")
-    if seed < 0:
-        raise UsageError(f"seed {seed}: expected a number from 0", argument="seed")
+def _number(name: str, value: Any, least: int) -> int:
+    """An integer, not below the least."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise UsageError(f"{name} {value!r}: expected a whole number from {least}", argument=name)
+    if number < least:
+        expected = "expected at least 1" if least else "expected a number from 0"
+        raise UsageError(f"{name} {value!r}: {expected}", argument=name)
+    return number
+
+
+def _window_of(shuffle: bool | int) -> int:
+    """Rows of a window; 0 keeps their order."""
+    if isinstance(shuffle, (bool, np.bool_)):
+        return WINDOW_ROWS if shuffle else 0
+    try:
+        rows = operator.index(shuffle)
+    except TypeError:
+        rows = -1
+    if rows < 0:
+        raise UsageError(f"shuffle {shuffle!r}: expected True, False or a number of rows", argument="shuffle")
+    return rows
+
+
+def _shard_of(shard: tuple[int, int]) -> tuple[int, int]:
+    """Index and count."""
+    try:
+        index, count = map(operator.index, shard)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"shard {shard!r}: expected (index, count) with 0 <= index < count", argument="shard"
+        ) from None
+    return index, count
+
+
+def _columns_of(columns: Any) -> list[str] | None:
+    """Names, each once."""
+    if columns is None:
+        return None
+    try:
+        names = None if isinstance(columns, (str, bytes)) else list(columns)
+    except TypeError:
+        names = None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"columns {columns!r}: expected a list of names", argument="columns")
+    return list(dict.fromkeys(names))
+
+
+def _check(drop_remainder: bool, framework: str) -> None:
+    if not isinstance(drop_remainder, (bool, np.bool_)):
+        raise UsageError(
+            f"drop_remainder {drop_remainder!r}: expected True or False", argument="drop_remainder"
+        )
     if framework not in FRAMEWORKS:
         expected = ", ".join(FRAMEWORKS)
         raise UsageError(f"framework {framework!r}: expected one of {expected}", argument="framework")
@@ -136,6 +191,7 @@ def open_rows(
     Raises:
       UsageError: it is none, its job has not finished, or a column is missing or of another kind.
     """
+    columns = _columns_of(columns)
     asked = list(dict.fromkeys([*(columns or []), *filter(None, [balance, bucket])]))
     rows: Source
     if isinstance(source, (str, os.PathLike, Output)):

@@ -13,6 +13,8 @@ from transforms.output.vectors import SCALE, as_matrix
 
 Column = Any  # np.ndarray or pa.Array
 Block = dict[str, Column]  # columns of as many rows each
+Kind = Any  # what a column's values are: a pa.DataType, or of vectors an np.ndarray without rows
+_WRONG = (ValueError, TypeError, OverflowError, pa.ArrowException)  # what Arrow and NumPy say of values
 
 
 def of_arrow(block: pa.RecordBatch, names: Collection[str]) -> Block:
@@ -36,6 +38,10 @@ def of_arrow(block: pa.RecordBatch, names: Collection[str]) -> Block:
 
 def _column(name: str, column: pa.Array) -> Column:
     kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _column(name, column.dictionary_decode())
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return column.cast(pa.string() if pa.types.is_string_view(kind) else pa.binary())
     if pa.types.is_floating(kind):
         return column.to_numpy(zero_copy_only=False)  # a null is NaN
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
@@ -58,18 +64,123 @@ def of_values(name: str, values: Any) -> Column:
       UsageError: they are not of one kind or shape, or integers or truths hold nulls.
     """
     try:
-        return _of_values(name, values)
-    except (ValueError, TypeError) as e:
+        values = _raw(name, values)
+    except _WRONG as e:
         reason = str(e).splitlines()[0]
         raise UsageError(f"column {name!r}: expected values of one kind and shape: {reason}") from e
+    return _column(name, values) if isinstance(values, pa.Array) else values
 
 
-def _of_values(name: str, values: Any) -> Column:
+def kind_of(name: str, values: Sequence[Any]) -> Kind:
+    """What the values of a column are.
+
+    Raises:
+      UsageError: they are not of one kind or shape.
+    """
+    if name != "embedding" and all(one is None for one in values):
+        return pa.null()
+    try:
+        raw = _raw(name, values)
+    except _WRONG as e:
+        reason = str(e).splitlines()[0]
+        raise UsageError(f"column {name!r}: expected values of one kind and shape: {reason}") from e
+    return raw.type if isinstance(raw, pa.Array) else raw[:0]
+
+
+def is_known(kind: Kind) -> bool:
+    """Whether there was a value that told it: not if all were null, or empty lists."""
+    if not isinstance(kind, pa.DataType):
+        return True
+    return not pa.types.is_null(kind) and not (pa.types.is_list(kind) and not is_known(kind.value_type))
+
+
+def of_kind(name: str, values: Sequence[Any], kind: Kind) -> Column:
+    """Values of a user's rows as a column whose kind earlier rows told; strings where none did.
+
+    Raises:
+      UsageError: they are of another kind, or integers or truths hold nulls.
+    """
+    try:
+        column = _converted(name, values, kind)
+    except _WRONG as e:
+        got = next((repr(one) for one in values if not _fits(name, one, kind)), str(e))
+        if is_known(kind):
+            raise UsageError(
+                f"column {name!r}: expected {_words(kind)} as in the first rows, got {_line(got)}"
+            ) from e
+        raise UsageError(
+            f"column {name!r}: the first rows hold no value that tells its type, so that it was taken for "
+            f"{_words(_known(kind))}, got {_line(got)}; give rows that have a value first"
+        ) from e
+    return _column(name, column) if isinstance(column, pa.Array) else column
+
+
+def _converted(name: str, values: Sequence[Any], kind: Kind) -> Column:
+    if isinstance(kind, pa.DataType):
+        own, kind = pa.array(values), _known(kind)
+        if not _alike(own.type, kind):
+            raise TypeError(f"{own.type} is no {kind}")
+        return own.cast(kind)
+    column = np.asarray(values, np.float32 if name == "embedding" else None)
+    if column.shape[1:] != kind.shape[1:]:
+        raise ValueError(f"shape {column.shape[1:]}")
+    return _exactly(column, kind.dtype)
+
+
+def _exactly(column: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers as another type; of floats some precision may be lost, else nothing."""
+    if column.dtype == dtype:
+        return column
+    kinds = column.dtype.kind + dtype.kind
+    if not (set(kinds) <= set("iuf") or column.dtype.kind == dtype.kind):
+        raise TypeError(f"{column.dtype} is no {dtype}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = column.astype(dtype)
+        if kinds != "ff" and not np.array_equal(made.astype(column.dtype), column):
+            raise ValueError(f"not exactly {dtype}")
+    return made
+
+
+def _fits(name: str, value: Any, kind: Kind) -> bool:
+    try:
+        _converted(name, [value], kind)
+    except _WRONG:
+        return False
+    return True
+
+
+def _known(kind: pa.DataType) -> pa.DataType:
+    if is_known(kind):
+        return kind
+    return pa.string() if pa.types.is_null(kind) else pa.list_(_known(kind.value_type))
+
+
+def _alike(own: pa.DataType, kind: pa.DataType) -> bool:
+    """Whether a cast tells of a value what it is, and does not make another of it."""
+    if pa.types.is_list(own) and pa.types.is_list(kind):
+        return _alike(own.value_type, kind.value_type)
+    numbers = [pa.types.is_integer(one) or pa.types.is_floating(one) for one in (own, kind)]
+    return pa.types.is_null(own) or own.id == kind.id or all(numbers)
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def _words(kind: Kind) -> str:
+    if isinstance(kind, pa.DataType):
+        return str(kind)
+    return f"{kind.dtype} {list(kind.shape[1:])}" if kind.ndim > 1 else str(kind.dtype)
+
+
+def _raw(name: str, values: Any) -> pa.Array | np.ndarray:
+    """As Arrow or NumPy tell values by themselves; vectors are NumPy's."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
         if not pa.types.is_fixed_size_list(values.type):
-            return _column(name, values)
+            return values
         if values.null_count:
             raise ValueError(f"{values.null_count:,} rows have none")
         if name == "embedding":
@@ -78,9 +189,11 @@ def _of_values(name: str, values: Any) -> Column:
     if isinstance(values, (list, tuple)) and name != "embedding":
         some = next((one for one in values if one is not None), None)
         if isinstance(some, np.generic) or not (isinstance(some, tuple) or hasattr(some, "__array__")):
-            return _column(name, pa.array(values))
+            return pa.array(values)
     values = np.asarray(values, np.float32 if name == "embedding" else None)
-    return _column(name, pa.array(values.tolist())) if values.dtype.kind in "OUS" else values
+    if not values.ndim:
+        raise ValueError("a single value is no array of rows")
+    return pa.array(values.tolist()) if values.dtype.kind in "OUS" else values
 
 
 def size(block: Mapping[str, Column]) -> int:

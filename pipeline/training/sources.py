@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.training import columns
 from pipeline.training.columns import Block
@@ -14,6 +15,7 @@ from transforms.errors import UsageError
 from transforms.output.reader import Output
 
 BLOCK_ROWS = 4096
+_KINDS_ROWS = 65_536  # of a generator, in which a column must have a value that tells its type
 
 
 class Source(Protocol):
@@ -62,24 +64,73 @@ class ArraySource:
 
 
 class RowSource:
-    """A function that returns an iterator of rows, dicts of values, and is called for each epoch."""
+    """A function that returns an iterator of rows, dicts of values, and is called for each epoch.
+
+    The first rows tell what each column's values are; all others must be the same.
+    """
 
     in_memory, parts = False, None
 
-    def __init__(self, rows: Callable[[], Iterable[Mapping[str, Any]]], names: Sequence[str] | None):
-        self._rows, self._names = rows, names
+    def __init__(
+        self,
+        rows: Callable[[], Iterable[Mapping[str, Any]]],
+        names: Sequence[str] | None,
+        kinds: Mapping[str, columns.Kind] | None = None,
+    ):
+        self._rows, self._names, self._kinds = rows, names, kinds
 
     def read(self, part: int, first: int) -> Iterator[Block]:
-        rows = itertools.islice(iter(self._rows()), first, None)
+        rows = self._begun()
+        if self._kinds is None:
+            rows = self._settled(rows)
+        rows = itertools.islice(rows, first, None)
         while some := list(itertools.islice(rows, BLOCK_ROWS)):
-            names = self._names or list(some[0])
-            try:
-                yield {name: columns.of_values(name, [row[name] for row in some]) for name in names}
-            except (KeyError, TypeError) as e:
-                raise UsageError(f"rows of a generator are dicts with {', '.join(names)}: {e!r}") from e
+            yield {
+                name: columns.of_kind(name, _values(some, name), kind)
+                for name, kind in (self._kinds or {}).items()
+            }
+
+    def _begun(self) -> Iterator[Mapping[str, Any]]:
+        rows = self._rows()
+        try:
+            return iter(rows)
+        except TypeError:
+            raise UsageError(
+                f"the function returned {type(rows).__name__}: expected an iterator of rows, dicts of values"
+            ) from None
+
+    def _settled(self, rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The same rows, of which as many have been read as tell the columns' kinds."""
+        seen: list[Mapping[str, Any]] = []
+        kinds: dict[str, columns.Kind] = {}
+        while len(seen) < _KINDS_ROWS and not (kinds and all(map(columns.is_known, kinds.values()))):
+            some = list(itertools.islice(rows, BLOCK_ROWS))
+            if not some:
+                break
+            for name in self._names or _names_of(some[0]):
+                if name not in kinds or not columns.is_known(kinds[name]):
+                    told = columns.kind_of(name, _values(some, name))
+                    if name not in kinds or not pa.types.is_null(told):
+                        kinds[name] = told
+            seen += some
+        self._kinds = kinds or None
+        return itertools.chain(seen, rows)
 
     def only(self, names: Sequence[str]) -> Source:
-        return RowSource(self._rows, names)
+        return RowSource(self._rows, names, self._kinds and {name: self._kinds[name] for name in names})
+
+
+def _names_of(row: Mapping[str, Any]) -> list[str]:
+    if not isinstance(row, Mapping) or not row:
+        raise UsageError(f"rows of a generator are dicts of columns' values, got {row!r:.80}")
+    return list(row)
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    try:
+        return [row[name] for row in rows]
+    except (KeyError, TypeError, IndexError) as e:
+        raise UsageError(f"rows of a generator are dicts with {name}: {e!r}") from e
 
 
 class OutputSource:

@@ -73,7 +73,7 @@ def train_head(
     Memory does not grow with the rows, but for five bytes each.
 
     Raises:
-      UsageError: the loss is no number.
+      UsageError: vectors hold NaN or infinity, or the loss is no number.
     """
     import tensorflow as tf
 
@@ -96,6 +96,7 @@ def train_head(
         loss, truth, found = _validate(look, validation)
         curves.epoch(loss, float((truth == found).mean()))
         if not np.isfinite(loss):
+            _check_all_finite(output, labels, recipe)
             raise UsageError(f"the loss is {loss} after epoch {epoch}: give a smaller `learning_rate`")
         if loss < least:
             best, least, weights = epoch, loss, model.get_weights()
@@ -118,7 +119,11 @@ def _mini_batches(output: Output, labels: Labels, recipe: Recipe, *, validation:
 
 
 def _moments(training: MiniBatches, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each number of the vectors, of some of them; float32 [dim] each."""
+    """Mean and variance of each number of the vectors, of some of them; float32 [dim] each.
+
+    Raises:
+      UsageError: some of them hold NaN or infinity.
+    """
     some, rows = [], 0
     for batch in training.epoch(0):
         some.append(batch["embedding"])
@@ -126,9 +131,33 @@ def _moments(training: MiniBatches, recipe: Recipe) -> tuple[np.ndarray, np.ndar
         if rows >= _SAMPLE_ROWS:
             break
     vectors = np.concatenate(some)
+    _refuse(_not_finite(vectors), len(vectors), "sampled vectors")
     variance = vectors.var(axis=0)
     # A number that is the same in all vectors tells nothing, and is not to be made much of.
     return vectors.mean(axis=0), np.where(variance > 0, variance, 1).astype(np.float32)
+
+
+def _check_all_finite(output: Output, labels: Labels, recipe: Recipe) -> None:
+    """Raises UsageError where any vector, of training or validation, holds NaN or infinity."""
+    bad = rows = 0
+    each_once = dataclasses.replace(recipe, balanced=False)
+    for validation in (False, True):
+        for batch in _mini_batches(output, labels, each_once, validation=validation).epoch(0):
+            bad += _not_finite(batch["embedding"])
+            rows += len(batch["embedding"])
+    _refuse(bad, rows, "vectors")
+
+
+def _not_finite(vectors: np.ndarray) -> int:
+    return int((~np.isfinite(vectors).all(axis=1)).sum())
+
+
+def _refuse(bad: int, rows: int, what: str) -> None:
+    if bad:
+        raise UsageError(
+            f"{bad:,} of {rows:,} {what} hold NaN or infinity: nothing can be learnt from them; embed their "
+            "documents anew, or leave their label empty"
+        )
 
 
 def _step(tf: Any, model: Any, recipe: Recipe, labels: Labels) -> Callable[..., Any]:

@@ -141,6 +141,23 @@ def test_rows_without_a_place(tmp_path):
     assert found.sizes == sorted(found.sizes, reverse=True)
 
 
+@pytest.mark.parametrize(("sample", "fitted"), [("all", 58), ("20", 58)])
+def test_rows_without_a_place_are_told(tmp_path, cli, sample, fitted):
+    some = rows(60, 0, 0)
+    some["vectors"][[4, 40]] = [[np.nan], [np.inf]]
+    write_output(str(tmp_path / "out"), [[some]], dim=24, kept=KEPT, keep_text=True)
+    flags = ["--method", "pca", "--sample", sample, "--clusters", "4", "--to"]
+    code, out, _ = cli("map", tmp_path / "out", *flags, tmp_path / "a", "--json")
+    record = json.loads(out)
+    assert (code, record["rows"], record["without_place"], record["fitted_on"]) == (0, 60, 2, fitted)
+    table = pq.read_table(tmp_path / "a" / "pca.parquet")
+    assert np.flatnonzero(np.isnan(table["x"].to_numpy())).tolist() == [4, 40]
+    assert record["pictured"] == sum(one["rows_of_sample"] for one in record["clusters"])
+    code, out, _ = cli("map", tmp_path / "out", *flags, tmp_path / "b")
+    assert "58 of 60 rows; 2 rows hold NaN or infinity and have no place\n" in out
+    assert f"the picture and the page show {record['pictured']} of the rows" in out
+
+
 def test_colours_by_category_and_by_number():
     by_name = points.colouring(["b", "a", None, "b", "c" * 100])
     assert by_name["names"][:3] == ["b", points.NONE, "a"]

@@ -189,6 +189,21 @@ def test_balanced_arrays(kinds, size):
         assert sum(counts) == len(batch["kind"])  # a null is no class
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.dictionary(pa.int8(), pa.string()), pa.string_view(), pa.binary_view(), pa.large_string()]
+)
+def test_classes_of_arrow_types_that_are_stored_otherwise(kind):
+    labels = pa.chunked_array([pa.array(["a", "b", None, "a"] * 3, pa.string()).cast(kind)])
+    for values in (labels, labels.combine_chunks()):
+        data = {"embedding": np.zeros((12, 2)), "kind": values}
+        found = list(embedbeam.batches(data, batch_size=4, balance="kind", framework="numpy"))
+        names = [b"a", b"b"] if kind == pa.binary_view() else ["a", "b"]
+        assert [sorted(batch["kind"].tolist()) for batch in found] == [sorted(2 * names)] * 3
+    codes = pa.array([3, 4, 3]).dictionary_encode()
+    [batch] = embedbeam.batches({"embedding": np.zeros((3, 2)), "n": codes}, framework="numpy")
+    assert batch["n"].tolist() == [3, 4, 3]
+
+
 def test_codes_of_values_that_are_no_class():
     assert balance.codes_of(np.array([3, 1, 9]), np.array([1, 3])).tolist() == [1, 0, -1]
 
@@ -264,6 +279,23 @@ def test_a_dataset_that_is_left_early_ends_its_threads(output):
         ({"seed": -1}, "seed -1: expected a number from 0"),
         ({"start": -1}, "start -1: expected a number from 0"),
         ({"start": (0, 0.5)}, r"start \(0, 0.5\): expected a number from 0"),
+        ({"batch_size": "256"}, "batch_size '256': expected a whole number from 1"),
+        ({"batch_size": None}, "batch_size None: expected a whole number from 1"),
+        ({"batch_size": 2.5}, "batch_size 2.5: expected a whole number from 1"),
+        ({"shuffle": "yes"}, "shuffle 'yes': expected True, False or a number of rows"),
+        ({"shuffle": None}, "shuffle None: expected True, False or a number of rows"),
+        ({"shuffle": 2.5}, "shuffle 2.5: expected True, False or a number of rows"),
+        ({"seed": "1"}, "seed '1': expected a whole number from 0"),
+        ({"seed": None}, "seed None: expected a whole number from 0"),
+        ({"seed": 1.5}, "seed 1.5: expected a whole number from 0"),
+        *(
+            ({"shard": shard}, r"shard .*: expected \(index, count\) with 0 <= index < count")
+            for shard in (1, None, (0,), ("0", 2), (0.5, 2))
+        ),
+        ({"columns": 5}, "columns 5: expected a list of names"),
+        ({"columns": "number"}, "columns 'number': expected a list of names"),
+        ({"columns": [5]}, "columns .5.: expected a list of names"),
+        ({"drop_remainder": "no"}, "drop_remainder 'no': expected True or False"),
         ({"start": 2}, "start 2: an epoch has 1 mini-batches"),
         ({"framework": "torch"}, r"need torch: pip install 'embedbeam\[torch\]'"),
     ],
@@ -279,6 +311,9 @@ def test_sources_that_are_none(tmp_path):
         (generator(), "the function, not what it returned"),
         ({"a": [1], "b": [1, 2]}, "arrays of as many rows each"),
         ({"embedding": np.zeros((0, 3))}, "no rows"),
+        (np.array(5), "column 'embedding': .*a single value is no array of rows"),
+        (lambda: None, "the function returned NoneType: expected an iterator of rows, dicts of values"),
+        (lambda: iter([1, 2]), "rows of a generator are dicts of columns' values, got 1"),
     ):
         with pytest.raises(UsageError, match=words):
             embedbeam.batches(source)
@@ -436,3 +471,64 @@ def test_the_scale_of_int8_vectors_is_no_column_unless_it_is_wanted(tmp_path):
         [batch] = embedbeam.batches(str(tmp_path / "out"), columns=names, framework="numpy")
         assert list(batch) == ["embedding", *names]
         np.testing.assert_allclose(batch["embedding"], rows(0, 9)["vectors"], atol=0.05)
+
+
+def of_rows(values, framework="numpy", **how):
+    """Mini-batches of a generator of rows that have one value each; blocks have four."""
+    return embedbeam.batches(lambda: ({"y": one} for one in values), batch_size=4, framework=framework, **how)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(sources, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(sources, "_KINDS_ROWS", 12)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "dtype"),
+    [
+        ([0.5] * 4, [1, 2], np.float64),
+        ([0.5] * 4, [None, 2], np.float64),
+        ([np.float32(1)] * 4, [0.5, 1], np.float32),
+        ([np.ones(2, np.float32)] * 4, [np.zeros(2), [1, 2]], np.float32),
+        ([1] * 4, [2.0, 3], np.int64),
+        ([None] * 4, [1.5, 2], np.float64),
+        ([None] * 8, [b"a", b"b"], object),
+        ([None] * 4, ["a", None], object),
+        ([None] * 16, ["a", None], object),
+        (["a"] * 4, [None, None], object),
+        ([[]] * 4, [[1], [2, 3]], np.int64),
+        ([None] * 4 + [[]] * 4, [[1], []], np.int64),
+        ([[1.5]] * 4, [[], [2, 3]], np.float64),
+        ([[]] * 16, [["a"], []], object),
+    ],
+)
+def test_a_generators_first_rows_tell_the_type_of_all(small_blocks, first, then, dtype):
+    made = of_rows([*first, *then])
+    for found in (list(made), list(made), list(of_rows([*first, *then], start=1))):
+        assert {batch["y"].dtype for batch in found} == {np.dtype(dtype)}
+    told = [value for batch in of_rows([*first, *then], "tf") for value in batch["y"].numpy().tolist()]
+    assert len(told) == len(first) + len(then)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        ([1] * 4, [2, 1.5], "column 'y': expected int64 as in the first rows, got 1.5"),
+        ([1] * 4, ["a"], "column 'y': expected int64 as in the first rows, got 'a'"),
+        ([1] * 4, [True], "expected int64 as in the first rows, got True"),
+        ([0.5] * 4, [2**53 + 1], "expected double as in the first rows, got 9007199254740993"),
+        (["1"] * 4, [1], "expected string as in the first rows, got 1"),
+        ([[1]] * 4, [[1.5]], "expected list<.*int64> as in the first rows, got .1.5"),
+        ([[1]] * 4, [["1"]], "expected list<.*int64> as in the first rows, got "),
+        ([np.ones(2)] * 4, [np.ones(3)], "expected float64 .2. as in the first rows, got array"),
+        ([np.ones(2, int)] * 4, [np.full(2, 0.5)], "expected int64 .2. as in the first rows, got array"),
+        ([1] * 4, [None], "column 'y': 1 of 1 rows have none, and int64 has no value"),
+        ([None] * 16, [1], "no value that tells its type, so that it was taken for string, got 1"),
+        ([1] * 4, [2**70], "expected int64 as in the first rows, got 1180591620717411303424"),
+    ],
+)
+def test_a_generators_later_rows_of_another_type(small_blocks, first, then, words):
+    made = of_rows([*first, *then])
+    with pytest.raises(UsageError, match=words):
+        list(made)

@@ -46,7 +46,7 @@ def test_of_each_class_as_many_as_are_wanted_or_all(codes, each, run, seed):
     assert (codes[places] >= 0).all()
 
 
-def test_a_frequent_class_is_taken_from_few_runs_and_all_rows_are_as_likely():
+def test_a_frequent_class_is_taken_from_few_runs_and_rows_of_even_runs_are_as_likely():
     codes = np.arange(1000) % 2
     drawn = [choose_reserve(codes, 2, 20, np.random.default_rng(seed), 50) for seed in range(500)]
     assert all(len(np.unique(places // 50)) == 1 for places in drawn)

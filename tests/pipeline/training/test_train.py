@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.synthetic import write_output
 from pipeline.training.labels import read_labels
+from transforms.errors import UsageError
 from transforms.output.reader import open_output
 
 
@@ -125,6 +126,25 @@ def test_training_stops_when_validation_gets_no_better(tmp_path):
         output, "kind", tmp_path / "head", recipe=Recipe(epochs=50, batch_size=16, learning_rate=0.05)
     )
     assert record["epochs"] == record["best_epoch"] + PATIENCE < 50
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_told(tmp_path, monkeypatch, value):
+    from pipeline.training import train
+    from pipeline.training.run import train as run
+
+    rows = some(200)
+    rows["vectors"][[3, 50, 120], 1] = value
+    output = open_output(str(write(tmp_path / "out", rows)))
+    validation = read_labels(output, "kind", share=0.2, seed=0).validation[[3, 50, 120]].sum()
+    recipe = train.Recipe(epochs=2, batch_size=16, balanced=True)
+    with pytest.raises(UsageError, match=r"\d of 1\d\d sampled vectors hold NaN or infinity: "):
+        run(output, "kind", tmp_path / "head", recipe=recipe)
+    assert validation < 3
+    ones = np.ones(8, np.float32)
+    monkeypatch.setattr(train, "_moments", lambda *_: (0 * ones, ones))  # as if the sample had none
+    with pytest.raises(UsageError, match=r"^3 of 200 vectors hold NaN or infinity: "):
+        run(output, "kind", tmp_path / "head", recipe=recipe)
 
 
 def test_predictions_are_what_the_head_says(cli, output, head, tmp_path):
