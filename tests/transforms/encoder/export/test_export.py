@@ -327,7 +327,7 @@ def test_an_end_in_the_middle_leaves_nothing(checkpoint, tmp_path, number):
         time.sleep(1)  # it imports
         process.send_signal(number)
     assert process.returncode in (-9, 143)
-    assert psutil.wait_procs(builds, timeout=20)[1] == []
+    assert psutil.wait_procs(builds, timeout=60)[1] == []
     assert list(tmp_path.iterdir()) == []
 
 
