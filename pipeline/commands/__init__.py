@@ -55,9 +55,11 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(
+    parser: argparse.ArgumentParser, metavar: str = "OUTPUT", help: str = "output folder of a job"
+) -> None:
     """The arguments of commands that look at an output folder."""
-    parser.add_argument("output", metavar="OUTPUT", help="output folder of a job")
+    parser.add_argument("output", metavar=metavar, help=help)
     parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
     add_json(parser)
 
@@ -84,9 +86,13 @@ def number(text: str) -> int:
     return int(text)
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """The arguments of commands that do something with the rows of a finished job."""
-    add_output(parser)
+def add_source(parser: argparse.ArgumentParser, *output: str) -> None:
+    """The arguments of commands that do something with the rows of a finished job.
+
+    Args:
+      output: metavar and help of its folder, if they are others than most commands have.
+    """
+    add_output(parser, *output)
     parser.add_argument(
         "--partial", action="store_true", help="the job has not finished: take what it has committed"
     )

@@ -6,17 +6,12 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.commands import Result, open_source
+from pipeline.commands import Result, add_source, open_source
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="output folder of the earlier job")
-    parser.add_argument("output", metavar="NEW", help="output folder of the later job")
-    parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.add_argument(
-        "--partial", action="store_true", help="a job has not finished: take what it has committed"
-    )
+    add_source(parser, "NEW", "output folder of the later job")
     parser.add_argument(
         "--to", metavar="FILE", help="a Parquet file with a row for each document that is not the same"
     )

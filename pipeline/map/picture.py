@@ -38,9 +38,25 @@ def draw(
       job: the identity of the output's job, noted in the file.
     """
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     with rc_context({"font.family": _fonts()}):
-        return _drawn(places, colouring, title, legend, labels, job)
+        figure = Figure(figsize=_INCHES, dpi=_DPI)
+        canvas = FigureCanvasAgg(figure)  # needs no display
+        deep = places.shape[1] == 3
+        axes: Any = figure.add_axes((0.05, 0.05, 0.7, 0.88), projection="3d" if deep else None)
+        axes.tick_params(labelsize=7, colors="#777777")
+        if not deep:
+            title = _frame(axes, places, title)
+            axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(title, fontsize=11, loc="left", parse_math=False)
+        _scatter(figure, axes, places, colouring, legend)
+        canvas.draw()
+        _label(figure, axes, labels)
+        made = io.BytesIO()
+        figure.savefig(made, format="png", metadata={"Software": None, "embedbeam.job": job})
+    return made.getvalue()
 
 
 def _fonts() -> list[str]:
@@ -48,34 +64,6 @@ def _fonts() -> list[str]:
 
     there = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans", *[name for name in _EAST_ASIAN if name in there][:1]]
-
-
-def _drawn(
-    places: np.ndarray,
-    colouring: dict[str, Any],
-    title: str,
-    legend: str,
-    labels: Sequence[tuple[str, np.ndarray]],
-    job: str,
-) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_INCHES, dpi=_DPI)
-    canvas = FigureCanvasAgg(figure)  # needs no display
-    deep = places.shape[1] == 3
-    axes: Any = figure.add_axes((0.05, 0.05, 0.7, 0.88), projection="3d" if deep else None)
-    axes.tick_params(labelsize=7, colors="#777777")
-    if not deep:
-        title = _frame(axes, places, title)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
-    _scatter(figure, axes, places, colouring, legend)
-    canvas.draw()
-    _label(figure, axes, labels)
-    made = io.BytesIO()
-    figure.savefig(made, format="png", metadata={"Software": None, "embedbeam.job": job})
-    return made.getvalue()
 
 
 def _frame(axes: Any, places: np.ndarray, title: str) -> str:

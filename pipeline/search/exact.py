@@ -132,9 +132,7 @@ def nearest(
             scale = None
             if metric == "cosine" and len(questions) > output.dim:
                 vectors = unit(vectors)
-            elif (
-                metric == "cosine"
-            ):  # as many scores as numbers of a vector, or fewer: these are scaled instead
+            elif metric == "cosine":  # a vector's scores are no more than its numbers: scaled in its place
                 scale = inverse_lengths(vectors)
             for first in range(0, len(questions), TILE):
                 scores = questions[first : first + TILE] @ vectors.T

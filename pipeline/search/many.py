@@ -88,7 +88,10 @@ def by_scan(output: Output, work: Nearest, to: str, args: argparse.Namespace) ->
             yield _read(results, name, group, k=work.k, first=first)
 
     # A row group for each block of questions; whoever reads knows how many there are.
-    return (functools.reduce(_merged, parts(group)) for group in itertools.count())
+    def best(group: int) -> Best:
+        return functools.reduce(lambda one, other: Best.of((one, other)), parts(group))
+
+    return map(best, itertools.count())
 
 
 def _read(results: Results, name: str, group: int, *, k: int, first: int) -> Best:
@@ -98,18 +101,6 @@ def _read(results: Results, name: str, group: int, *, k: int, first: int) -> Bes
         flat = [block.column(what).flatten().to_numpy() for block in blocks]
         setattr(best, what, np.concatenate(flat).reshape(-1, k))
     best.places = np.where(best.places < 0, best.places, best.places + first)
-    return best
-
-
-def _merged(one: Best, other: Best) -> Best:
-    """The better rows of both."""
-    scores, places = (
-        np.concatenate([getattr(b, what) for b in (one, other)], axis=1) for what in ("scores", "places")
-    )
-    k = one.scores.shape[1]
-    order = np.lexsort((places, -scores), axis=1)[:, :k]
-    best = Best(0, k)
-    best.scores, best.places = (np.take_along_axis(a, order, axis=1) for a in (scores, places))
     return best
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.run.output import output_lock
+from pipeline.target import check
 from transforms.errors import UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
@@ -21,8 +22,7 @@ _RECORD = f"{layout.STATE}/search.json"  # says that the two are a search's, whi
 
 def check_target(folder: Folder) -> None:
     """Raises UsageError where the folder holds what no search made and the answers would do away with."""
-    if folder.local and os.path.exists(folder.path) and not os.path.isdir(folder.path):
-        raise UsageError(f"--to {folder.path}: is a file; expected a folder", argument="to")
+    check(folder.path, folder=True)
     if folder.read(layout.PLAN) is not None:
         raise UsageError(f"--to {folder.path}: is the output of a job; choose another folder", argument="to")
     if folder.read(_RECORD) is not None:

@@ -63,11 +63,7 @@ def of_values(name: str, values: Any) -> Column:
     Raises:
       UsageError: they are not of one kind or shape, or integers or truths hold nulls.
     """
-    try:
-        values = _raw(name, values)
-    except _WRONG as e:
-        reason = str(e).splitlines()[0]
-        raise UsageError(f"column {name!r}: expected values of one kind and shape: {reason}") from e
+    values = _of_one_kind(name, values)
     return _column(name, values) if isinstance(values, pa.Array) else values
 
 
@@ -79,12 +75,16 @@ def kind_of(name: str, values: Sequence[Any]) -> Kind:
     """
     if name != "embedding" and all(one is None for one in values):
         return pa.null()
+    raw = _of_one_kind(name, values)
+    return raw.type if isinstance(raw, pa.Array) else raw[:0]
+
+
+def _of_one_kind(name: str, values: Any) -> pa.Array | np.ndarray:
     try:
-        raw = _raw(name, values)
+        return _raw(name, values)
     except _WRONG as e:
         reason = str(e).splitlines()[0]
         raise UsageError(f"column {name!r}: expected values of one kind and shape: {reason}") from e
-    return raw.type if isinstance(raw, pa.Array) else raw[:0]
 
 
 def is_known(kind: Kind) -> bool:
