@@ -9,6 +9,7 @@ import apache_beam as beam
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.open import OpenShards
 from transforms.steps.read import ReadConfig, ReadShards
+from transforms.steps.reuse import FindKnown, ReuseConfig, TakeKnown
 from transforms.steps.write import WriteConfig, WriteShards
 
 
@@ -19,6 +20,7 @@ class PipelineConfig:
     read: ReadConfig
     embed: EmbedBlocks
     write: WriteConfig
+    reuse: ReuseConfig | None = None
 
 
 def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollection:
@@ -26,10 +28,10 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
 
     After OpenShards everything is one fused chain: no document and no vector crosses a shuffle.
     """
-    return (
-        root
-        | OpenShards(config.read)
-        | ReadShards(config.read)
-        | config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
-        | WriteShards(config.write)
-    )
+    rows = root | OpenShards(config.read) | ReadShards(config.read)
+    if config.reuse is not None:
+        rows |= FindKnown(config.reuse)
+    rows |= config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
+    if config.reuse is not None:
+        rows |= TakeKnown(config.reuse)
+    return rows | WriteShards(config.write)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Documents of a block; blocks are smaller where documents are large.
 BLOCK_DOCUMENTS, BLOCK_BYTES = 512, 1 << 20
-# Place of the payload among a block's columns.
-PAYLOAD = 4
+# Places among a block's columns; without the payload, what follows it is one nearer.
+INDEX, PAYLOAD, FINGERPRINT = 3, 4, 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +58,42 @@ class DeadLetters(Element):
     def weight(self) -> int:
         """About how many bytes they take: a single record can be large."""
         return sum(256 + len(letter.payload or "") for letter in self.letters)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Known(Element):
+    """Of a block of documents those whose vectors an earlier output has; comes before the block's others.
+
+    Attributes:
+      columns: of the known documents, as in DocumentBlock without the payload.
+      payloads: [documents]; None where they are not kept.
+      source, places, rows: int64 [documents], number of the earlier output, place of the document's first row
+        among all its rows, and how many it has.
+      missed: int64, `index` of the block's other documents.
+    """
+
+    shard_id: str
+    columns: pa.RecordBatch
+    payloads: pa.Array | None
+    source: np.ndarray
+    places: np.ndarray
+    rows: np.ndarray
+    missed: np.ndarray
+
+    @property
+    def weight(self) -> int:
+        """Bytes that wait with it."""
+        return self.columns.nbytes + (0 if self.payloads is None else self.payloads.nbytes)
+
+    def part(self, low: int, high: int) -> Known:
+        """Some of its documents."""
+        some, count = slice(low, high), high - low
+        return Known(
+            self.shard_id,
+            self.columns.slice(low, count),
+            None if self.payloads is None else self.payloads.slice(low, count),
+            *(column[some] for column in (self.source, self.places, self.rows, self.missed[:0])),
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +188,9 @@ class RowBlock(Element):
       chunk, start, end: int64 [rows], number of the chunk and its span (float64 where it is in seconds);
         None where rows are documents.
       origins: as in DocumentBlock, one for each row.
+      scale: float32 [rows], of int8 vectors that were stored before, with which they are stored again; NaN
+        where it follows from the vector, None where it does for all.
+      reused: of the documents, how many have vectors that an earlier output had.
     """
 
     shard_id: str
@@ -165,3 +204,5 @@ class RowBlock(Element):
     start: np.ndarray | None = None
     end: np.ndarray | None = None
     origins: tuple[Origin, ...] | None = None
+    scale: np.ndarray | None = None
+    reused: int = 0

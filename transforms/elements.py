@@ -194,6 +194,7 @@ class ShardReceipt(Element):
       job: the identity of the job that it belongs to.
       skipped: records that are no documents, by what they are.
       mini_batches, retries: how many there were, and calls of the model beyond one for each.
+      reused: documents whose vectors an earlier output had.
       model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
@@ -218,3 +219,4 @@ class ShardReceipt(Element):
     retries: int = 0
     model_span: float = 0.0
     model_idle: float = 0.0
+    reused: int = 0

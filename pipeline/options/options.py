@@ -157,6 +157,12 @@ class RunOptions(Group):
     max_dead_letters: Text = option(
         "more than this, a number or a percentage, fails the job", default="1%", metavar="N", group="output"
     )
+    reuse: Texts = option(
+        "take the vectors of documents that this earlier output has from there; may be given several times",
+        default=(),
+        metavar="PREVIOUS",
+        group="output",
+    )
     overwrite: bool = option(
         "delete what an earlier job left in the output folder, and start anew", default=False, group="output"
     )

@@ -191,6 +191,7 @@ class Books:
             model_revision=job.model_revision,
             mini_batches=sum(r.mini_batches for r in receipts),
             retries=sum(r.retries for r in receipts),
+            reused=sum(r.reused for r in receipts),
             model_waited=ledger.waiting(receipts),
         )
 

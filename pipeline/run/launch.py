@@ -204,12 +204,18 @@ class _Launch:
         """Runs the pipeline; returns the id of a job that goes on without this process."""
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
         encoder = shared_encoder(self.options, loaded, books.job.intra_op)
+        reuse = None
+        if self.options.reuse:
+            from pipeline.run.reuse import reusable
+
+            with self.screen.doing("opening what is reused"):
+                reuse = reusable(self.options.reuse, books.job, self.options.output, self.screen)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
             stack.callback(observe(progress.hear))
             stack.enter_context(self.screen.doing(progress.line))
-            sent: str | None = submit(self.options, books.job, encoder, self.cluster)
+            sent: str | None = submit(self.options, books.job, encoder, self.cluster, reuse)
         progress.end()
         return sent
 

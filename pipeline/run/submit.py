@@ -15,11 +15,14 @@ from transforms.steps.chain import EmbedBlocks
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
 from transforms.steps.read import ReadConfig
+from transforms.steps.reuse import ReuseConfig
 from transforms.steps.write import WriteConfig
 from transforms.storage.files import full_path
 
 
-def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> PipelineConfig:
+def pipeline_config(
+    options: Options, job: Job, encoder: SharedEncoder, reuse: ReuseConfig | None = None
+) -> PipelineConfig:
     """What each step of the pipeline is told."""
     schema, of = row_schema(dataclasses.asdict(job)), modality_of(job)
     # Workers run in folders of their own.
@@ -61,13 +64,16 @@ def pipeline_config(options: Options, job: Job, encoder: SharedEncoder) -> Pipel
             gzip=job.tfrecord_gzip,
             trace=options.trace,
         ),
+        reuse=reuse,
     )
 
 
-def submit(options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster) -> str | None:
+def submit(
+    options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster, reuse: ReuseConfig | None = None
+) -> str | None:
     """Runs the job to its end; on a runner that nobody waits for, sends it off.
 
     Returns and raises as `run_pipeline`.
     """
-    config = pipeline_config(options, job, encoder)
+    config = pipeline_config(options, job, encoder, reuse)
     return run_pipeline(cluster, lambda root: build_pipeline(root, config), wait=cluster.waits)

@@ -18,6 +18,7 @@ TEMPORARY = f"{STATE}/tmp"
 TRACE = f"{STATE}/trace"
 CHECKS = f"{STATE}/checks"  # of verify on a cluster, while it runs
 TENSORBOARD = f"{TRACE}/tensorboard"
+FINGERPRINTS = f"{STATE}/fingerprints"  # where each is, for runs that reuse the vectors
 
 # Made of the rows later, by commands that look at them.
 REPORT = "_report.html"

@@ -44,15 +44,22 @@ def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
 
 
-def rows_at(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The rows at these places, counted over all parts; ascending."""
+def rows_at(
+    output: Output, chosen: np.ndarray, columns: list[str], *, whole: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows at these places, counted over all parts; ascending.
+
+    Args:
+      whole: strings come whole, not their beginnings.
+    """
     start = 0
     for receipt in output.receipts:
         if receipt.part is None:
             continue
         low, high = np.searchsorted(chosen, [start, start + receipt.rows])
         if low < high:
-            yield from _of_part(output, receipt.part, chosen[low:high] - start, columns)
+            for block in _of_part(output, receipt.part, chosen[low:high] - start, columns):
+                yield block if whole else beginnings(block)
         start += receipt.rows
 
 
@@ -61,7 +68,7 @@ def _of_part(output: Output, name: str, places: np.ndarray, columns: list[str]) 
     for first, block in _pieces(output, name, places, columns):
         low, high = np.searchsorted(places, [first, first + len(block)])
         if low < high:
-            yield beginnings(block.take(places[low:high] - first))
+            yield block.take(places[low:high] - first)
         at += high - low
         if at == len(places):
             return

@@ -143,6 +143,6 @@ def _vectors(schema: RowSchema, arrow: pa.Schema, block: RowBlock) -> tuple[pa.A
                 f"document {block.columns.column(0)[row].as_py()!r}: its vector holds {value}, and float16 "
                 f"ends at {FLOAT16_MAX:.0f}; write float32 vectors"
             )
-    numbers, scale = stored(vectors, schema.vector_dtype)
+    numbers, scale = stored(vectors, schema.vector_dtype, block.scale)
     flat = pa.array(numbers.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, type=arrow.field("embedding").type), scale

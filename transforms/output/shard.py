@@ -114,7 +114,7 @@ class ShardWriter:
         self._part_name = layout.part(shard_id, f".{config.format}" + (".gz" if config.gzip else ""))
         self._sink: Any = None
         self._letters = LettersFile(folder, layout.dead_letters(shard_id))
-        self._rows = self._documents = 0
+        self._rows = self._documents = self._reused = 0
         self._tokens: list[int | None] = []
         self._dropped: list[int | None] = []
         self._mini_batches = self._retries = 0
@@ -135,6 +135,7 @@ class ShardWriter:
         self._sink.write(record_batch(self._config.schema, self._arrow, block))
         self._rows += len(block.vectors)
         self._documents += block.documents
+        self._reused += block.reused
         self._tokens.append(None if block.tokens is None else int(block.tokens.sum()))
         self._dropped.append(None if block.dropped is None else int(block.dropped.sum()))
 
@@ -203,6 +204,7 @@ class ShardWriter:
             retries=self._retries,
             model_span=round(self._span, 6),
             model_idle=round(self._idle, 6),
+            reused=self._reused,
         )
         receipt = ledger.write_receipt(self._folder, receipt)
         if self._trace is not None:

@@ -25,7 +25,9 @@ def stored_width(kind: str, dim: int) -> int:
     return dim // 8 if kind == "ubinary" else dim
 
 
-def stored(vectors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
+def stored(
+    vectors: np.ndarray, kind: str, scale: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Vectors as they are stored, and a scale for each where that is needed.
 
     int8 is absmax quantisation, one scale a vector (Dettmers et al., LLM.int8(), 2022, section 2): the
@@ -34,6 +36,7 @@ def stored(vectors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray | Non
 
     Args:
       vectors: float32 [n, dim], finite; of float16 within its range, of ubinary dim a multiple of 8.
+      scale: float32 [n], of int8 vectors that were stored before; NaN where it is to be computed.
 
     Returns:
       [n, stored_width], and float32 [n] for int8, else None.
@@ -47,7 +50,8 @@ def stored(vectors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray | Non
         return np.packbits(vectors > 0, axis=1), None
     if kind != "int8":
         return vectors.astype(_STORED[kind], copy=False), None
-    scale = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
+    computed = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
+    scale = computed if scale is None else np.where(np.isnan(scale), computed, scale)
     parts = np.divide(
         vectors, scale[:, np.newaxis], out=np.zeros_like(vectors), where=scale[:, np.newaxis] > 0
     )

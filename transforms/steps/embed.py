@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import observer
-from transforms.blocks import DeadLetters, EmbeddedBatch, Run
+from transforms.blocks import DeadLetters, EmbeddedBatch, Known, Run
 from transforms.elements import Element
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
@@ -162,14 +162,14 @@ class _EmbedFn(beam.DoFn):
         others = [element for element in batch if not isinstance(element, Run)]
         if not runs:
             # Dead letters count as a mini-batch: nothing else bounds how many wait. A marker is alone.
-            weight = int(isinstance(batch[0], DeadLetters))
+            weight = int(isinstance(batch[0], (DeadLetters, Known)))
             return self._timing.follow(self._behind.put(others, weight=weight))
         return self._timing.follow(self._behind.do(self._work(together(runs), others), weight=1))
 
     def _work(self, runs: list[Run], others: list[Any]) -> Callable[[], list[Any]]:
         now, robust, config = time.monotonic(), self._robust, self.config
         if self._preparing is None:
-            return lambda: [embed_mini_batch(robust, runs, config, handed_over=now), *others]
+            return lambda: [*others, embed_mini_batch(robust, runs, config, handed_over=now)]
 
         def prepare() -> tuple[Prepared, float]:
             return robust.prepare(payloads_of(runs, robust.encoder.modality)), time.monotonic()
@@ -178,7 +178,7 @@ class _EmbedFn(beam.DoFn):
 
         def work() -> list[Any]:
             prepared, since = ready.result()
-            return [embed_mini_batch(robust, runs, config, prepared=prepared, handed_over=since), *others]
+            return [*others, embed_mini_batch(robust, runs, config, prepared=prepared, handed_over=since)]
 
         return work
 

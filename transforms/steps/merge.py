@@ -96,7 +96,7 @@ class _OpenWindow:
         def pick(values: np.ndarray | None, which: np.ndarray) -> np.ndarray | None:
             return None if values is None else values[which]
 
-        spans: dict[str, np.ndarray] = {}
+        spans: dict[str, Any] = {}
         if config.mode == "chunks":
             rows, payloads, which = owners, window.payloads, chunks
             tokens = pick(window.tokens, chunks)

@@ -1,0 +1,70 @@
+"""The index of an output's fingerprints."""
+
+import numpy as np
+import outputs
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.output import fingerprints
+from transforms.output.fingerprints import PLACE, ROWS, find, halves, index_of
+from transforms.output.reader import open_output
+
+
+def binary(values):
+    return pa.array(values, pa.binary(16))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=30), st.integers(0, 3))
+def test_found_are_the_first_of_their_fingerprint(pairs, offset):
+    """Many share their first half, which hardly ever happens by chance."""
+    known = [high.to_bytes(8, "big") + low.to_bytes(8, "big") for high, low in pairs]
+    high, low = halves(binary(known)[offset:])
+    order = np.lexsort((np.arange(len(high)), low, high))
+    index = np.stack([high, low, np.arange(len(high), dtype=np.uint64), np.ones(len(high), np.uint64)])[
+        :, order
+    ]
+    asked = [high.to_bytes(8, "big") + low.to_bytes(8, "big") for high in range(4) for low in range(5)]
+    found = find(index, binary(asked))
+    left = known[offset:]
+    expected = [left.index(one) if one in left else None for one in asked]
+    assert [None if at < 0 else int(index[PLACE, at]) for at in found] == expected
+
+
+@pytest.mark.parametrize("form", ["parquet", "tfrecord"])
+def test_of_an_output(tmp_path, form):
+    made = outputs.make(tmp_path / "out", output_format=form)
+    output = open_output(str(made.path))
+    index = index_of(output)
+    rows = [row for block in output.rows(["fingerprint"]) for row in block.column(0)]
+    found = find(index, binary([row.as_py() for row in rows] + [b"?" * 16]))
+    assert found[-1] == -1
+    firsts = {}
+    for place, row in enumerate(rows):
+        firsts.setdefault(row.as_py(), place)
+    assert index[PLACE, found[:-1]].tolist() == [firsts[row.as_py()] for row in rows]
+    assert (index[ROWS] == 1).all()
+    [file] = (tmp_path / "out" / "_embedbeam").glob("fingerprints-*")
+    stamp = file.stat().st_mtime_ns
+    assert (index_of(open_output(str(made.path))) == index).all()
+    assert file.stat().st_mtime_ns == stamp
+
+
+def test_chunks_of_a_document_are_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprints, "_BLOCK", 3)
+    made = outputs.make(tmp_path / "out", long_documents="chunks", shards=2, per_shard=5)
+    output = open_output(str(made.path))
+    index = index_of(output)
+    assert sorted(zip(index[PLACE].tolist(), index[ROWS].tolist(), strict=True)) == [(0, 5), (5, 5)]
+
+
+def test_where_nothing_can_be_written(tmp_path, monkeypatch):
+    made = outputs.make(tmp_path / "out")
+    output = open_output(str(made.path))
+
+    def refuse(name):
+        raise PermissionError
+
+    monkeypatch.setattr(type(output.folder), "create", lambda folder, name: refuse(name))
+    assert index_of(output).shape == (4, 60)

@@ -1,0 +1,138 @@
+"""Where the fingerprints of an output are: a sorted index beside its receipts, mapped into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transforms.output import layout
+from transforms.output.ledger import contents
+from transforms.output.reader import Output
+from transforms.storage.files import copy_here
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# The rows of the index: two halves of a fingerprint, the place of the document's first row among all rows of
+# the output, and how many rows it has.
+HIGH, LOW, PLACE, ROWS = range(4)
+_BUCKETS = 256  # by a fingerprint's first byte; one at a time is sorted in memory
+_BLOCK = 65_536
+
+
+def index_of(output: Output) -> np.ndarray:
+    """Of each committed document its fingerprint and its rows, uint64 [4, documents], by fingerprint.
+
+    It is made once and kept in the output, for the part files that are there: of others it has another name.
+    Where nothing can be written into the output it is made for this process alone.
+    """
+    if not output.count:
+        return np.zeros((4, 0), np.uint64)  # no file can be mapped that is empty
+    name = f"{layout.FINGERPRINTS}-{contents(output.receipts)}.npy"
+    if output.folder.local and os.path.exists(output.folder.join(name)):
+        return _mapped(output.folder.join(name))
+    with tempfile.TemporaryDirectory(prefix="embedbeam-fingerprints-") as folder:
+        path = f"{folder}/index.npy"
+        try:
+            if output.folder.local:
+                raise FileNotFoundError
+            copy_here(output.folder.join(name), path)
+        except FileNotFoundError:
+            _build(output, path)
+            _keep(output, name, path)
+        return _mapped(path)  # the file lives as long as its mapping
+
+
+def find(index: np.ndarray, fingerprints: pa.Array) -> np.ndarray:
+    """Columns of the index that have these fingerprints, int64 [n]; -1 where there is none.
+
+    Of several documents with the same fingerprint, the first one of the output.
+    """
+    high, low = halves(fingerprints)
+    count = index.shape[1]
+    at = np.searchsorted(index[HIGH], high)
+    while True:  # two fingerprints hardly ever share their first half
+        inside = np.minimum(at, max(count - 1, 0))
+        same = (at < count) & (index[HIGH][inside] == high) if count else np.zeros(len(at), bool)
+        further = same & (index[LOW][inside] < low) if count else same
+        if not further.any():
+            break
+        at[further] += 1
+    found = same & (index[LOW][inside] == low) if count else same
+    return np.where(found, at, -1)
+
+
+def halves(fingerprints: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Fingerprints as two numbers each, whose order is that of the bytes."""
+    data = np.frombuffer(fingerprints.buffers()[1] or b"", np.uint8)
+    begin, end = (16 * i for i in (fingerprints.offset, fingerprints.offset + len(fingerprints)))
+    numbers = data[begin:end].view(">u8").astype(np.uint64).reshape(-1, 2)
+    return numbers[:, 0].copy(), numbers[:, 1].copy()
+
+
+def _mapped(path: str) -> np.ndarray:
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _build(output: Output, path: str) -> None:
+    """Writes the index: the documents into their buckets, then each bucket sorted. Memory: one bucket."""
+    counts = np.zeros(_BUCKETS, np.int64)
+    for high, *_ in _documents(output):
+        counts += np.bincount((high >> np.uint64(56)).astype(np.int64), minlength=_BUCKETS)
+    ends = np.cumsum(counts)
+    filled, made = ends - counts, np.lib.format.open_memmap(path, "w+", np.uint64, (4, int(ends[-1])))
+    for block in _documents(output):
+        bucket = (block[HIGH] >> np.uint64(56)).astype(np.int64)
+        order = np.argsort(bucket, kind="stable")
+        own = np.bincount(bucket, minlength=_BUCKETS)
+        within = np.arange(len(bucket)) - np.repeat(np.cumsum(own) - own, own)
+        made[:, filled[bucket[order]] + within] = np.stack(block)[:, order]
+        filled += own
+    for low, high in zip(ends - counts, ends, strict=True):
+        some = made[:, low:high]
+        made[:, low:high] = some[:, np.lexsort((some[PLACE], some[LOW], some[HIGH]))]
+    made.flush()
+
+
+def _documents(output: Output) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of documents: as the rows of the index, in the order of the output."""
+    columns = ["fingerprint", *(["chunk"] if output.schema.chunks else [])]
+    place = 0
+    for receipt in output.receipts:
+        if receipt.part is None:
+            continue
+        held: list[tuple[np.ndarray, ...]] = []  # chunks of a document may lie in two blocks
+        for rows in output.part(receipt.part, columns, block_rows=_BLOCK):
+            high, low = halves(rows.column(0))
+            first = np.arange(place, place + len(rows), dtype=np.uint64)
+            place += len(rows)
+            if not output.schema.chunks:
+                yield high, low, first, np.ones(len(rows), np.uint64)
+                continue
+            begins = rows.column(1).to_numpy(zero_copy_only=False) == 0
+            held.append((high[begins], low[begins], first[begins]))
+        if held:
+            high, low, first = (np.concatenate(column) for column in zip(*held, strict=True))
+            yield high, low, first, np.diff(first, append=np.uint64(place)).astype(np.uint64)
+
+
+def _keep(output: Output, name: str, path: str) -> None:
+    """Puts the index into the output, if that can be written to; older ones go."""
+    with contextlib.suppress(OSError):
+        pending = output.folder.create(name)
+        try:
+            with open(path, "rb") as made:
+                while data := made.read(1 << 20):
+                    pending.write(data)
+            pending.commit()
+        finally:
+            pending.discard()
+        old = os.path.basename(layout.FINGERPRINTS)
+        output.folder.delete_files(
+            layout.STATE, lambda one: one.startswith(old) and f"{layout.STATE}/{one}" != name
+        )
