@@ -20,6 +20,8 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
+    if manifest.reused:
+        yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if progress.shards:
         seconds = max(progress.run_seconds, 1e-9)
         rates = f"{progress.documents / seconds:,.1f} documents/s"
