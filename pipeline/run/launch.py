@@ -35,6 +35,7 @@ from transforms.output.manifest import Manifest
 
 if TYPE_CHECKING:
     from transforms.encoder.hub import HubEncoder
+    from transforms.steps.reuse import ReuseConfig
 
 
 def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
@@ -76,6 +77,7 @@ class _Launch:
     Attributes:
       cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
       loading: the model, where it is needed.
+      reuse: the earlier outputs that serve; once that is known.
     """
 
     options: Options
@@ -83,6 +85,8 @@ class _Launch:
     progress: Progress
     cluster: Cluster
     loading: Future[HubEncoder] | None = None
+    reuse: ReuseConfig | None = None
+    reuse_known: bool = False
 
     def resume(self, folder: Folder) -> Books | None:
         """A job that is there already; None where a new one begins."""
@@ -107,6 +111,7 @@ class _Launch:
         """A new job, with its plan in the folder."""
         check_empty(folder)
         job, plan = self.plan_job()
+        self.open_reused(job)
         if self.options.overwrite:
             self.progress.replaced = "is partly deleted"
         clear(folder)  # only now: a mistake in the command costs nobody an output
@@ -147,6 +152,15 @@ class _Launch:
         one = self.options
         text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
+
+    def open_reused(self, job: Job) -> None:
+        """The earlier outputs whose vectors the job can use."""
+        self.reuse_known = True
+        if self.options.reuse:
+            from pipeline.run.reuse import reusable
+
+            with self.screen.doing("opening what is reused"):
+                self.reuse = reusable(self.options.reuse, job, self.options.output, self.screen)
 
     def look_at_cluster(self) -> None:
         """Is it there, and has an earlier run's job ended?"""
@@ -204,18 +218,14 @@ class _Launch:
         """Runs the pipeline; returns the id of a job that goes on without this process."""
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
         encoder = shared_encoder(self.options, loaded, books.job.intra_op)
-        reuse = None
-        if self.options.reuse:
-            from pipeline.run.reuse import reusable
-
-            with self.screen.doing("opening what is reused"):
-                reuse = reusable(self.options.reuse, books.job, self.options.output, self.screen)
+        if not self.reuse_known:
+            self.open_reused(books.job)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
             stack.callback(observe(progress.hear))
             stack.enter_context(self.screen.doing(progress.line))
-            sent: str | None = submit(self.options, books.job, encoder, self.cluster, reuse)
+            sent: str | None = submit(self.options, books.job, encoder, self.cluster, self.reuse)
         progress.end()
         return sent
 

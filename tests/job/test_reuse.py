@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import jobs
 import numpy as np
@@ -78,3 +79,57 @@ def test_the_rows_are_those_of_a_fresh_run(model, corpus, tmp_path, kind):
     assert manifest["reused"] == len(documents - embedded)
     done = jobs.run(*jobs.EMBED[:-1], "verify", tmp_path / "new")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def old(model, corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("previous") / "old"
+    embed(model, output, corpus / "old", "--quiet")
+    return output
+
+
+def again(model, corpus, output, previous, *flags):
+    """Exit code, what is said, and how many documents were reused."""
+    command = [*jobs.EMBED, "--input", corpus / "old", "--output", output, "--model", model, "--id-field=id"]
+    flags = ["--keep-field=n", "--shard-bytes=4000", "--max-dead-letters=100%", *flags]
+    done = jobs.run(*command, *flags, *(f"--reuse={one}" for one in previous))
+    manifest = output / "_embedbeam" / "manifest.json"
+    return done, json.loads(manifest.read_bytes())["reused"] if manifest.exists() else None
+
+
+def test_what_does_not_fit_is_said_and_nothing_of_it_is_used(model, corpus, old, tmp_path):
+    done, reused = again(model, corpus, tmp_path / "new", [old], "--vector-dtype=float16")
+    assert (done.returncode, reused) == (0, 0)
+    assert f"reuse {old}: none of its vectors fit: it has vector_dtype float32, not float16" in done.stderr
+
+
+def test_no_output_and_the_own_one(model, corpus, old, tmp_path):
+    done, _ = again(model, corpus, tmp_path / "new", [tmp_path])
+    assert (done.returncode, "no job here" in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
+    done, _ = again(model, corpus, tmp_path / "new", [tmp_path / "new"])
+    assert (done.returncode, "is the job's own output" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_and_damaged_one_serves_what_is_sound(model, corpus, old, tmp_path):
+    shutil.copytree(old, tmp_path / "old")
+    output = open_output(str(tmp_path / "old"))
+    lost, damaged, *left = (receipt for receipt in output.receipts if receipt.part)
+    (tmp_path / "old" / "_SUCCESS").unlink()
+    (tmp_path / "old" / "_embedbeam" / "receipts" / f"{lost.shard_id}.json").unlink()
+    part = tmp_path / "old" / damaged.part
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    done, reused = again(model, corpus, tmp_path / "new", [tmp_path / "old"])
+    assert done.returncode == 0, done.stderr
+    assert f"has not finished; its {len(output.receipts) - 1} committed shards serve" in done.stderr
+    assert reused == sum(receipt.rows for receipt in left)
+    assert f"of these {reused} documents have the vectors of an earlier output" in done.stdout + done.stderr
+    assert table(tmp_path / "new") == table(old)
+
+
+def test_of_two_outputs_each_serves_what_it_has(model, corpus, old, tmp_path):
+    jobs.write_jsonl(tmp_path / "in" / "z.jsonl", [record(5, "changed"), record(1000)])
+    embed(model, tmp_path / "other", tmp_path / "in", "--quiet", "--output-format=tfrecord")
+    embed(model, tmp_path / "new", corpus / "new", "--quiet", "--reuse", old, "--reuse", tmp_path / "other")
+    manifest = json.loads((tmp_path / "new" / "_embedbeam" / "manifest.json").read_bytes())
+    assert manifest["reused"] == manifest["rows"] - 2  # d77 and d150

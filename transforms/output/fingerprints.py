@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transforms.elements import ShardReceipt
 from transforms.output import layout
 from transforms.output.ledger import contents
 from transforms.output.reader import Output
@@ -28,8 +29,9 @@ _BLOCK = 65_536
 def index_of(output: Output) -> np.ndarray:
     """Of each committed document its fingerprint and its rows, uint64 [4, documents], by fingerprint.
 
-    It is made once and kept in the output, for the part files that are there: of others it has another name.
-    Where nothing can be written into the output it is made for this process alone.
+    Part files that are damaged are left out. It is made once and kept in the output, for the part files that
+    are there: of others it has another name. Where nothing can be written into the output it is made for this
+    process alone.
     """
     if not output.count:
         return np.zeros((4, 0), np.uint64)  # no file can be mapped that is empty
@@ -75,6 +77,11 @@ def halves(fingerprints: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return numbers[:, 0].copy(), numbers[:, 1].copy()
 
 
+def is_sound(output: Output, receipt: ShardReceipt) -> bool:
+    """Whether a part file is, byte for byte, what its receipt says."""
+    return output.folder.sha256(receipt.part or "") == (receipt.part_sha256, receipt.part_bytes)
+
+
 def _mapped(path: str) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r"))
 
@@ -104,7 +111,8 @@ def _documents(output: Output) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
     columns = ["fingerprint", *(["chunk"] if output.schema.chunks else [])]
     place = 0
     for receipt in output.receipts:
-        if receipt.part is None:
+        if receipt.part is None or not is_sound(output, receipt):
+            place += receipt.rows
             continue
         held: list[tuple[np.ndarray, ...]] = []  # chunks of a document may lie in two blocks
         for rows in output.part(receipt.part, columns, block_rows=_BLOCK):

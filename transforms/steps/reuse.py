@@ -14,7 +14,7 @@ import pyarrow as pa
 from transforms.blocks import FINGERPRINT, INDEX, PAYLOAD, DeadLetters, DocumentBlock, Known, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.errors import LedgerError
-from transforms.output.fingerprints import PLACE, ROWS, find, index_of
+from transforms.output.fingerprints import PLACE, ROWS, find, index_of, is_sound
 from transforms.output.reader import Output, open_output
 from transforms.output.sample import rows_at
 from transforms.output.vectors import SCALE
@@ -67,10 +67,7 @@ class Previous:
     def _is_sound(self, part: int) -> bool:
         """Whether the part file is, byte for byte, what its receipt says; looked at once."""
         if part not in self._sound:
-            receipt = self._receipts[part]
-            self._sound[part] = (receipt.part_sha256, receipt.part_bytes) == self.output.folder.sha256(
-                receipt.part or ""
-            )
+            self._sound[part] = is_sound(self.output, self._receipts[part])
         return self._sound[part]
 
 
