@@ -10,6 +10,7 @@ from transforms.steps.chain import EmbedBlocks
 from transforms.steps.open import OpenShards
 from transforms.steps.read import ReadConfig, ReadShards
 from transforms.steps.reuse import FindKnown, ReuseConfig, TakeKnown
+from transforms.steps.take_over import TakeOverShards
 from transforms.steps.write import WriteConfig, WriteShards
 
 
@@ -28,10 +29,14 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
 
     After OpenShards everything is one fused chain: no document and no vector crosses a shuffle.
     """
-    rows = root | OpenShards(config.read) | ReadShards(config.read)
-    if config.reuse is not None:
-        rows |= FindKnown(config.reuse)
+    read, reuse = config.read, config.reuse
+    shards = root | OpenShards(read, reuse)
+    if reuse is not None:
+        shards |= TakeOverShards(reuse, read.output, read.job)
+    rows = shards | ReadShards(read)
+    if reuse is not None:
+        rows |= FindKnown(reuse)
     rows |= config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
-    if config.reuse is not None:
-        rows |= TakeKnown(config.reuse)
+    if reuse is not None:
+        rows |= TakeKnown(reuse)
     return rows | WriteShards(config.write)

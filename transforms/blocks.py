@@ -67,8 +67,9 @@ class Known(Element):
     Attributes:
       columns: of the known documents, as in DocumentBlock without the payload.
       payloads: [documents]; None where they are not kept.
-      source, places, rows: int64 [documents], number of the earlier output, place of the document's first row
-        among all its rows, and how many it has.
+      source: int64 [documents], number of the earlier output.
+      shards: uint64 [documents], id of the shard there that has the document.
+      firsts, rows: int64 [documents], place of the document's first row in its part, and how many it has.
       missed: int64, `index` of the block's other documents.
     """
 
@@ -76,7 +77,8 @@ class Known(Element):
     columns: pa.RecordBatch
     payloads: pa.Array | None
     source: np.ndarray
-    places: np.ndarray
+    shards: np.ndarray
+    firsts: np.ndarray
     rows: np.ndarray
     missed: np.ndarray
 
@@ -92,7 +94,7 @@ class Known(Element):
             self.shard_id,
             self.columns.slice(low, count),
             None if self.payloads is None else self.payloads.slice(low, count),
-            *(column[some] for column in (self.source, self.places, self.rows, self.missed[:0])),
+            *(column[some] for column in (self.source, self.shards, self.firsts, self.rows, self.missed[:0])),
         )
 
 

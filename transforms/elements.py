@@ -50,10 +50,16 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """A disjoint slice of the input, and the unit of commit."""
+    """A disjoint slice of the input, and the unit of commit.
+
+    Attributes:
+      same_in: number of the earlier output, among those that are reused, whose plan has the very same shard;
+        None where none has. The plan file does not hold it.
+    """
 
     shard_id: str
     slices: tuple[Slice, ...]
+    same_in: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -195,6 +201,7 @@ class ShardReceipt(Element):
       skipped: records that are no documents, by what they are.
       mini_batches, retries: how many there were, and calls of the model beyond one for each.
       reused: documents whose vectors an earlier output had.
+      written_by: identity of the job that wrote the part file, where it was taken over whole; else "".
       model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
@@ -220,3 +227,4 @@ class ShardReceipt(Element):
     model_span: float = 0.0
     model_idle: float = 0.0
     reused: int = 0
+    written_by: str = ""

@@ -54,7 +54,8 @@ def prepare(options: Options) -> Cluster:
 
 
 def _paths(options: Options) -> list[tuple[str, str]]:
-    return [("--output", options.output), *(("--input", pattern) for pattern in options.input)]
+    reads = [*(("--input", one) for one in options.input), *(("--reuse", one) for one in options.reuse)]
+    return [("--output", options.output), *reads]
 
 
 def check(cluster: Cluster, options: Options) -> None:

@@ -58,12 +58,16 @@ def default_shard_bytes(total_bytes: int, parallelism: int) -> int:
     return max(min(max(even, 64 * KIB), 8 * MIB), -(-total_bytes // _MOST_SHARDS))
 
 
-def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) -> Plan:
+def make_plan(
+    options: Options, of: Modality = TEXT, *, parallelism: int = 1, earlier: int | None = None
+) -> Plan:
     """Finds the input files and cuts them into shards.
 
     Args:
       of: what documents are.
       parallelism: how many workers share them.
+      earlier: bytes of a shard of an output that is reused: files that have not changed have the same shards
+        then. Taken where it is not more than four times more or less than what would be chosen.
 
     Raises:
       UsageError: a pattern matches nothing, or a file's format is unknown.
@@ -73,6 +77,8 @@ def make_plan(options: Options, of: Modality = TEXT, *, parallelism: int = 1) ->
         raise _nothing(options, unknown, of.name)
     total = sum(file.size for file in files)
     target = options.shard_bytes or default_shard_bytes(total, parallelism)
+    if options.shard_bytes is None and earlier and target / 4 <= earlier <= target * 4:
+        target = earlier
     if total // target > _MOST_SHARDS:
         raise UsageError(
             f"--shard-bytes {target}: gives {total // target:,} shards, expected at most {_MOST_SHARDS:,}; "

@@ -192,6 +192,7 @@ class Books:
             mini_batches=sum(r.mini_batches for r in receipts),
             retries=sum(r.retries for r in receipts),
             reused=sum(r.reused for r in receipts),
+            embedded=sum(r.documents - r.reused - sum(r.dead_letters.values()) for r in receipts),
             model_waited=ledger.waiting(receipts),
         )
 

@@ -34,6 +34,7 @@ from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
 if TYPE_CHECKING:
+    from pipeline.run.reuse import Opened
     from transforms.encoder.hub import HubEncoder
     from transforms.steps.reuse import ReuseConfig
 
@@ -77,7 +78,8 @@ class _Launch:
     Attributes:
       cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
       loading: the model, where it is needed.
-      reuse: the earlier outputs that serve; once that is known.
+      earlier: the outputs that are to be reused, once they are opened.
+      reuse: those of them that serve; None where none does, or before it is known (`reuse_known`).
     """
 
     options: Options
@@ -85,6 +87,7 @@ class _Launch:
     progress: Progress
     cluster: Cluster
     loading: Future[HubEncoder] | None = None
+    earlier: list[Opened] | None = None
     reuse: ReuseConfig | None = None
     reuse_known: bool = False
 
@@ -111,7 +114,7 @@ class _Launch:
         """A new job, with its plan in the folder."""
         check_empty(folder)
         job, plan = self.plan_job()
-        self.open_reused(job)
+        self.reuse, self.reuse_known = self.reusable(job), True
         if self.options.overwrite:
             self.progress.replaced = "is partly deleted"
         clear(folder)  # only now: a mistake in the command costs nobody an output
@@ -127,7 +130,8 @@ class _Launch:
         of = self.modality(loading)
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
-            plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
+            slots, earlier = self.cluster.slots or 1, self.earlier_shards()
+            plan = make_plan(options, of, parallelism=slots, earlier=earlier)
             check_files(plan, of)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
@@ -153,14 +157,27 @@ class _Launch:
         text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
-    def open_reused(self, job: Job) -> None:
-        """The earlier outputs whose vectors the job can use."""
-        self.reuse_known = True
-        if self.options.reuse:
-            from pipeline.run.reuse import reusable
+    def open_earlier(self) -> list[Opened]:
+        """The outputs that are to be reused, opened once."""
+        if self.earlier is None:
+            from pipeline.run.reuse import open_earlier
 
             with self.screen.doing("opening what is reused"):
-                self.reuse = reusable(self.options.reuse, job, self.options.output, self.screen)
+                self.earlier = open_earlier(self.options.reuse, self.options.output)
+        return self.earlier
+
+    def earlier_shards(self) -> int | None:
+        """Bytes of a shard of the first output that is reused."""
+        jobs = [one.job for one in self.open_earlier()] if self.options.reuse else []
+        return jobs[0].shard_bytes if jobs and jobs[0] is not None else None
+
+    def reusable(self, job: Job) -> ReuseConfig | None:
+        """Those whose vectors the job can use."""
+        if not self.options.reuse:
+            return None
+        from pipeline.run.reuse import reusable
+
+        return reusable(self.open_earlier(), job, self.screen)
 
     def look_at_cluster(self) -> None:
         """Is it there, and has an earlier run's job ended?"""
@@ -219,7 +236,7 @@ class _Launch:
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
         encoder = shared_encoder(self.options, loaded, books.job.intra_op)
         if not self.reuse_known:
-            self.open_reused(books.job)
+            self.reuse = self.reusable(books.job)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:

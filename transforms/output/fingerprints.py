@@ -19,9 +19,9 @@ from transforms.storage.files import copy_here
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The rows of the index: two halves of a fingerprint, the place of the document's first row among all rows of
-# the output, and how many rows it has.
-HIGH, LOW, PLACE, ROWS = range(4)
+# The rows of the index: two halves of a fingerprint, the id of the shard that has the document, and its span.
+HIGH, LOW, SHARD, SPAN = range(4)
+_ROWS = 24  # bits of a span for the number of rows; the others are the place of the first row in its part
 _BUCKETS = 256  # by a fingerprint's first byte; one at a time is sorted in memory
 _BLOCK = 65_536
 
@@ -69,6 +69,18 @@ def find(index: np.ndarray, fingerprints: pa.Array) -> np.ndarray:
     return np.where(found, at, -1)
 
 
+def span(firsts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where documents lie in their part, uint64 [n]: place of the first row, and how many there are."""
+    return firsts.astype(np.uint64) << np.uint64(_ROWS) | rows.astype(np.uint64)
+
+
+def unspan(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `span`, int64 [n] each."""
+    return (spans >> np.uint64(_ROWS)).astype(np.int64), (spans & np.uint64((1 << _ROWS) - 1)).astype(
+        np.int64
+    )
+
+
 def halves(fingerprints: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints as two numbers each, whose order is that of the bytes."""
     data = np.frombuffer(fingerprints.buffers()[1] or b"", np.uint8)
@@ -89,8 +101,8 @@ def _mapped(path: str) -> np.ndarray:
 def _build(output: Output, path: str) -> None:
     """Writes the index: the documents into their buckets, then each bucket sorted. Memory: one bucket."""
     counts = np.zeros(_BUCKETS, np.int64)
-    for high, *_ in _documents(output):
-        counts += np.bincount((high >> np.uint64(56)).astype(np.int64), minlength=_BUCKETS)
+    for block in _documents(output):
+        counts += np.bincount((block[HIGH] >> np.uint64(56)).astype(np.int64), minlength=_BUCKETS)
     ends = np.cumsum(counts)
     filled, made = ends - counts, np.lib.format.open_memmap(path, "w+", np.uint64, (4, int(ends[-1])))
     for block in _documents(output):
@@ -98,35 +110,39 @@ def _build(output: Output, path: str) -> None:
         order = np.argsort(bucket, kind="stable")
         own = np.bincount(bucket, minlength=_BUCKETS)
         within = np.arange(len(bucket)) - np.repeat(np.cumsum(own) - own, own)
-        made[:, filled[bucket[order]] + within] = np.stack(block)[:, order]
+        made[:, filled[bucket[order]] + within] = block[:, order]
         filled += own
     for low, high in zip(ends - counts, ends, strict=True):
         some = made[:, low:high]
-        made[:, low:high] = some[:, np.lexsort((some[PLACE], some[LOW], some[HIGH]))]
+        made[:, low:high] = some[:, np.lexsort((some[LOW], some[HIGH]))]  # which is stable
     made.flush()
 
 
-def _documents(output: Output) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Blocks of documents: as the rows of the index, in the order of the output."""
-    columns = ["fingerprint", *(["chunk"] if output.schema.chunks else [])]
-    place = 0
+def _documents(output: Output) -> Iterator[np.ndarray]:
     for receipt in output.receipts:
-        if receipt.part is None or not is_sound(output, receipt):
-            place += receipt.rows
-            continue
-        held: list[tuple[np.ndarray, ...]] = []  # chunks of a document may lie in two blocks
-        for rows in output.part(receipt.part, columns, block_rows=_BLOCK):
-            high, low = halves(rows.column(0))
-            first = np.arange(place, place + len(rows), dtype=np.uint64)
-            place += len(rows)
-            if not output.schema.chunks:
-                yield high, low, first, np.ones(len(rows), np.uint64)
-                continue
+        if is_sound(output, receipt):
+            yield from documents_of(output, receipt)
+
+
+def documents_of(output: Output, receipt: ShardReceipt) -> Iterator[np.ndarray]:
+    """The documents of a part in blocks, as columns of the index, in order."""
+    columns = ["fingerprint", *(["chunk"] if output.schema.chunks else [])]
+    shard, place = np.uint64(int(receipt.shard_id, 16)), 0
+    held: list[tuple[np.ndarray, ...]] = []  # chunks of a document may lie in two blocks
+    for rows in output.part(receipt.part, columns, block_rows=_BLOCK) if receipt.part else ():
+        high, low = halves(rows.column(0))
+        firsts = np.arange(place, place + len(rows))
+        place += len(rows)
+        if output.schema.chunks:
             begins = rows.column(1).to_numpy(zero_copy_only=False) == 0
-            held.append((high[begins], low[begins], first[begins]))
-        if held:
-            high, low, first = (np.concatenate(column) for column in zip(*held, strict=True))
-            yield high, low, first, np.diff(first, append=np.uint64(place)).astype(np.uint64)
+            held.append((high[begins], low[begins], firsts[begins]))
+        else:
+            spans = span(firsts, np.ones(len(rows)))
+            yield np.stack([high, low, np.full(len(rows), shard), spans])
+    if held:
+        high, low, firsts = (np.concatenate(column) for column in zip(*held, strict=True))
+        spans = span(firsts, np.diff(firsts, append=place))
+        yield np.stack([high, low, np.full(len(firsts), shard), spans])
 
 
 def _keep(output: Output, name: str, path: str) -> None:

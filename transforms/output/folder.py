@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from transforms.output import layout
-from transforms.output.pending import PendingFile, process_token
+from transforms.output.pending import PendingFile, link, process_token
 from transforms.storage import objects
 from transforms.storage.files import is_local, local_path, open_read
 
@@ -45,9 +45,12 @@ class Folder:
         """Begins a file that appears under its name only at `commit`."""
         if not self.local:
             return PendingFile(self.join(name))
+        return PendingFile(self.join(name), self._temporary(name))
+
+    def _temporary(self, name: str) -> str:
         unique = f"{name.replace('/', '-')}.{process_token()}.{uuid.uuid4().hex}"
         os.makedirs(self.join(layout.TEMPORARY), exist_ok=True)
-        return PendingFile(self.join(name), self.join(f"{layout.TEMPORARY}/{unique}"))
+        return self.join(f"{layout.TEMPORARY}/{unique}")
 
     def write(self, name: str, data: bytes, *, new: bool = False) -> bool:
         """Writes a small file, atomically; a `new` one as create_new."""
@@ -62,6 +65,24 @@ class Folder:
           Whether this call made the file.
         """
         return self.write(name, data, new=True)
+
+    def take_over(self, source: str, name: str) -> None:
+        """Gives a file that lies elsewhere a name here, without moving its bytes where that can be.
+
+        A hard link or a clone on a local disk, a copy by the store within a bucket; else a copy.
+        """
+        if self.local and is_local(source):
+            link(local_path(source), self._temporary(name), self.join(name))
+            return
+        if not self.local and not is_local(source) and objects.copy_object(source, self.join(name)):
+            return
+        pending = self.create(name)
+        try:
+            with open_read(source) as stream:
+                shutil.copyfileobj(stream, pending, 1 << 20)
+            pending.commit()
+        finally:
+            pending.discard()
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """A file's bytes, or its first ones (of one that is not empty); None where there is no file."""

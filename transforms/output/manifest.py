@@ -25,7 +25,8 @@ class Manifest:
       skipped: records of the input that are no documents, by what they are.
       model_revision: the commit or the version that a hub's handle meant; None for other handles.
       mini_batches, retries: of all committed shards; calls of the model beyond one for each.
-      reused: documents whose vectors an earlier output had; the others went through the model.
+      reused: documents whose vectors an earlier output had.
+      embedded: documents that went through the model.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
     mini_batches: int = 0
     retries: int = 0
     reused: int = 0
+    embedded: int | None = None
     model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:

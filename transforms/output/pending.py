@@ -111,11 +111,7 @@ class PendingFile(io.RawIOBase):
             return False
         finally:
             self.discard()
-        descriptor = os.open(os.path.dirname(self._final), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # a rename is durable only when its folder is
-        finally:
-            os.close(descriptor)
+        _sync_folder(self._final)
         return True
 
     def _take_name(self, temporary: str) -> None:
@@ -134,3 +130,43 @@ class PendingFile(io.RawIOBase):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary)
             _UNFINISHED.discard((os.getpid(), self._temporary))
+
+
+def link(source: str, temporary: str, final: str) -> None:
+    """Gives a local file one more name, which appears at once; where it can have none, its copy.
+
+    The copy is a clone on file systems that have these.
+    """
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError as e:
+            if e.errno not in (*_NO_LINKS, errno.EXDEV):
+                raise
+            _copy(source, temporary)
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        os.replace(temporary, final)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # two names of one file are left as they are by a rename
+            os.unlink(temporary)
+    _sync_folder(final)
+
+
+def _copy(source: str, target: str) -> None:
+    with open(source, "rb") as old, open(target, "xb") as new:
+        try:
+            while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
+                pass
+        except (OSError, AttributeError):
+            old.seek(0), new.seek(0), new.truncate()
+            shutil.copyfileobj(old, new, 1 << 20)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # a rename is durable only when its folder is
+    finally:
+        os.close(descriptor)

@@ -182,10 +182,16 @@ class Output:
             # Else whole columns of a row group are held, as they are stored, for each part that is open.
             file = pq.ParquetFile(f, buffer_size=4 << 20, pre_buffer=False)
             owner = (file.schema_arrow.metadata or {}).get(b"embedbeam.job", b"").decode()
-            if owner != self.plan.job:
+            if owner != self.plan.job and not self._took_over(name, owner):
                 raise LedgerError(f"{name}: is of another job ({owner or 'it names none'})")
             for block in file.iter_batches(block_rows, row_groups=row_groups, columns=wanted):
                 yield block.select(wanted)
+
+    def _took_over(self, name: str, owner: str) -> bool:
+        """Whether the part is known to be one that another job wrote."""
+        shard_id = layout.shard_of_part(name)
+        receipt = shard_id and ledger.committed(self.folder, shard_id, self.plan.job)
+        return bool(receipt and owner and receipt.written_by == owner)
 
     def row_group_ends(self, name: str) -> np.ndarray:
         """Of a Parquet part the place behind each row group's last row, int64 [row groups]."""

@@ -44,26 +44,23 @@ def chosen_rows(total: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
 
 
-def rows_at(
-    output: Output, chosen: np.ndarray, columns: list[str], *, whole: bool = False
-) -> Iterator[pa.RecordBatch]:
-    """The rows at these places, counted over all parts; ascending.
-
-    Args:
-      whole: strings come whole, not their beginnings.
-    """
+def rows_at(output: Output, chosen: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows at these places, counted over all parts; ascending."""
     start = 0
     for receipt in output.receipts:
         if receipt.part is None:
             continue
         low, high = np.searchsorted(chosen, [start, start + receipt.rows])
         if low < high:
-            for block in _of_part(output, receipt.part, chosen[low:high] - start, columns):
-                yield block if whole else beginnings(block)
+            for block in rows_of_part(output, receipt.part, chosen[low:high] - start, columns):
+                yield beginnings(block)
         start += receipt.rows
 
 
-def _of_part(output: Output, name: str, places: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def rows_of_part(
+    output: Output, name: str, places: np.ndarray, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """The rows at these places of a part, ascending, strings and all."""
     at = 0
     for first, block in _pieces(output, name, places, columns):
         low, high = np.searchsorted(places, [first, first + len(block)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 
@@ -14,10 +15,11 @@ from transforms.errors import EmbedbeamError
 from transforms.output import layout, plan_file
 from transforms.output.folder import Folder
 from transforms.steps.read import ReadConfig
+from transforms.steps.reuse import Earlier, ReuseConfig
 
 
-def open_shards(output: str, job: str) -> Iterator[Shard]:
-    """The shards of the plan that have no receipt yet.
+def open_shards(output: str, job: str, reuse: ReuseConfig | None = None) -> Iterator[Shard]:
+    """The shards of the plan that have no receipt yet, with the earlier output that has the very same.
 
     Raises:
       EmbedbeamError: the folder has no plan any more, or that of another job.
@@ -29,10 +31,30 @@ def open_shards(output: str, job: str) -> Iterator[Shard]:
         raise EmbedbeamError(
             f"{folder.join(layout.PLAN)}: is gone or another job's by now; run the command again"
         )
+    earlier = _shards_of(reuse.outputs if reuse else ())
     for line in itertools.islice(io.BytesIO(plan), 1, None):  # behind the job
         shard = Shard.from_line(line.decode())
         if shard.shard_id not in done:
-            yield shard
+            yield dataclasses.replace(shard, same_in=earlier.get(_digest(line)))
+
+
+def _shards_of(outputs: Sequence[Earlier]) -> dict[bytes, int]:
+    """Digests of the shards of earlier plans, and the number of the first output that has each.
+
+    A shard's line tells path, size and time of the last change of each of its files; where no time is known,
+    nothing says that a file is the same.
+    """
+    found: dict[bytes, int] = {}
+    for number, one in enumerate(outputs):
+        plan = (one.whole and Folder(one.path).read(layout.PLAN)) or b""
+        for line in itertools.islice(io.BytesIO(plan), 1, None):
+            if all(piece.mtime is not None for piece in Shard.from_line(line.decode()).slices):
+                found.setdefault(_digest(line), number)
+    return found
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.sha256(line).digest()[:16]
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,11 +65,12 @@ class OpenShards(beam.PTransform):
     """
 
     config: ReadConfig
+    reuse: ReuseConfig | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
         return (
             root
             | beam.Create([self.config.output], reshuffle=False)
-            | "Open shards" >> beam.FlatMap(open_shards, self.config.job)
+            | "Open shards" >> beam.FlatMap(open_shards, self.config.job, self.reuse)
             | beam.Reshuffle()
         )

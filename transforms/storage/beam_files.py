@@ -64,6 +64,10 @@ class BeamFiles:
             _never_close(upload)
             raise
 
+    def copy(self, key: str, target: str) -> None:
+        with self._files.open(self._existing(key), *self._as_it_is) as stream:
+            self.put(target, stream, 0, new=False)
+
     def delete(self, key: str) -> None:
         self._files.delete([self._existing(key)])
 

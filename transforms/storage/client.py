@@ -41,4 +41,7 @@ class Client(Protocol):
     def put(self, key: str, file: BinaryIO, size: int, *, new: bool) -> None:
         """Writes a file from where it stands; where something is a `new` one fails, with 409 or 412."""
 
+    def copy(self, key: str, target: str) -> None:
+        """Copies an object within the bucket; its bytes stay in the store where it can copy."""
+
     def delete(self, key: str) -> None: ...

@@ -87,6 +87,9 @@ class _Obstore:
         mode: Any = "create" if new else "overwrite"
         self._ask.put(self._store, key, file, mode=mode, chunk_size=BLOCK, max_concurrency=1)
 
+    def copy(self, key: str, target: str) -> None:
+        self._ask.copy(self._store, key, target)
+
     def delete(self, key: str) -> None:
         self._ask.delete(self._store, key)
 

@@ -43,6 +43,13 @@ class Google:
             how["retry"] = self._block_again
         self._bucket.blob(key, chunk_size=BLOCK).upload_from_file(file, size=size, content_type=KIND, **how)
 
+    def copy(self, key: str, target: str) -> None:
+        source, token = self._bucket.blob(key), None
+        while True:  # a large object is copied in several calls
+            token, *_ = self._bucket.blob(target).rewrite(source, token=token, **self._once)
+            if token is None:
+                return
+
     def delete(self, key: str) -> None:
         self._bucket.blob(key).delete(**self._once)
 

@@ -138,6 +138,16 @@ def put_object(path: str, file: BinaryIO, *, new: bool = False) -> bool:
     return True
 
 
+def copy_object(source: str, target: str) -> bool:
+    """Copies an object without its bytes coming here, if both are in one bucket; returns whether they are."""
+    bucket = target.split("/", 3)[:3]
+    if source.split("/", 3)[:3] != bucket:
+        return False
+    to = target.split("/", 3)[3]
+    _ask(source, lambda client, key: client.copy(key, to))
+    return True
+
+
 def delete_object(path: str) -> None:
     """Deletes an object; one that is not there is no error."""
     with contextlib.suppress(FileNotFoundError):

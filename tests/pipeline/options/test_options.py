@@ -138,8 +138,8 @@ def test_each_option_is_stated_once():
     recorded = {one.name for one in stated(*RECORDED)}
     assert recorded < {field.name for field in dataclasses.fields(Job)}
     assert Options.fields() - recorded == {
-        *("output", "skip_bad_files", "max_dead_letters", "overwrite", "dry_run", "runner", "worker_gpus"),
-        *("trace", "shared_filesystem", "quiet", "verbose", "beam_args"),
+        *("output", "skip_bad_files", "max_dead_letters", "overwrite", "dry_run", "runner", "reuse"),
+        *("worker_gpus", "trace", "shared_filesystem", "quiet", "verbose", "beam_args"),
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.output import fingerprints
-from transforms.output.fingerprints import PLACE, ROWS, find, halves, index_of
+from transforms.output.fingerprints import SHARD, SPAN, find, halves, index_of, span, unspan
 from transforms.output.reader import open_output
 
 
@@ -22,14 +22,13 @@ def test_found_are_the_first_of_their_fingerprint(pairs, offset):
     known = [high.to_bytes(8, "big") + low.to_bytes(8, "big") for high, low in pairs]
     high, low = halves(binary(known)[offset:])
     order = np.lexsort((np.arange(len(high)), low, high))
-    index = np.stack([high, low, np.arange(len(high), dtype=np.uint64), np.ones(len(high), np.uint64)])[
-        :, order
-    ]
+    spans = span(np.arange(len(high)), np.ones(len(high)))
+    index = np.stack([high, low, np.zeros(len(high), np.uint64), spans])[:, order]
     asked = [high.to_bytes(8, "big") + low.to_bytes(8, "big") for high in range(4) for low in range(5)]
     found = find(index, binary(asked))
     left = known[offset:]
     expected = [left.index(one) if one in left else None for one in asked]
-    assert [None if at < 0 else int(index[PLACE, at]) for at in found] == expected
+    assert [None if at < 0 else int(unspan(index[SPAN, [at]])[0][0]) for at in found] == expected
 
 
 @pytest.mark.parametrize("form", ["parquet", "tfrecord"])
@@ -37,14 +36,21 @@ def test_of_an_output(tmp_path, form):
     made = outputs.make(tmp_path / "out", output_format=form)
     output = open_output(str(made.path))
     index = index_of(output)
-    rows = [row for block in output.rows(["fingerprint"]) for row in block.column(0)]
-    found = find(index, binary([row.as_py() for row in rows] + [b"?" * 16]))
+    firsts, rows = {}, []
+    for receipt in output.receipts:
+        of_part = [
+            row.as_py() for block in output.part(receipt.part, ["fingerprint"]) for row in block.column(0)
+        ]
+        rows += of_part
+        for place, row in enumerate(of_part):
+            firsts.setdefault(row, (int(receipt.shard_id, 16), place))
+    found = find(index, binary([*rows, b"?" * 16]))
     assert found[-1] == -1
-    firsts = {}
-    for place, row in enumerate(rows):
-        firsts.setdefault(row.as_py(), place)
-    assert index[PLACE, found[:-1]].tolist() == [firsts[row.as_py()] for row in rows]
-    assert (index[ROWS] == 1).all()
+    first, many = unspan(index[SPAN, found[:-1]])
+    assert list(zip(index[SHARD, found[:-1]].tolist(), first.tolist(), strict=True)) == [
+        firsts[r] for r in rows
+    ]
+    assert set(many.tolist()) == {1}
     [file] = (tmp_path / "out" / "_embedbeam").glob("fingerprints-*")
     stamp = file.stat().st_mtime_ns
     assert (index_of(open_output(str(made.path))) == index).all()
@@ -56,7 +62,12 @@ def test_chunks_of_a_document_are_its_rows(tmp_path, monkeypatch):
     made = outputs.make(tmp_path / "out", long_documents="chunks", shards=2, per_shard=5)
     output = open_output(str(made.path))
     index = index_of(output)
-    assert sorted(zip(index[PLACE].tolist(), index[ROWS].tolist(), strict=True)) == [(0, 5), (5, 5)]
+    firsts, rows = unspan(index[SPAN])
+    ids = sorted(int(receipt.shard_id, 16) for receipt in output.receipts)
+    assert sorted(zip(index[SHARD].tolist(), firsts.tolist(), rows.tolist(), strict=True)) == [
+        (ids[0], 0, 5),
+        (ids[1], 0, 5),
+    ]
 
 
 def test_where_nothing_can_be_written(tmp_path, monkeypatch):

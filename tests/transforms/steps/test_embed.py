@@ -160,7 +160,7 @@ def test_markers_and_letters_wait_for_the_vectors_before_them() -> None:
     marker = EndOfShard("s", 2)
     assert [list(fn.process(b)) for b in ([*batch("a"), LETTERS], [marker])] == [[], []]
     gate.set()
-    assert plain([value.value for value in finish(fn)]) == [embedded("a"), LETTERS, marker]
+    assert plain([value.value for value in finish(fn)]) == [LETTERS, embedded("a"), marker]
 
 
 def test_letters_behind_a_slow_mini_batch_do_not_pile_up() -> None:
@@ -214,8 +214,8 @@ def test_results_at_the_end_of_a_bundle_keep_their_windows() -> None:
     assert list(fn.process([one_run(whole(document(0, "a", origin=first))), letter])) == []
     gate.set()
     values = finish(fn)
-    assert plain([value.value for value in values]) == [embedded("a"), letter]
-    assert [(v.timestamp.micros / 1e6, v.windows) for v in values] == [(1, (first[1],)), (12, (second[1],))]
+    assert plain([value.value for value in values]) == [letter, embedded("a")]
+    assert [(v.timestamp.micros / 1e6, v.windows) for v in values] == [(12, (second[1],)), (1, (first[1],))]
 
 
 class Constant(FakeEncoder):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transforms.blocks import PAYLOAD, DeadLetters, DocumentBlock, RowBlock
 from transforms.elements import DeadLetter, EndOfShard, ShardFailed
 from transforms.output.reader import open_output
-from transforms.steps import reuse
-from transforms.steps.reuse import ReuseConfig, _FindFn, _TakeFn
+from transforms.steps import known as known_rows
+from transforms.steps.reuse import Earlier, ReuseConfig, _FindFn, _TakeFn, in_indexes
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def embedded(blocks):
 @given(st.lists(st.sampled_from(["known", "new", "dead"]), max_size=40), st.data())
 def test_the_order_of_the_input(earlier, monkeypatch, kinds, data):
     output, vectors = earlier
-    monkeypatch.setattr(reuse, "_BYTES_AT_ONCE", data.draw(st.sampled_from([1, 2000, 1 << 20])))
-    config = ReuseConfig(((output.folder.path, output.plan.job),))
+    monkeypatch.setattr(known_rows, "_BYTES_AT_ONCE", data.draw(st.sampled_from([1, 2000, 1 << 20])))
+    config = ReuseConfig((Earlier(output.folder.path, output.plan.job),))
     known = data.draw(st.lists(st.sampled_from(sorted(vectors)), min_size=40, max_size=40))
     prints = [known[i] if kind == "known" else b"new".ljust(16) for i, kind in enumerate(kinds)]
     blocks, at = [], 0
@@ -60,7 +60,7 @@ def test_the_order_of_the_input(earlier, monkeypatch, kinds, data):
         size = data.draw(st.integers(1, 9))
         blocks.append(documents(prints[at : at + size], at))
         at += size
-    find, take = _FindFn(config), _TakeFn(config)
+    find, take = _FindFn(config, in_indexes), _TakeFn(config)
     find.setup(), take.setup()
     # Windows of some blocks: their rows come when the window is whole, and its dead letters behind them.
     elements, window, most = [], [], data.draw(st.integers(1, 4))
@@ -107,8 +107,8 @@ def test_the_order_of_the_input(earlier, monkeypatch, kinds, data):
 
 def test_a_shard_that_failed_leaves_nothing_to_the_next(earlier):
     output, vectors = earlier
-    config = ReuseConfig(((output.folder.path, output.plan.job),))
-    find, take = _FindFn(config), _TakeFn(config)
+    config = ReuseConfig((Earlier(output.folder.path, output.plan.job),))
+    find, take = _FindFn(config, in_indexes), _TakeFn(config)
     find.setup(), take.setup()
     block = documents(sorted(vectors)[:3], 0)
     out = bundle(
@@ -125,7 +125,7 @@ def test_damaged_parts_serve_nobody(tmp_path):
     part.write_bytes(data)
     output = open_output(str(made.path))
     damaged = next(receipt.shard_id for receipt in output.receipts if receipt.part == part.name)
-    find = _FindFn(ReuseConfig(((str(made.path), made.job),)))
+    find = _FindFn(ReuseConfig((Earlier(str(made.path), made.job),)), in_indexes)
     find.setup()
     for shard_id, rows in made.rows.items():
         known, *rest = bundle(find, [documents([row.fingerprint for row in rows], 0)])
