@@ -7,9 +7,10 @@ import dataclasses
 import apache_beam as beam
 
 from transforms.steps.chain import EmbedBlocks
+from transforms.steps.join import InFiles, JoinKnown
 from transforms.steps.open import OpenShards
 from transforms.steps.read import ReadConfig, ReadShards
-from transforms.steps.reuse import FindKnown, ReuseConfig, TakeKnown
+from transforms.steps.reuse import FindKnown, ReuseConfig, TakeKnown, in_indexes
 from transforms.steps.take_over import TakeOverShards
 from transforms.steps.write import WriteConfig, WriteShards
 
@@ -33,9 +34,11 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
     shards = root | OpenShards(read, reuse)
     if reuse is not None:
         shards |= TakeOverShards(reuse, read.output, read.job)
+        if reuse.joined:
+            shards |= JoinKnown(read, reuse)
     rows = shards | ReadShards(read)
     if reuse is not None:
-        rows |= FindKnown(reuse)
+        rows |= FindKnown(reuse, InFiles(read.output, reuse) if reuse.joined else in_indexes)
     rows |= config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
     if reuse is not None:
         rows |= TakeKnown(reuse)

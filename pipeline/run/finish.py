@@ -85,6 +85,7 @@ class Books:
         self.check_dead_letters(receipts)
         self.folder.sweep()  # what attempts left that were killed
         self.folder.delete_files(layout.ATTEMPTS)
+        self.folder.delete_folder(layout.KNOWN)
         self.folder.write(layout.MANIFEST, made.to_json())
         write_at_end(lambda: open_output(self.folder.path), made, receipts)
         self.folder.write(layout.SUCCESS, b"")

@@ -177,7 +177,7 @@ class _Launch:
             return None
         from pipeline.run.reuse import reusable
 
-        return reusable(self.open_earlier(), job, self.screen)
+        return reusable(self.open_earlier(), job, self.screen, joined=not self.cluster.in_process)
 
     def look_at_cluster(self) -> None:
         """Is it there, and has an earlier run's job ended?"""

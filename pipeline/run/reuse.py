@@ -11,6 +11,7 @@ from pipeline.run.screen import Screen
 from transforms.errors import UsageError
 from transforms.output.folder import Folder
 from transforms.output.reader import Output, open_output
+from transforms.steps.join import buckets_for
 from transforms.steps.reuse import Earlier, ReuseConfig
 from transforms.storage.files import full_path
 
@@ -55,12 +56,15 @@ def open_earlier(paths: Sequence[str], output: str) -> list[Opened]:
     return found
 
 
-def reusable(earlier: Sequence[Opened], job: Job, screen: Screen) -> ReuseConfig | None:
+def reusable(earlier: Sequence[Opened], job: Job, screen: Screen, *, joined: bool) -> ReuseConfig | None:
     """The earlier outputs that fit; None where none does. What differs in the others is said.
 
     Of an output that has not finished the committed shards serve.
+
+    Args:
+      joined: whether the runner finds the known documents, not each process by itself.
     """
-    found = []
+    found, rows = [], 0
     for path, output, its in earlier:
         if differs := _differing(its, job):
             screen.say(f"reuse {path}: none of its vectors fit: it has {'; '.join(differs)}")
@@ -68,8 +72,12 @@ def reusable(earlier: Sequence[Opened], job: Job, screen: Screen) -> ReuseConfig
         if not output.complete:
             there = len(output.receipts)
             screen.say(f"reuse {path}: has not finished; its {there:,} committed shards serve")
+        rows += output.manifest.rows if output.manifest else output.count
         found.append(Earlier(output.folder.path, output.plan.job, its is not None and _same_rows(its, job)))
-    return ReuseConfig(tuple(found), job.keep_text) if found else None
+    if not found:
+        return None
+    # The new documents may be as many again.
+    return ReuseConfig(tuple(found), job.keep_text, joined, buckets_for(2 * rows) if joined else 0)
 
 
 def _differing(its: Job | None, job: Job) -> list[str]:

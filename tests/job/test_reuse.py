@@ -133,3 +133,61 @@ def test_of_two_outputs_each_serves_what_it_has(model, corpus, old, tmp_path):
     embed(model, tmp_path / "new", corpus / "new", "--quiet", "--reuse", old, "--reuse", tmp_path / "other")
     manifest = json.loads((tmp_path / "new" / "_embedbeam" / "manifest.json").read_bytes())
     assert manifest["reused"] == manifest["rows"] - 2  # d77 and d150
+
+
+def test_a_shard_of_the_very_same_input_is_taken_over_whole(model, corpus, old, tmp_path, cli):
+    """By one more name of its part file; what changed, died or is damaged is read."""
+    flags = ["--id-field=id", "--keep-field=n", "--shard-bytes=4000", "--max-dead-letters=100%", "--quiet"]
+    command = ["embed", f"--input={corpus / 'old'}", f"--model={model}", *flags]
+    earlier = shutil.copytree(old, tmp_path / "old")
+    receipts = [one for one in open_output(str(old)).receipts if one.part and not one.dead_letters]
+    damaged = earlier / receipts[1].part
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    new = tmp_path / "new"
+    assert cli(*command, f"--reuse={earlier}", f"--output={new}") == (0, "", "")
+    linked = {one.part for one in receipts if (new / one.part).samefile(earlier / one.part)}
+    assert linked == {one.part for one in receipts} - {damaged.name}
+    assert table(new) == table(old)
+    assert jobs.letters(new) == jobs.letters(old)
+    # A day later the parts are still those of the first job, and say so.
+    third = tmp_path / "third"
+    assert cli(*command, f"--reuse={new}", f"--output={third}", "--trace") == (0, "", "")
+    first, own = (open_output(str(path)).plan.job for path in (earlier, third))
+    by = {one.part: one.written_by for one in open_output(str(third)).receipts}
+    assert {by[part] for part in linked} == {first}
+    assert by[damaged.name] == own
+    assert table(third) == table(old)
+    assert cli("verify", third)[0] == 0
+    manifest = jobs.manifest(third)
+    assert (manifest["reused"], manifest["embedded"]) == (manifest["rows"], 0)
+    assert jobs.temporaries(third) == jobs.temporaries(new) == []
+
+
+def test_other_rows_of_the_same_documents_are_not_taken_over(model, corpus, old, tmp_path, cli):
+    """A field that is kept no more; a file that was written again with the same text."""
+    flags = ["--id-field=id", "--shard-bytes=4000", "--max-dead-letters=100%", "--quiet"]
+    command = ["embed", f"--model={model}", f"--reuse={old}", *flags]
+    assert cli(*command, f"--input={corpus / 'old'}", f"--output={tmp_path / 'new'}") == (0, "", "")
+    assert table(tmp_path / "new") == table(old, "n")
+    assert {one["written_by"] for one in jobs.receipts(tmp_path / "new")} == {""}
+    again = shutil.copytree(corpus / "old", tmp_path / "in", copy_function=shutil.copyfile)
+    command += ["--keep-field=n", f"--input={again}", f"--output={tmp_path / 'newer'}"]
+    assert cli(*command) == (0, "", "")
+    assert table(tmp_path / "newer") == table(old)
+    assert {one["written_by"] for one in jobs.receipts(tmp_path / "newer")} == {""}
+    assert jobs.manifest(tmp_path / "newer")["reused"] == jobs.manifest(old)["rows"]
+
+
+def test_the_shards_are_cut_as_they_were(model, tmp_path, cli):
+    """A corpus that grew by a little has its old shards."""
+    for number in range(4):
+        jobs.write_jsonl(tmp_path / "in" / f"{number}.jsonl", [record(number * 1000 + i) for i in range(900)])
+    command = ["embed", f"--input={tmp_path / 'in'}", f"--model={model}", "--id-field=id", "--quiet"]
+    assert cli(*command, f"--output={tmp_path / 'old'}") == (0, "", "")
+    jobs.write_jsonl(tmp_path / "in" / "9.jsonl", [record(9000 + i) for i in range(2000)])
+    assert cli(*command, f"--output={tmp_path / 'new'}", f"--reuse={tmp_path / 'old'}") == (0, "", "")
+    shards = {name: jobs.manifest(tmp_path / name)["options"]["shard_bytes"] for name in ("old", "new")}
+    assert shards["old"] == shards["new"]
+    taken = [one for one in jobs.receipts(tmp_path / "new") if one["written_by"]]
+    assert len(taken) == len(jobs.receipts(tmp_path / "old"))
+    assert jobs.manifest(tmp_path / "new")["embedded"] == 2000

@@ -50,12 +50,11 @@ def index_of(output: Output) -> np.ndarray:
         return _mapped(path)  # the file lives as long as its mapping
 
 
-def find(index: np.ndarray, fingerprints: pa.Array) -> np.ndarray:
-    """Columns of the index that have these fingerprints, int64 [n]; -1 where there is none.
+def find(index: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Columns of an index that have these fingerprints, int64 [n]; -1 where there is none.
 
     Of several documents with the same fingerprint, the first one of the output.
     """
-    high, low = halves(fingerprints)
     count = index.shape[1]
     at = np.searchsorted(index[HIGH], high)
     while True:  # two fingerprints hardly ever share their first half

@@ -19,6 +19,7 @@ TRACE = f"{STATE}/trace"
 CHECKS = f"{STATE}/checks"  # of verify on a cluster, while it runs
 TENSORBOARD = f"{TRACE}/tensorboard"
 FINGERPRINTS = f"{STATE}/fingerprints"  # where each is, for runs that reuse the vectors
+KNOWN = f"{STATE}/known"  # of documents of a shard those that are reused, as found on a cluster
 
 # Made of the rows later, by commands that look at them.
 REPORT = "_report.html"

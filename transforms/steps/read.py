@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import apache_beam as beam
 
@@ -42,22 +43,27 @@ class ReadConfig:
     modality: Modality = TEXT
 
 
-def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
+def read_shard(
+    shard: Shard, config: ReadConfig, attempt: int = 1, *, heard: bool = True
+) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
     Files are checked to their end before their shard gives a document, so that the sound part of a bad file
     is never half-used. A bad one is one dead letter where those are skipped; else the whole shard fails.
 
+    Args:
+      heard: whether observers are told; not where the same documents will be read again.
+
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
     """
     try:
-        yield from _read(shard, config, attempt)
+        yield from _read(shard, config, attempt, tell if heard else lambda _: None)
     except BadFileError as e:
         yield ShardFailed(shard.shard_id, e.source, e.position, e.reason, e.kind)
 
 
-def _read(shard: Shard, config: ReadConfig, attempt: int) -> Iterator[Element]:
+def _read(shard: Shard, config: ReadConfig, attempt: int, tell: Callable[[Any], None]) -> Iterator[Element]:
     options = config.options
     bad: dict[int, BadFileError] = {}
     for number, piece in enumerate(shard.slices):

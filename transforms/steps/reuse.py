@@ -17,7 +17,7 @@ from transforms.blocks import FINGERPRINT, INDEX, PAYLOAD, DeadLetters, Document
 from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import ledger
-from transforms.output.fingerprints import SHARD, SPAN, find, index_of, is_sound, unspan
+from transforms.output.fingerprints import SHARD, SPAN, find, halves, index_of, is_sound, unspan
 from transforms.output.reader import open_output
 from transforms.steps.known import Taker
 
@@ -38,11 +38,13 @@ class ReuseConfig:
       outputs: the first that has a document gives its rows.
       keep_payload: whether the rows carry what was embedded.
       joined: whether a Beam stage has found where the known documents are, before the documents are read.
+      buckets: into how many groups that stage puts the fingerprints, a power of two.
     """
 
     outputs: tuple[Earlier, ...]
     keep_payload: bool = False
     joined: bool = False
+    buckets: int = 0
 
     @property
     def name(self) -> str:
@@ -94,6 +96,17 @@ class Places(NamedTuple):
     def nowhere(cls, count: int) -> Places:
         return cls(np.full(count, -1), np.zeros(count, np.uint64), np.zeros(count, np.uint64))
 
+    def put(self, documents: np.ndarray, found: np.ndarray, earlier: Sequence[Previous]) -> None:
+        """Places of documents: columns of an index, with the numbers of the outputs as one more row.
+
+        Those whose part file is damaged stay nowhere.
+        """
+        pairs = set(zip(found[-1].tolist(), found[SHARD].tolist(), strict=True))
+        sound = {pair for pair in pairs if earlier[pair[0]].part(pair[1]) is not None}
+        keeps = [pair in sound for pair in zip(found[-1].tolist(), found[SHARD].tolist(), strict=True)]
+        documents, found = documents[keeps], found[:, keeps]
+        self.source[documents], self.shards[documents], self.spans[documents] = found[[-1, SHARD, SPAN]]
+
 
 class Finder(Protocol):
     """Says where the documents of a block are."""
@@ -104,15 +117,12 @@ class Finder(Protocol):
 def in_indexes(block: DocumentBlock, earlier: Sequence[Previous]) -> Places:
     """Looks fingerprints up in the indexes of the earlier outputs, which are mapped into memory."""
     places = Places.nowhere(block.columns.num_rows)
+    high, low = halves(block.columns.column(FINGERPRINT))
     for number, one in enumerate(earlier):
         left = np.flatnonzero(places.source < 0)
-        at = find(one.index, block.columns.column(FINGERPRINT).take(pa.array(left)))
-        hits, at = left[at >= 0], at[at >= 0]
-        shards = np.asarray(one.index[SHARD, at])
-        sound = {shard: one.part(shard) is not None for shard in np.unique(shards).tolist()}
-        keeps = np.array([sound[shard] for shard in shards.tolist()], bool)
-        hits, at, shards = hits[keeps], at[keeps], shards[keeps]
-        places.source[hits], places.shards[hits], places.spans[hits] = number, shards, one.index[SPAN, at]
+        at = find(one.index, high[left], low[left])
+        found = np.vstack([one.index[:, at[at >= 0]], np.full((1, (at >= 0).sum()), number, np.uint64)])
+        places.put(left[at >= 0], found, earlier)
     return places
 
 

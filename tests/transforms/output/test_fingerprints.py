@@ -25,7 +25,7 @@ def test_found_are_the_first_of_their_fingerprint(pairs, offset):
     spans = span(np.arange(len(high)), np.ones(len(high)))
     index = np.stack([high, low, np.zeros(len(high), np.uint64), spans])[:, order]
     asked = [high.to_bytes(8, "big") + low.to_bytes(8, "big") for high in range(4) for low in range(5)]
-    found = find(index, binary(asked))
+    found = find(index, *halves(binary(asked)))
     left = known[offset:]
     expected = [left.index(one) if one in left else None for one in asked]
     assert [None if at < 0 else int(unspan(index[SPAN, [at]])[0][0]) for at in found] == expected
@@ -44,7 +44,7 @@ def test_of_an_output(tmp_path, form):
         rows += of_part
         for place, row in enumerate(of_part):
             firsts.setdefault(row, (int(receipt.shard_id, 16), place))
-    found = find(index, binary([*rows, b"?" * 16]))
+    found = find(index, *halves(binary([*rows, b"?" * 16])))
     assert found[-1] == -1
     first, many = unspan(index[SPAN, found[:-1]])
     assert list(zip(index[SHARD, found[:-1]].tolist(), first.tolist(), strict=True)) == [
