@@ -12,6 +12,7 @@ import numpy as np
 
 from transforms.elements import ShardReceipt
 from transforms.output import layout
+from transforms.output.buckets import Buckets
 from transforms.output.ledger import contents
 from transforms.output.reader import Output
 from transforms.storage.files import copy_here
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # The rows of the index: two halves of a fingerprint, the place of the document's first row among all rows of
 # the output, and how many rows it has.
 HIGH, LOW, PLACE, ROWS = range(4)
-_BUCKETS = 256  # by a fingerprint's first byte; one at a time is sorted in memory
 _BLOCK = 65_536
 
 
@@ -87,22 +87,15 @@ def _mapped(path: str) -> np.ndarray:
 
 
 def _build(output: Output, path: str) -> None:
-    """Writes the index: the documents into their buckets, then each bucket sorted. Memory: one bucket."""
-    counts = np.zeros(_BUCKETS, np.int64)
-    for high, *_ in _documents(output):
-        counts += np.bincount((high >> np.uint64(56)).astype(np.int64), minlength=_BUCKETS)
-    ends = np.cumsum(counts)
-    filled, made = ends - counts, np.lib.format.open_memmap(path, "w+", np.uint64, (4, int(ends[-1])))
+    """Writes the index. Memory: one bucket."""
+    documents = Buckets(os.path.dirname(path), "documents", 4)
     for block in _documents(output):
-        bucket = (block[HIGH] >> np.uint64(56)).astype(np.int64)
-        order = np.argsort(bucket, kind="stable")
-        own = np.bincount(bucket, minlength=_BUCKETS)
-        within = np.arange(len(bucket)) - np.repeat(np.cumsum(own) - own, own)
-        made[:, filled[bucket[order]] + within] = np.stack(block)[:, order]
-        filled += own
-    for low, high in zip(ends - counts, ends, strict=True):
-        some = made[:, low:high]
-        made[:, low:high] = some[:, np.lexsort((some[PLACE], some[LOW], some[HIGH]))]
+        documents.add(*block)
+    made = np.lib.format.open_memmap(path, "w+", np.uint64, (4, documents.count))
+    at = 0
+    for some in documents.in_order():
+        made[:, at : at + some.shape[1]] = some
+        at += some.shape[1]
     made.flush()
 
 
