@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.duplicates import exact
+from pipeline.duplicates.near import NearDuplicates
 from pipeline.duplicates.read import Corpus, mapped
 from transforms.blocks import FINGERPRINT, DocumentBlock
 from transforms.elements import Shard
@@ -87,12 +88,17 @@ def find_duplicates(
     check_near(near, config.modality.name)
     corpus = Corpus(shards, config)
     fingerprints = Buckets(folder, "fingerprints", 3)
+    alike = None if near is None else NearDuplicates(folder, near)
     for ordinals, block in corpus.blocks(told):
         fingerprints.add(*halves(block.columns.column(FINGERPRINT)), ordinals)
+        if alike is not None:
+            alike.add(ordinals, block.payloads)
         hear(ordinals, block)
     told(f"looking for copies among {corpus.count:,} documents")
-    copies = exact.owners(fingerprints, corpus.count, f"{folder}/exact")
+    copies = owners = exact.owners(fingerprints, corpus.count, f"{folder}/exact")
     similarity = mapped(f"{folder}/similarity", np.float32, corpus.count, fill=0)
     for at in range(0, corpus.count, _CHUNK):
         similarity[at : at + _CHUNK] = copies[at : at + _CHUNK] >= 0
-    return Duplicates(corpus, copies, copies, similarity)
+    if alike is not None:
+        owners = alike.owners(copies, similarity, told)
+    return Duplicates(corpus, owners, copies, similarity)
