@@ -14,8 +14,8 @@ from transforms.output.reader import row_schema
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.config import EmbedConfig
 from transforms.steps.encoder import SharedEncoder
-from transforms.steps.read import ReadConfig
 from transforms.steps.reuse import ReuseConfig
+from transforms.steps.shards import ReadConfig
 from transforms.steps.write import WriteConfig
 from transforms.storage.files import full_path
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from transforms.elements import ShardReceipt
 from transforms.output import layout
+from transforms.output.buckets import Buckets
 from transforms.output.ledger import contents
 from transforms.output.reader import Output
 from transforms.storage.files import copy_here
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # The rows of the index: two halves of a fingerprint, the id of the shard that has the document, and its span.
 HIGH, LOW, SHARD, SPAN = range(4)
 _ROWS = 24  # bits of a span for the number of rows; the others are the place of the first row in its part
-_BUCKETS = 256  # by a fingerprint's first byte; one at a time is sorted in memory
 _BLOCK = 65_536
 
 
@@ -53,7 +53,7 @@ def index_of(output: Output) -> np.ndarray:
 def find(index: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Columns of an index that have these fingerprints, int64 [n]; -1 where there is none.
 
-    Of several documents with the same fingerprint, the first one of the output.
+    Of several documents with the same fingerprint, the first by id of its shard and place there.
     """
     count = index.shape[1]
     at = np.searchsorted(index[HIGH], high)
@@ -98,22 +98,15 @@ def _mapped(path: str) -> np.ndarray:
 
 
 def _build(output: Output, path: str) -> None:
-    """Writes the index: the documents into their buckets, then each bucket sorted. Memory: one bucket."""
-    counts = np.zeros(_BUCKETS, np.int64)
+    """Writes the index. Memory: one bucket."""
+    documents = Buckets(os.path.dirname(path), "documents", 4)
     for block in _documents(output):
-        counts += np.bincount((block[HIGH] >> np.uint64(56)).astype(np.int64), minlength=_BUCKETS)
-    ends = np.cumsum(counts)
-    filled, made = ends - counts, np.lib.format.open_memmap(path, "w+", np.uint64, (4, int(ends[-1])))
-    for block in _documents(output):
-        bucket = (block[HIGH] >> np.uint64(56)).astype(np.int64)
-        order = np.argsort(bucket, kind="stable")
-        own = np.bincount(bucket, minlength=_BUCKETS)
-        within = np.arange(len(bucket)) - np.repeat(np.cumsum(own) - own, own)
-        made[:, filled[bucket[order]] + within] = block[:, order]
-        filled += own
-    for low, high in zip(ends - counts, ends, strict=True):
-        some = made[:, low:high]
-        made[:, low:high] = some[:, np.lexsort((some[LOW], some[HIGH]))]  # which is stable
+        documents.add(*block)
+    made = np.lib.format.open_memmap(path, "w+", np.uint64, (4, documents.count))
+    at = 0
+    for some in documents.in_order():
+        made[:, at : at + some.shape[1]] = some
+        at += some.shape[1]
     made.flush()
 
 

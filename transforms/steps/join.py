@@ -18,8 +18,8 @@ from transforms.elements import Shard
 from transforms.output import layout, plan_file
 from transforms.output.fingerprints import HIGH, LOW, SPAN, documents_of, find, halves
 from transforms.output.folder import Folder
-from transforms.steps.read import ReadConfig, read_shard
 from transforms.steps.reuse import Places, Previous, ReuseConfig, previous
+from transforms.steps.shards import ReadConfig, read_shard
 
 # What is found for a shard has one more row than an index: the number of the earlier output.
 _ROWS = 5

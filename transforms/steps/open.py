@@ -14,8 +14,8 @@ from transforms.elements import Shard
 from transforms.errors import EmbedbeamError
 from transforms.output import layout, plan_file
 from transforms.output.folder import Folder
-from transforms.steps.read import ReadConfig
 from transforms.steps.reuse import Earlier, ReuseConfig
+from transforms.steps.shards import ReadConfig
 
 
 def open_shards(output: str, job: str, reuse: ReuseConfig | None = None) -> Iterator[Shard]:

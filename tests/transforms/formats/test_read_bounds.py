@@ -16,7 +16,7 @@ from transforms.elements import EndOfShard, Shard
 from transforms.errors import BadFileError
 from transforms.formats.base import ReadOptions
 from transforms.formats.slices import check_slice
-from transforms.steps.read import ReadConfig, read_shard
+from transforms.steps.shards import ReadConfig, read_shard
 
 LIMIT = 10_000
 

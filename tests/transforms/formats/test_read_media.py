@@ -249,7 +249,7 @@ def test_crafted_headers(tmp_path, crafted):
 def test_an_archive_without_samples_says_what_it_has(tmp_path):
     from transforms import modality
     from transforms.elements import EndOfShard, Shard
-    from transforms.steps.read import ReadConfig, read_shard
+    from transforms.steps.shards import ReadConfig, read_shard
 
     path = tmp_path / "f.tar"
     path.write_bytes(archive([("README", b"1"), ("a.jpg", "b.jpg"), ("a", None)]))

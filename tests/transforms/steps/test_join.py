@@ -17,8 +17,8 @@ from transforms.formats.base import ReadOptions
 from transforms.output import layout, plan_file
 from transforms.output.folder import Folder
 from transforms.steps.join import InFiles, JoinKnown, _bucketed, _first_of_each, _join, buckets_for
-from transforms.steps.read import ReadConfig, read_shard
 from transforms.steps.reuse import Earlier, ReuseConfig, _FindFn, in_indexes
+from transforms.steps.shards import ReadConfig, read_shard
 
 KEY = b"key"
 

@@ -27,7 +27,7 @@ from transforms.output.column_types import check_kept
 from transforms.output.folder import Folder
 from transforms.steps.documents import kept_column
 from transforms.steps.open import OpenShards, open_shards
-from transforms.steps.read import ReadConfig, read_shard
+from transforms.steps.shards import ReadConfig, read_shard
 
 SHARD = "a1"
 

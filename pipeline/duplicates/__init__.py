@@ -1,0 +1,1 @@
+"""Documents that are said twice: exact copies by fingerprint, near ones by MinHash and true Jaccard."""
