@@ -32,11 +32,13 @@ class DocumentBlock(Element):
         (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their types. They
         are found by their place: a kept field may be called `index` or `payload`, too.
       origins: of the documents; only in a user's own pipeline.
+      copies: bool [documents], which of them get the vectors of another document of the job; None: none does.
     """
 
     shard_id: str
     columns: pa.RecordBatch
     origins: tuple[Origin, ...] | None = None
+    copies: np.ndarray | None = None
 
     @property
     def payloads(self) -> pa.Array:
@@ -44,24 +46,49 @@ class DocumentBlock(Element):
         return self.columns.column(PAYLOAD)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class DeadLetters(Element):
-    """Some dead letters of one shard: of a block of records, or of a window.
+class Aside(Element):
+    """What travels beside the documents and waits for none: each step passes it on to the writer."""
 
-    They wait for no document: each step passes them on, and the writer puts them in order.
+    __slots__ = ()
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes wait with it."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LeftOut(Aside):
+    """Documents of one shard that are left out, since others say the same.
+
+    Attributes:
+      rows: doc_id, source, position; of: id of the document that is kept; similarity (float32): 1 of exact
+        copies.
     """
+
+    shard_id: str
+    rows: pa.RecordBatch
+
+    @property
+    def weight(self) -> int:
+        return self.rows.nbytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DeadLetters(Aside):
+    """Some dead letters of one shard, of a block or of a window; the writer puts them in order."""
 
     shard_id: str
     letters: tuple[DeadLetter, ...]
 
     @property
     def weight(self) -> int:
-        """About how many bytes they take: a single record can be large."""
+        """A single record can be large."""
         return sum(256 + len(letter.payload or "") for letter in self.letters)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Known(Element):
+class Known(Aside):
     """Of a block of documents those whose vectors an earlier output has; comes before the block's others.
 
     Attributes:
@@ -71,6 +98,7 @@ class Known(Element):
       shards: uint64 [documents], id of the shard there that has the document.
       firsts, rows: int64 [documents], place of the document's first row in its part, and how many it has.
       missed: int64, `index` of the block's other documents.
+      copies: bool [documents], which of them have the vectors of another document of the job.
     """
 
     shard_id: str
@@ -81,10 +109,10 @@ class Known(Element):
     firsts: np.ndarray
     rows: np.ndarray
     missed: np.ndarray
+    copies: np.ndarray
 
     @property
     def weight(self) -> int:
-        """Bytes that wait with it."""
         return self.columns.nbytes + (0 if self.payloads is None else self.payloads.nbytes)
 
     def part(self, low: int, high: int) -> Known:
@@ -94,7 +122,9 @@ class Known(Element):
             self.shard_id,
             self.columns.slice(low, count),
             None if self.payloads is None else self.payloads.slice(low, count),
-            *(column[some] for column in (self.source, self.shards, self.firsts, self.rows, self.missed[:0])),
+            *(column[some] for column in (self.source, self.shards, self.firsts, self.rows)),
+            self.missed[:0],
+            self.copies[some],
         )
 
 
@@ -193,6 +223,7 @@ class RowBlock(Element):
       scale: float32 [rows], of int8 vectors that were stored before, with which they are stored again; NaN
         where it follows from the vector, None where it does for all.
       reused: of the documents, how many have vectors that an earlier output had.
+      copied: of the documents, how many have the vectors of another document of the job.
     """
 
     shard_id: str
@@ -208,3 +239,4 @@ class RowBlock(Element):
     origins: tuple[Origin, ...] | None = None
     scale: np.ndarray | None = None
     reused: int = 0
+    copied: int = 0

@@ -202,6 +202,8 @@ class ShardReceipt(Element):
       mini_batches, retries: how many there were, and calls of the model beyond one for each.
       reused: documents whose vectors an earlier output had.
       written_by: identity of the job that wrote the part file, where it was taken over whole; else "".
+      copied: documents that have the vectors of another one of the job.
+      left_out, left_out_sha256: documents that are left out, since another says the same, and their file.
       model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
@@ -228,3 +230,6 @@ class ShardReceipt(Element):
     model_idle: float = 0.0
     reused: int = 0
     written_by: str = ""
+    copied: int = 0
+    left_out: int = 0
+    left_out_sha256: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ class Corpus:
 
     def __init__(self, shards: Sequence[Shard], config: ReadConfig):
         self.offsets = np.zeros(len(shards) + 1, np.int64)
-        self._shards, self._config = shards, config
+        self._shards, self._config = shards, dataclasses.replace(config, heard=False)
 
     @property
     def count(self) -> int:
@@ -49,7 +50,7 @@ class Corpus:
     def shard(self, number: int) -> Iterator[tuple[np.ndarray, DocumentBlock]]:
         """The same of one shard, of which those before it were read."""
         first = self.offsets[number]
-        for element in read_shard(self._shards[number], self._config, heard=False):
+        for element in read_shard(self._shards[number], self._config):
             if isinstance(element, DocumentBlock):
                 yield first + element.columns.column(INDEX).to_numpy(), element
             elif isinstance(element, EndOfShard):

@@ -134,6 +134,16 @@ class OutputOptions(Group):
         "type of the vectors' numbers", default="float32", choices=("float32", "float16", "int8", "ubinary")
     )
     tfrecord_gzip: bool = option("compress TFRecord files", default=False)
+    duplicates: str = option(
+        "documents that are said more than once: embed each, embed-once for all, or keep-first alone",
+        default="each",
+        choices=("each", "embed-once", "keep-first"),
+    )
+    near_duplicates: float | None = option(
+        "texts whose words are as alike as this (Jaccard similarity, e.g. 0.9) are duplicates, too",
+        default=None,
+        metavar="SIMILARITY",
+    )
     shard_bytes: int | None = option(
         "input bytes of a shard, e.g. 8MiB",
         default=None,
@@ -204,6 +214,9 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
                 "tfrecord_gzip needs `output_format` tfrecord; Parquet is compressed already",
                 argument="tfrecord_gzip",
             )
+        if self.near_duplicates is not None and self.duplicates == "each":
+            reason = "finds what `duplicates` each embeds anyway; give `duplicates` embed-once or keep-first"
+            raise UsageError(f"near_duplicates {self.near_duplicates}: {reason}", argument="near_duplicates")
         if self.keep_text and self.modality not in (None, "text"):
             raise UsageError("keep_text needs documents that are text", argument="keep_text")
         if self.modality == "image":

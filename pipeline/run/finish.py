@@ -85,7 +85,8 @@ class Books:
         self.check_dead_letters(receipts)
         self.folder.sweep()  # what attempts left that were killed
         self.folder.delete_files(layout.ATTEMPTS)
-        self.folder.delete_folder(layout.KNOWN)
+        for sub in (layout.KNOWN, layout.COPIES, layout.SHARED):
+            self.folder.delete_folder(sub)
         self.folder.write(layout.MANIFEST, made.to_json())
         write_at_end(lambda: open_output(self.folder.path), made, receipts)
         self.folder.write(layout.SUCCESS, b"")
@@ -125,10 +126,12 @@ class Books:
         sizes = folder.names()
         for receipt in receipts:
             dead = sum(receipt.dead_letters.values())
-            if receipt.rows + dead < receipt.documents:  # more rows than documents where a row is a chunk
+            if (
+                receipt.rows + dead + receipt.left_out < receipt.documents
+            ):  # more rows than documents where a row is a chunk
                 raise LedgerError(
                     f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
-                    f"{dead} dead letters written"
+                    f"{dead} dead letters written, {receipt.left_out} left out"
                 )
             if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
                 found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
@@ -193,9 +196,17 @@ class Books:
             mini_batches=sum(r.mini_batches for r in receipts),
             retries=sum(r.retries for r in receipts),
             reused=sum(r.reused for r in receipts),
-            embedded=sum(r.documents - r.reused - sum(r.dead_letters.values()) for r in receipts),
+            embedded=sum(_embedded(r) for r in receipts),
+            copied=sum(r.copied for r in receipts),
+            left_out=sum(r.left_out for r in receipts),
             model_waited=ledger.waiting(receipts),
         )
+
+
+def _embedded(receipt: ShardReceipt) -> int:
+    """Documents of a shard that went through the model."""
+    others = receipt.reused + receipt.copied + receipt.left_out
+    return receipt.documents - others - sum(receipt.dead_letters.values())
 
 
 def finish_job(output: str, max_dead_letters: str) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
 if TYPE_CHECKING:
-    from pipeline.run.reuse import Opened
+    from pipeline.run.reuse import Reusing
     from transforms.encoder.hub import HubEncoder
     from transforms.steps.reuse import ReuseConfig
 
@@ -78,8 +79,6 @@ class _Launch:
     Attributes:
       cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
       loading: the model, where it is needed.
-      earlier: the outputs that are to be reused, once they are opened.
-      reuse: those of them that serve; None where none does, or before it is known (`reuse_known`).
     """
 
     options: Options
@@ -87,9 +86,6 @@ class _Launch:
     progress: Progress
     cluster: Cluster
     loading: Future[HubEncoder] | None = None
-    earlier: list[Opened] | None = None
-    reuse: ReuseConfig | None = None
-    reuse_known: bool = False
 
     def resume(self, folder: Folder) -> Books | None:
         """A job that is there already; None where a new one begins."""
@@ -114,7 +110,7 @@ class _Launch:
         """A new job, with its plan in the folder."""
         check_empty(folder)
         job, plan = self.plan_job()
-        self.reuse, self.reuse_known = self.reusable(job), True
+        self.reuse(job)  # says what does not fit before anything is deleted
         if self.options.overwrite:
             self.progress.replaced = "is partly deleted"
         clear(folder)  # only now: a mistake in the command costs nobody an output
@@ -130,8 +126,8 @@ class _Launch:
         of = self.modality(loading)
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
-            slots, earlier = self.cluster.slots or 1, self.earlier_shards()
-            plan = make_plan(options, of, parallelism=slots, earlier=earlier)
+            earlier = None if self.reusing is None else self.reusing.shard_bytes
+            plan = make_plan(options, of, parallelism=self.cluster.slots or 1, earlier=earlier)
             check_files(plan, of)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
@@ -157,27 +153,20 @@ class _Launch:
         text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
         return TEXT if text else loading.result().modality
 
-    def open_earlier(self) -> list[Opened]:
-        """The outputs that are to be reused, opened once."""
-        if self.earlier is None:
-            from pipeline.run.reuse import open_earlier
-
-            with self.screen.doing("opening what is reused"):
-                self.earlier = open_earlier(self.options.reuse, self.options.output)
-        return self.earlier
-
-    def earlier_shards(self) -> int | None:
-        """Bytes of a shard of the first output that is reused."""
-        jobs = [one.job for one in self.open_earlier()] if self.options.reuse else []
-        return jobs[0].shard_bytes if jobs and jobs[0] is not None else None
-
-    def reusable(self, job: Job) -> ReuseConfig | None:
-        """Those whose vectors the job can use."""
+    @functools.cached_property
+    def reusing(self) -> Reusing | None:
+        """The outputs that are to be reused, opened; None where there are none."""
         if not self.options.reuse:
             return None
-        from pipeline.run.reuse import reusable
+        from pipeline.run.reuse import Reusing
 
-        return reusable(self.open_earlier(), job, self.screen, joined=not self.cluster.in_process)
+        with self.screen.doing("opening what is reused"):
+            return Reusing(self.options.reuse, self.options.output)
+
+    def reuse(self, job: Job) -> ReuseConfig | None:
+        """Those of them whose vectors a job can use."""
+        joined = not self.cluster.in_process
+        return None if self.reusing is None else self.reusing.config(job, self.screen, joined=joined)
 
     def look_at_cluster(self) -> None:
         """Is it there, and has an earlier run's job ended?"""
@@ -187,9 +176,9 @@ class _Launch:
                 remote.RemoteJob(self.cluster).wait_for_twin(self.options.output, self.screen.tell)
 
     def import_submit(self) -> Any:
-        """`submit`, once Beam is imported."""
+        """The module that does it, once Beam is imported."""
         with self.screen.doing("importing Beam"), importing():
-            from pipeline.run.submit import submit
+            from pipeline.run import submit
 
         return submit
 
@@ -235,14 +224,18 @@ class _Launch:
         """Runs the pipeline; returns the id of a job that goes on without this process."""
         submit, loaded, progress = self.import_submit(), loading.result(), self.progress
         encoder = shared_encoder(self.options, loaded, books.job.intra_op)
-        if not self.reuse_known:
-            self.reuse = self.reusable(books.job)
+        config = submit.pipeline_config(self.options, books.job, encoder, self.reuse(books.job))
+        if books.job.duplicates != "each":
+            from pipeline.run.copies import with_copies
+
+            joined = not self.cluster.in_process
+            config = with_copies(config, books.job, books.shards, self.screen, joined=joined)
         write_run(books.folder, books.job, loaded.device_name, self.options.runner)
         progress.begin(books.folder, books.job.identity, books.shards, near=self.cluster.in_process)
         with contextlib.ExitStack() as stack:
             stack.callback(observe(progress.hear))
             stack.enter_context(self.screen.doing(progress.line))
-            sent: str | None = submit(self.options, books.job, encoder, self.cluster, self.reuse)
+            sent: str | None = submit.submit(config, self.cluster)
         progress.end()
         return sent
 
@@ -251,5 +244,6 @@ class _Launch:
         job, _ = self.plan_job()
         assert self.loading is not None
         encoder = shared_encoder(self.options, self.loading.result(), job.intra_op)
-        self.import_submit()(self.options, job, encoder, self.cluster)
+        submit = self.import_submit()
+        submit.submit(submit.pipeline_config(self.options, job, encoder), self.cluster)
         self.screen.say(f"job {self.cluster.job_name} was built for {self.options.runner}; nothing was sent")

@@ -105,9 +105,10 @@ def clear(folder: Folder) -> None:
         folder.delete_folder(sub)
     for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY):
         folder.delete_files(sub)
-    for sub in (layout.DEAD_LETTERS, ""):
+    for sub in (layout.DEAD_LETTERS, layout.DUPLICATES, ""):
         folder.delete_files(sub, which=layout.shard_of_part)
-    folder.delete_folder(layout.TRACE)
+    for sub in (layout.TRACE, layout.KNOWN, layout.COPIES, layout.SHARED):
+        folder.delete_folder(sub)
     for name in (layout.RUN, layout.PLAN):
         folder.delete(name)
 

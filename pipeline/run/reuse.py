@@ -23,7 +23,7 @@ _NOT_OF_ROWS = {
 }
 
 
-class Opened(NamedTuple):
+class _Opened(NamedTuple):
     """An earlier output as it was named, and its job; None for one of another version."""
 
     given: str
@@ -31,53 +31,63 @@ class Opened(NamedTuple):
     job: Job | None
 
 
-def open_earlier(paths: Sequence[str], output: str) -> list[Opened]:
-    """Opens the outputs that are to be reused.
+class Reusing:
+    """The outputs that are to be reused, opened.
 
     Raises:
       UsageError: one is no output, or the job's own.
     """
-    found = []
-    for path in paths:
-        here = full_path(path)
-        if Folder(here).path == Folder(full_path(output)).path:
-            raise UsageError(
-                f"reuse {path}: is the job's own output; expected an earlier one", argument="reuse"
-            )
-        try:
-            opened = open_output(here)
-        except UsageError as e:
-            raise UsageError(f"reuse {e}", argument="reuse") from e
-        try:
-            job = job_of(opened.plan, opened.folder)
-        except UsageError:
-            job = None
-        found.append(Opened(path, opened, job))
-    return found
 
+    def __init__(self, paths: Sequence[str], output: str):
+        self._opened: list[_Opened] = []
+        self._config: ReuseConfig | None = None
+        for path in paths:
+            here = full_path(path)
+            if Folder(here).path == Folder(full_path(output)).path:
+                raise UsageError(
+                    f"reuse {path}: is the job's own output; expected an earlier one", argument="reuse"
+                )
+            try:
+                opened = open_output(here)
+            except UsageError as e:
+                raise UsageError(f"reuse {e}", argument="reuse") from e
+            try:
+                job = job_of(opened.plan, opened.folder)
+            except UsageError:
+                job = None
+            self._opened.append(_Opened(path, opened, job))
 
-def reusable(earlier: Sequence[Opened], job: Job, screen: Screen, *, joined: bool) -> ReuseConfig | None:
-    """The earlier outputs that fit; None where none does. What differs in the others is said.
+    @property
+    def shard_bytes(self) -> int | None:
+        """Input bytes of a shard of the first one."""
+        return self._opened[0].job.shard_bytes if self._opened[0].job else None
 
-    Of an output that has not finished the committed shards serve.
+    def config(self, job: Job, screen: Screen, *, joined: bool) -> ReuseConfig | None:
+        """Those whose vectors a job can use; None where none fits. What differs in the others is said, once.
 
-    Args:
-      joined: whether the runner finds the known documents, not each process by itself.
-    """
-    found, rows = [], 0
-    for path, output, its in earlier:
-        if differs := _differing(its, job):
-            screen.say(f"reuse {path}: none of its vectors fit: it has {'; '.join(differs)}")
-            continue
-        if not output.complete:
-            there = len(output.receipts)
-            screen.say(f"reuse {path}: has not finished; its {there:,} committed shards serve")
-        rows += output.manifest.rows if output.manifest else output.count
-        found.append(Earlier(output.folder.path, output.plan.job, its is not None and _same_rows(its, job)))
-    if not found:
-        return None
-    # The new documents may be as many again.
-    return ReuseConfig(tuple(found), job.keep_text, joined, buckets_for(2 * rows) if joined else 0)
+        Of an output that has not finished the committed shards serve.
+
+        Args:
+          joined: whether the runner finds the known documents, not each process by itself.
+        """
+        self._config = self._config or self._fitting(job, screen, joined)
+        return self._config if self._config.outputs else None
+
+    def _fitting(self, job: Job, screen: Screen, joined: bool) -> ReuseConfig:
+        found, rows = [], 0
+        for path, output, its in self._opened:
+            if differs := _differing(its, job):
+                screen.say(f"reuse {path}: none of its vectors fit: it has {'; '.join(differs)}")
+                continue
+            if not output.complete:
+                there = len(output.receipts)
+                screen.say(f"reuse {path}: has not finished; its {there:,} committed shards serve")
+            rows += output.manifest.rows if output.manifest else output.count
+            whole = its is not None and _same_rows(its, job)
+            found.append(Earlier(output.folder.path, output.plan.job, whole))
+        # The new documents may be as many again.
+        buckets = buckets_for(2 * rows) if joined else 0
+        return ReuseConfig(tuple(found), job.keep_text, joined=joined, buckets=buckets)
 
 
 def _differing(its: Job | None, job: Job) -> list[str]:
@@ -92,7 +102,9 @@ def _differing(its: Job | None, job: Job) -> list[str]:
 
 
 def _same_rows(its: Job, job: Job) -> bool:
-    """Whether a shard that both have has the same rows in both."""
+    """Whether a shard that both have has the same rows in both: those of copies depend on other shards."""
+    if job.duplicates == "keep-first" or job.near_duplicates is not None:
+        return False
     mine, there = (dataclasses.asdict(one) for one in (job, its))
     return all(mine[name] == there[name] for name in mine.keys() - _NOT_OF_ROWS)
 

@@ -68,12 +68,9 @@ def pipeline_config(
     )
 
 
-def submit(
-    options: Options, job: Job, encoder: SharedEncoder, cluster: Cluster, reuse: ReuseConfig | None = None
-) -> str | None:
+def submit(config: PipelineConfig, cluster: Cluster) -> str | None:
     """Runs the job to its end; on a runner that nobody waits for, sends it off.
 
     Returns and raises as `run_pipeline`.
     """
-    config = pipeline_config(options, job, encoder, reuse)
     return run_pipeline(cluster, lambda root: build_pipeline(root, config), wait=cluster.waits)

@@ -16,10 +16,16 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
     """Counts, rates, where the output is, and the line of Python that opens it."""
     dead = sum(manifest.dead_letters.values())
     yield (
-        f"embedded {manifest.documents - dead:,} of {manifest.documents:,} documents into "
+        f"embedded {manifest.documents - dead - manifest.left_out:,} of {manifest.documents:,} documents "
+        f"into "
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
+    if manifest.copied:
+        yield f"of these {manifest.copied:,} documents are duplicates, embedded once"
+    if manifest.left_out:
+        where = f"{manifest.output}/{layout.DUPLICATES}/"
+        yield f"left out, since another says the same: {manifest.left_out:,} documents, listed in {where}"
     if manifest.reused:
         yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if progress.shards:

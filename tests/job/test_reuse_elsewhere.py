@@ -1,5 +1,6 @@
 """--reuse where the work is done elsewhere: on real clusters, in object stores, and after kills."""
 
+import itertools
 import json
 import random
 import shutil
@@ -60,7 +61,7 @@ def manifest(path):
 def days(folder):
     """A corpus, and the same a day later: of three files one as it was, of the others all moved."""
     old = {"a.jsonl": [record(i) for i in range(150)], "b.jsonl": [record(i) for i in range(200, 330)]}
-    shuffled = [*old["b.jsonl"][:100], record(7, "changed"), {"id": "bad", "text": 3}, record(500)]
+    shuffled = [*old["b.jsonl"][:100], record(310, "changed"), {"id": "bad", "text": 3}, record(500)]
     random.Random(3).shuffle(shuffled)
     write(folder / "in", old)
     return lambda: [
@@ -133,6 +134,7 @@ POINTS = [
     "rename receipt",
     "rename manifest",
 ]
+IDS = itertools.count()
 NUMBERS = st.integers(0, 60)
 EDITS = st.one_of(
     st.tuples(st.just("add"), NUMBERS, st.integers(100, 140)),
@@ -154,7 +156,7 @@ def edited(files, edits):
         records, target = files[name], files[sorted(files)[other % len(files)]]
         at = one % len(records) if records else 0
         if kind == "add":
-            records.insert(at, record(other))
+            records.insert(at, record(other) | {"id": f"new {next(IDS)}"})
         elif kind == "rename":
             files[f"{other}{name}"] = files.pop(name)
         elif kind == "reorder":
@@ -166,7 +168,7 @@ def edited(files, edits):
         elif kind == "die":
             records[at] = records[at] | {"text": None}
         elif kind == "duplicate":
-            target.append(records[at] | {"id": f"copy {one} {other}"})
+            target.append(records[at] | {"id": f"copy {next(IDS)}"})
         else:
             gone = records.pop(at)
             if kind == "move":

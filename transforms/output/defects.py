@@ -57,6 +57,10 @@ def find_defects(
     with_part = []
     for receipt in receipts.values():
         yield from _check_letters(output, receipt)
+        if receipt.left_out:
+            name, holds = layout.duplicates(receipt.shard_id), f"{receipt.left_out} documents that are left out"
+            if defect := _defect(output, name, receipt.left_out_sha256, holds):
+                yield defect
         if receipt.part is not None:
             with_part.append(receipt)
         elif receipt.rows:
@@ -87,9 +91,11 @@ def _unfinished(output: Output, rows: int) -> Iterator[str]:
 def _strays(output: Output, receipts: Collection[ShardReceipt], uncommitted: set[str]) -> Iterator[str]:
     """Files that no receipt knows; those of a shard without a receipt go with that one defect."""
     known = {r.part for r in receipts} | {layout.dead_letters(r.shard_id) for r in receipts if r.dead_letters}
+    known |= {layout.duplicates(r.shard_id) for r in receipts if r.left_out}
     folder = output.folder
     letters = (f"{layout.DEAD_LETTERS}/{name}" for name in folder.names(layout.DEAD_LETTERS))
-    for name in sorted({*folder.names(), *letters} - known - {layout.SUCCESS, layout.REPORT}):
+    left_out = (f"{layout.DUPLICATES}/{name}" for name in folder.names(layout.DUPLICATES))
+    for name in sorted({*folder.names(), *letters, *left_out} - known - {layout.SUCCESS, layout.REPORT}):
         if layout.shard_of_part(name.rsplit("/", 1)[-1]) not in uncommitted:
             yield f"{name}: no receipt knows this file"
 

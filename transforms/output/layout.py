@@ -20,6 +20,9 @@ CHECKS = f"{STATE}/checks"  # of verify on a cluster, while it runs
 TENSORBOARD = f"{TRACE}/tensorboard"
 FINGERPRINTS = f"{STATE}/fingerprints"  # where each is, for runs that reuse the vectors
 KNOWN = f"{STATE}/known"  # of documents of a shard those that are reused, as found on a cluster
+COPIES = f"{STATE}/copies"  # which documents of a shard are copies, while the job runs
+SHARED = f"{STATE}/shared"  # an output of the documents that have copies, while the job runs
+DUPLICATES = "_duplicates"
 
 # Made of the rows later, by commands that look at them.
 REPORT = "_report.html"
@@ -29,7 +32,7 @@ INDEX = "_index"
 CLUSTERS = "_clusters"
 MADE_LATER = (MAP, PROJECTOR, INDEX, CLUSTERS)
 
-_RECORD = re.compile(r"([0-9a-f]{16})\.json")
+_RECORD = re.compile(r"([0-9a-f]{16})\.(?:json|arrow)")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")
 
 
@@ -39,6 +42,14 @@ def part(shard_id: str, extension: str) -> str:
 
 def dead_letters(shard_id: str) -> str:
     return f"{DEAD_LETTERS}/part-{shard_id}.jsonl"
+
+
+def duplicates(shard_id: str) -> str:
+    return f"{DUPLICATES}/part-{shard_id}.parquet"
+
+
+def copies(shard_id: str) -> str:
+    return f"{COPIES}/{shard_id}.arrow"
 
 
 def trace(shard_id: str) -> str:

@@ -56,7 +56,7 @@ def contents(receipts: Iterable[ShardReceipt]) -> str:
 def drop_others(folder: Folder, own: Iterable[ShardReceipt]) -> int:
     """Deletes the receipts that are not among a job's own, and their files: the shards are embedded anew."""
     others = folder.shards(layout.RECEIPTS) - {receipt.shard_id for receipt in own}
-    for sub in (layout.DEAD_LETTERS, "") if others else ():
+    for sub in (layout.DEAD_LETTERS, layout.DUPLICATES, "") if others else ():
         folder.delete_files(sub, which=lambda name: layout.shard_of_part(name) in others)
     for shard_id in others:
         folder.delete(layout.receipt(shard_id))
@@ -86,15 +86,16 @@ def write_receipt(folder: Folder, receipt: ShardReceipt) -> ShardReceipt:
     raise LedgerError(f"shard {receipt.shard_id}: several attempts wrote it at once; none of them counts")
 
 
-def _files(receipt: ShardReceipt) -> tuple[str | None, str | None]:
-    return receipt.part_sha256, receipt.dead_letters_sha256
+def _files(receipt: ShardReceipt) -> tuple[str | None, ...]:
+    return receipt.part_sha256, receipt.dead_letters_sha256, receipt.left_out_sha256
 
 
 def is_paired(folder: Folder, receipt: ShardReceipt) -> bool:
     """Whether the files under a shard's names are, byte for byte, those that its receipt was written for."""
     part = folder.sha256(receipt.part) if receipt.part else None
     letters = folder.sha256(layout.dead_letters(receipt.shard_id)) if receipt.dead_letters else None
-    return _files(receipt) == (part and part[0], letters and letters[0])
+    left_out = folder.sha256(layout.duplicates(receipt.shard_id)) if receipt.left_out else None
+    return _files(receipt) == tuple(found and found[0] for found in (part, letters, left_out))
 
 
 def unpaired(folder: Folder, receipts: Sequence[ShardReceipt]) -> ShardReceipt | None:

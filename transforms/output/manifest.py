@@ -17,7 +17,7 @@ class Manifest:
     Attributes:
       output: the folder.
       job: the job's identity, as in its plan.
-      documents: read; each is a row (or rows, where rows are chunks) or a dead letter.
+      documents: read; each is a row (or rows, where rows are chunks), a dead letter, or left out.
       dead_letters: by reason.
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
@@ -27,6 +27,8 @@ class Manifest:
       mini_batches, retries: of all committed shards; calls of the model beyond one for each.
       reused: documents whose vectors an earlier output had.
       embedded: documents that went through the model.
+      copied: documents that have the vectors of another one of the job, with which they are duplicates.
+      left_out: documents that are no rows, since another one says the same.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
@@ -57,6 +59,8 @@ class Manifest:
     retries: int = 0
     reused: int = 0
     embedded: int | None = None
+    copied: int = 0
+    left_out: int = 0
     model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:

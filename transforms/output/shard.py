@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from transforms.blocks import DeadLetters, RowBlock
+from transforms.blocks import DeadLetters, LeftOut, RowBlock
 from transforms.elements import DeadLetter, EndOfShard, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.observer import MiniBatchDone
 from transforms.output import attempts, layout, ledger, plan_file
 from transforms.output.folder import Folder
+from transforms.output.beside import LeftOutFile, LettersFile
 from transforms.output.pending import PendingFile
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
 from transforms.output.trace import TraceFile
@@ -37,6 +39,7 @@ class WriteConfig:
       metadata: key-value metadata of each Parquet file.
       gzip: whether TFRecord files are compressed.
       trace: whether each mini-batch is written down.
+      heard: whether observers are told what is written.
     """
 
     output: str
@@ -46,6 +49,7 @@ class WriteConfig:
     metadata: Mapping[str, str]
     gzip: bool = False
     trace: bool = False
+    heard: bool = True
 
 
 def open_sink(config: WriteConfig, file: Any) -> Any:
@@ -60,49 +64,6 @@ def open_sink(config: WriteConfig, file: Any) -> Any:
     return TFRecordSink(file, config.schema, metadata, gzip=config.gzip)
 
 
-def letter_line(letter: DeadLetter) -> bytes:
-    """A dead letter as a JSON line."""
-    fields = ("doc_id", "source", "position", "stage", "reason", "payload")
-    record = {name: getattr(letter, name) for name in fields}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-class LettersFile:
-    """A shard's dead letters: written as they come, put in the order of the input at the end.
-
-    Of a letter that is written no more is remembered than its place: 16 bytes.
-    """
-
-    def __init__(self, folder: Folder, name: str):
-        self._folder, self.name = folder, name
-        self._pending: PendingFile | None = None
-        self._index, self._ends = array.array("q"), array.array("q")
-        self.reasons: collections.Counter[str] = collections.Counter()
-
-    def add(self, letters: DeadLetters) -> None:
-        self._pending = self._pending or self._folder.create(self.name)
-        for letter in letters.letters:
-            self._pending.write(letter_line(letter))
-            self._index.append(letter.index)
-            self._ends.append(self._pending.bytes)
-            self.reasons[letter.kind] += 1
-
-    def in_order(self) -> PendingFile | None:
-        """The file as it is to be committed; None if there are no letters."""
-        order = np.argsort(np.asarray(self._index), kind="stable")
-        if self._pending is not None and (np.diff(order) != 1).any():
-            unsorted, self._pending = self._pending, self._folder.create(self.name)
-            starts = [0, *self._ends[:-1]]
-            for row in order.tolist():
-                self._pending.write(unsorted.written(starts[row], self._ends[row]))
-            unsorted.discard()
-        return self._pending
-
-    def discard(self) -> None:
-        if self._pending is not None:
-            self._pending.discard()
-
-
 class ShardWriter:
     """Writes one shard; nothing of it is visible before `commit`."""
 
@@ -114,7 +75,8 @@ class ShardWriter:
         self._part_name = layout.part(shard_id, f".{config.format}" + (".gz" if config.gzip else ""))
         self._sink: Any = None
         self._letters = LettersFile(folder, layout.dead_letters(shard_id))
-        self._rows = self._documents = self._reused = 0
+        self._left_out = LeftOutFile(folder, layout.duplicates(shard_id))
+        self._rows = self._documents = self._reused = self._copied = 0
         self._tokens: list[int | None] = []
         self._dropped: list[int | None] = []
         self._mini_batches = self._retries = 0
@@ -136,6 +98,7 @@ class ShardWriter:
         self._rows += len(block.vectors)
         self._documents += block.documents
         self._reused += block.reused
+        self._copied += block.copied
         self._tokens.append(None if block.tokens is None else int(block.tokens.sum()))
         self._dropped.append(None if block.dropped is None else int(block.dropped.sum()))
 
@@ -143,6 +106,11 @@ class ShardWriter:
         """Appends dead letters, in any order."""
         self._letters.add(letters)
         self._documents += len(letters.letters)
+
+    def add_left_out(self, left_out: LeftOut) -> None:
+        """Appends documents that are left out, in their order."""
+        self._left_out.add(left_out.rows)
+        self._documents += left_out.rows.num_rows
 
     def add_mini_batches(self, done: Sequence[MiniBatchDone]) -> None:
         """Takes what mini-batches cost, in their order."""
@@ -172,8 +140,9 @@ class ShardWriter:
         if committed := ledger.committed(self._folder, self.shard_id, self._config.job):
             self.discard()
             return committed
-        letters, part = self._letters.in_order(), self._part
-        for pending, name in ((letters, self._letters.name), (part, self._part_name)):
+        letters, left_out, part = self._letters.in_order(), self._left_out.done(), self._part
+        names = self._letters.name, self._left_out.name, self._part_name
+        for pending, name in zip((letters, left_out, part), names, strict=True):
             if pending is not None:
                 pending.commit()
             elif marker.attempt > 1:  # an earlier one may have left a file
@@ -205,6 +174,9 @@ class ShardWriter:
             model_span=round(self._span, 6),
             model_idle=round(self._idle, 6),
             reused=self._reused,
+            copied=self._copied,
+            left_out=self._left_out.count,
+            left_out_sha256=left_out.sha256() if left_out else None,
         )
         receipt = ledger.write_receipt(self._folder, receipt)
         if self._trace is not None:
@@ -214,7 +186,7 @@ class ShardWriter:
 
     def discard(self) -> None:
         self.discarded = True
-        for pending in (self._part, self._letters, self._trace):
+        for pending in (self._part, self._letters, self._left_out, self._trace):
             if pending is not None:
                 pending.discard()
 

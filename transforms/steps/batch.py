@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.blocks import ChunkBlock, DeadLetters, DocumentBlock, Known, Run
+from transforms.blocks import Aside, ChunkBlock, DocumentBlock, Run
 from transforms.elements import Element, EndOfShard, ShardFailed
 from transforms.steps.config import WINDOW_CHUNKS
 from transforms.steps.step import at_origin
@@ -73,7 +73,7 @@ def cost_of(element: Any, budget: int) -> int:
     """
     if isinstance(element, Run):
         return min(element.cost, budget)
-    if isinstance(element, (DeadLetters, Known)):
+    if isinstance(element, Aside):
         return min(max(1, budget // _LETTERS, budget * element.weight // _LETTER_BYTES), budget)
     return budget
 

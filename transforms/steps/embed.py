@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import observer
-from transforms.blocks import DeadLetters, EmbeddedBatch, Known, Run
+from transforms.blocks import Aside, EmbeddedBatch, Run
 from transforms.elements import Element
 from transforms.encoder import policy
 from transforms.encoder.device import available_cores
@@ -162,7 +162,7 @@ class _EmbedFn(beam.DoFn):
         others = [element for element in batch if not isinstance(element, Run)]
         if not runs:
             # Dead letters count as a mini-batch: nothing else bounds how many wait. A marker is alone.
-            weight = int(isinstance(batch[0], (DeadLetters, Known)))
+            weight = int(isinstance(batch[0], Aside))
             return self._timing.follow(self._behind.put(others, weight=weight))
         return self._timing.follow(self._behind.do(self._work(together(runs), others), weight=1))
 

@@ -36,14 +36,13 @@ def _name(reuse: ReuseConfig, shard_id: str) -> str:
     return f"{layout.KNOWN}/{reuse.name}/{shard_id}.npy"
 
 
-def _bucketed(columns: np.ndarray, buckets: int) -> Iterator[tuple[int, bytes]]:
-    """Columns of an index by the first bits of their fingerprints."""
+def bucketed(high: np.ndarray, buckets: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Groups of fingerprints by their first bits, and the places of those in each group, int64 [n]."""
     shift = np.uint64(64 - (buckets.bit_length() - 1))
-    bucket = (columns[HIGH] >> shift).astype(np.int64)
+    bucket = (high >> shift).astype(np.int64)
     order = np.argsort(bucket, kind="stable")
     found, firsts = np.unique(bucket[order], return_index=True)
-    for one, some in zip(found.tolist(), np.split(columns[:, order], firsts, axis=1)[1:], strict=True):
-        yield one, some.tobytes()
+    yield from zip(found.tolist(), np.split(order, firsts)[1:], strict=True)
 
 
 def _first_of_each(columns: np.ndarray) -> np.ndarray:
@@ -57,19 +56,19 @@ class _FingerprintsFn(beam.DoFn):
     """Shard -> the fingerprints of its documents, each once, by bucket; and the shard itself."""
 
     def __init__(self, config: ReadConfig, reuse: ReuseConfig, buckets: int):
-        self._config, self._reuse, self._buckets = config, reuse, buckets
+        self._config, self._reuse, self._buckets = dataclasses.replace(config, heard=False), reuse, buckets
 
     def process(self, shard: Shard) -> Iterator[Any]:
         if Folder(self._config.output).read(_name(self._reuse, shard.shard_id), 1) is not None:
             yield beam.pvalue.TaggedOutput("ready", shard)
             return
         yield beam.pvalue.TaggedOutput("asked", (shard.shard_id, (True, shard.to_line().encode())))
-        blocks = read_shard(shard, self._config, heard=False)
+        blocks = read_shard(shard, self._config)
         found = [halves(one.columns.column(FINGERPRINT)) for one in blocks if isinstance(one, DocumentBlock)]
         if found:
             columns = _first_of_each(np.concatenate(found, axis=1))
-            for bucket, data in _bucketed(columns, self._buckets):
-                yield bucket, (_NEW, shard.shard_id, data)
+            for bucket, places in bucketed(columns[HIGH], self._buckets):
+                yield bucket, (_NEW, shard.shard_id, columns[:, places].tobytes())
 
 
 def _parts(number: int, config: ReadConfig, reuse: ReuseConfig) -> Iterator[tuple[int, str]]:
@@ -97,8 +96,8 @@ class _EarlierFn(beam.DoFn):
         receipt = one.receipt(int(shard_id, 16))
         for columns in documents_of(one.output, receipt) if receipt else ():
             unique = _first_of_each(columns)[[HIGH, LOW, SPAN]]
-            for bucket, data in _bucketed(unique, self._buckets):
-                yield bucket, (number, shard_id, data)
+            for bucket, places in bucketed(unique[HIGH], self._buckets):
+                yield bucket, (number, shard_id, unique[:, places].tobytes())
 
 
 def _join(element: tuple[int, Iterable[tuple[int, str, bytes]]]) -> Iterator[tuple[str, tuple[bool, bytes]]]:

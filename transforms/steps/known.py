@@ -29,8 +29,9 @@ class Earlier(Protocol):
 class Taker:
     """Puts known documents among those that were embedded, in the order of the input."""
 
-    def __init__(self, earlier: Sequence[Earlier]):
-        self._earlier = earlier
+    def __init__(self, earlier: Sequence[Earlier], shared: int | None = None):
+        """`shared` is the number of the output that is of this job."""
+        self._earlier, self._shared = earlier, shared
         self._row_bytes = 4 * earlier[0].output.dim
         self.clear()
 
@@ -72,13 +73,13 @@ class Taker:
         for one in taken:
             some.append(one)
             if sum(int(known.rows.sum()) for known in some) * self._row_bytes >= _BYTES_AT_ONCE:
-                yield take(some, self._earlier)
+                yield take(some, self._earlier, self._shared)
                 some = []
         if some:
-            yield take(some, self._earlier)
+            yield take(some, self._earlier, self._shared)
 
 
-def take(some: Sequence[Known], earlier: Sequence[Earlier]) -> RowBlock:
+def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None = None) -> RowBlock:
     """The rows of known documents as the earlier outputs have them, under their new ids and places."""
     columns = pa.concat_batches([known.columns for known in some])
     source, shards, firsts, rows = (
@@ -126,7 +127,8 @@ def take(some: Sequence[Known], earlier: Sequence[Earlier]) -> RowBlock:
         payloads=payloads,
         **spans,
         scale=numbers(SCALE) if SCALE in names else None,
-        reused=len(rows),
+        reused=int((source != shared).sum()) if shared is not None else len(rows),
+        copied=sum(int(known.copies.sum()) for known in some),
     )
 
 
@@ -157,4 +159,5 @@ def _in_order(blocks: Sequence[RowBlock]) -> RowBlock:
         **{name: joined(name) for name in _PER_ROW},
         scale=scale,
         reused=sum(block.reused for block in blocks),
+        copied=sum(block.copied for block in blocks),
     )

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 
@@ -18,8 +19,13 @@ from transforms.steps.reuse import Earlier, ReuseConfig
 from transforms.steps.shards import ReadConfig
 
 
-def open_shards(output: str, job: str, reuse: ReuseConfig | None = None) -> Iterator[Shard]:
+def open_shards(
+    output: str, job: str, reuse: ReuseConfig | None = None, before: Iterable[Any] = ()
+) -> Iterator[Shard]:
     """The shards of the plan that have no receipt yet, with the earlier output that has the very same.
+
+    Args:
+      before: what must be done before, as a side input.
 
     Raises:
       EmbedbeamError: the folder has no plan any more, or that of another job.
@@ -66,11 +72,13 @@ class OpenShards(beam.PTransform):
 
     config: ReadConfig
     reuse: ReuseConfig | None = None
+    before: beam.PCollection | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+        before = [] if self.before is None else [beam.pvalue.AsIter(self.before)]
         return (
             root
             | beam.Create([self.config.output], reshuffle=False)
-            | "Open shards" >> beam.FlatMap(open_shards, self.config.job, self.reuse)
+            | "Open shards" >> beam.FlatMap(open_shards, self.config.job, self.reuse, *before)
             | beam.Reshuffle()
         )

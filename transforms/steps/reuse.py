@@ -37,12 +37,14 @@ class ReuseConfig:
     Attributes:
       outputs: the first that has a document gives its rows.
       keep_payload: whether the rows carry what was embedded.
+      shared: whether the last of them is of this job: what has copies, embedded before all else.
       joined: whether a Beam stage has found where the known documents are, before the documents are read.
       buckets: into how many groups that stage puts the fingerprints, a power of two.
     """
 
     outputs: tuple[Earlier, ...]
     keep_payload: bool = False
+    shared: bool = False
     joined: bool = False
     buckets: int = 0
 
@@ -150,10 +152,15 @@ class _FindFn(beam.DoFn):
             firsts=firsts,
             rows=rows,
             missed=element.columns.column(INDEX).to_numpy()[missed],
+            copies=self._copied(element, source)[known],
         )
         if len(missed):
             rest = element if len(missed) == len(source) else None
             yield rest or DocumentBlock(element.shard_id, element.columns.take(pa.array(missed)))
+
+    def _copied(self, block: DocumentBlock, source: np.ndarray) -> np.ndarray:
+        own = len(self._earlier) - 1 if self._config.shared else None
+        return (source == own) & (False if block.copies is None else block.copies)
 
 
 class _TakeFn(beam.DoFn):
@@ -161,7 +168,8 @@ class _TakeFn(beam.DoFn):
         self._config = config
 
     def setup(self) -> None:
-        self._taker = Taker([previous(one.path, one.job) for one in self._config.outputs])
+        earlier = [previous(one.path, one.job) for one in self._config.outputs]
+        self._taker = Taker(earlier, len(earlier) - 1 if self._config.shared else None)
 
     def start_bundle(self) -> None:
         self._taker.clear()

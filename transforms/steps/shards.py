@@ -29,6 +29,7 @@ class ReadConfig:
       job: identity of the job that is committed there.
       fingerprint_key: what changes vectors besides the payload.
       modality: what payloads are.
+      heard: whether observers are told; not where the same documents will be read again.
     """
 
     options: ReadOptions
@@ -37,24 +38,20 @@ class ReadConfig:
     job: str = ""
     fingerprint_key: bytes = b""
     modality: Modality = TEXT
+    heard: bool = True
 
 
-def read_shard(
-    shard: Shard, config: ReadConfig, attempt: int = 1, *, heard: bool = True
-) -> Iterator[Element]:
+def read_shard(shard: Shard, config: ReadConfig, attempt: int = 1) -> Iterator[Element]:
     """Reads a shard: its documents in order, dead letters beside them, then EndOfShard or ShardFailed.
 
     Files are checked to their end before their shard gives a document, so that the sound part of a bad file
     is never half-used. A bad one is one dead letter where those are skipped; else the whole shard fails.
 
-    Args:
-      heard: whether observers are told; not where the same documents will be read again.
-
     Raises:
       StoreError: a file cannot be read for the moment; that is no fault of the file.
     """
     try:
-        yield from _read(shard, config, attempt, tell if heard else lambda _: None)
+        yield from _read(shard, config, attempt, tell if config.heard else lambda _: None)
     except BadFileError as e:
         yield ShardFailed(shard.shard_id, e.source, e.position, e.reason, e.kind)
 

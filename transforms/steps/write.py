@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import observer
-from transforms.blocks import DeadLetters, MiniBatches, RowBlock
+from transforms.blocks import DeadLetters, LeftOut, MiniBatches, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, ledger
@@ -49,10 +49,13 @@ class _WriteFn(beam.DoFn):
             payloads = 0 if element.payloads is None else element.payloads.nbytes
             weight = element.vectors.nbytes + element.columns.nbytes + payloads
             yield from self._do(writer, lambda: writer.add_rows(element), weight)
-            observer.tell(observer.Written(element.documents, 0))
+            self._tell(observer.Written(element.documents, 0))
         elif isinstance(element, DeadLetters):
             yield from self._do(writer, lambda: writer.add_letters(element), element.weight)
-            observer.tell(observer.Written(len(element.letters), len(element.letters)))
+            self._tell(observer.Written(len(element.letters), len(element.letters)))
+        elif isinstance(element, LeftOut):
+            yield from self._do(writer, lambda: writer.add_left_out(element), element.weight)
+            self._tell(observer.Written(element.rows.num_rows, 0))
         elif isinstance(element, MiniBatches):
             yield from self._do(writer, lambda: writer.add_mini_batches(element.done), 1)
         else:
@@ -86,7 +89,7 @@ class _WriteFn(beam.DoFn):
 
     def _commit(self, writer: ShardWriter, marker: EndOfShard) -> _Committed:
         receipt = writer.commit(marker)
-        observer.tell(observer.ShardDone())
+        self._tell(observer.ShardDone())
         return [receipt]
 
     def _fail(self, writer: ShardWriter, failed: ShardFailed) -> _Committed:
@@ -95,8 +98,12 @@ class _WriteFn(beam.DoFn):
         check_owner(self._folder, job, failed.shard_id)
         ledger.write_failure(self._folder, failed, job)
         attempts.end(self._folder, failed.shard_id, job)
-        observer.tell(observer.ShardDone(failed=True))
+        self._tell(observer.ShardDone(failed=True))
         return [failed]
+
+    def _tell(self, event: observer.Event) -> None:
+        if self.config.heard:
+            observer.tell(event)
 
     def _give_up(self) -> None:
         """Waits until the thread is idle, and forgets what it gave."""
