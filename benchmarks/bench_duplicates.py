@@ -33,11 +33,12 @@ from benchmarks.common import ROOT, WORK, corpus, texts_of
 TEXTS, PLANTED = 5_000, 2_000
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95)
 _CODE = """
-import sys
+import resource, sys
 from benchmarks.common import peak_kib
 from pipeline.cli import main
 code = main(sys.argv[1:])
-print(int(peak_kib()))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(int(peak_kib()), used.ru_utime + used.ru_stime)
 sys.exit(code)
 """
 
@@ -234,12 +235,14 @@ def run() -> None:
             [sys.executable, "-c", _CODE, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
         )
         seconds = time.perf_counter() - begun
-        found, peak = done.stdout.splitlines()
+        found, used = done.stdout.splitlines()
+        peak, of_cpu = map(float, used.split())
         told = json.loads(found)
         counts = {name: told[name] for name in ("documents", "kept", "exact", "near")}
         print(
-            f"{' '.join(flags) or 'exact'}: {seconds:,.0f} s, {int(peak) // 1024:,} MiB, {counts}", flush=True
+            f"{' '.join(flags) or 'exact'}: {seconds:,.0f} s, of CPU {of_cpu:,.0f} s; {peak / 1024:,.0f} MiB"
         )
+        print(f"  {counts}", flush=True)
     shutil.rmtree(source.parent)
 
 

@@ -14,8 +14,16 @@ from transforms.blocks import DocumentBlock
 
 _ROWS = 65_536  # of a batch
 _CHUNK = 1 << 20
-_SCHEMA = pa.schema(
-    [("ordinal", pa.int64()), ("doc_id", pa.string()), ("source", pa.string()), ("position", pa.int64())]
+_PLACE = [("doc_id", pa.string()), ("source", pa.string()), ("position", pa.int64())]
+_SCHEMA = pa.schema([("ordinal", pa.int64()), *_PLACE])
+_ROW = pa.schema(
+    [
+        *_PLACE,
+        *(("of" if name == "doc_id" else f"of_{name}", kind) for name, kind in _PLACE),
+        ("kind", pa.string()),
+        ("similarity", pa.float32()),
+        ("group_size", pa.int64()),
+    ]
 )
 
 
@@ -72,22 +80,15 @@ def write_rows(duplicates: Duplicates, sizes: np.ndarray, names: Names, to: str)
     """
     pending = begin(to)
     try:
-        writer = None
+        writer = pq.ParquetWriter(pending, _ROW, compression="zstd")
         for ordinals in left_out(duplicates):
             owners = np.asarray(duplicates.owners[ordinals])
             its, kept = names.take(ordinals), names.take(owners)
             kinds = np.where(duplicates.exact[ordinals] == owners, "exact", "near")
-            columns = {name: its[name] for name in its.column_names}
-            columns |= {"of": kept["doc_id"], "of_source": kept["source"], "of_position": kept["position"]}
-            columns |= {
-                "kind": pa.array(kinds.tolist()),
-                "similarity": pa.array(duplicates.similarity[ordinals]),
-            }
-            rows = pa.table(columns | {"group_size": pa.array(sizes[owners])})
-            writer = writer or pq.ParquetWriter(pending, rows.schema, compression="zstd")
-            writer.write_table(rows)
-        if writer is not None:
-            writer.close()
+            numbers = [pa.array(duplicates.similarity[ordinals]), pa.array(sizes[owners])]
+            columns = [*its.columns, *kept.columns, pa.array(kinds.tolist(), pa.string()), *numbers]
+            writer.write_table(pa.table(columns, schema=_ROW))
+        writer.close()
         pending.commit()
     finally:
         pending.discard()
