@@ -90,7 +90,9 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
 def _numbered(made: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Shingles of which the second of a text is another than its first, and so on; of a text in any order."""
-    order = np.lexsort((made, owners))
+    order = np.argsort(made)
+    small = owners[order].astype(np.min_scalar_type(owners[-1] if len(owners) else 0))
+    order = order[np.argsort(small, kind="stable")]  # as lexsort, and several times as fast
     made, owners = made[order], owners[order]
     new = np.ones(len(made), bool)
     new[1:] = (made[1:] != made[:-1]) | (owners[1:] != owners[:-1])
