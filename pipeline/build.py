@@ -47,15 +47,22 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
         before = root | FindCopies(config.read, config.find_copies, config.copies.keep_first)
     if config.shared is not None:
         before = root | EmbedShared(config.shared, before)
-    read, reuse, copies = config.read, config.reuse, config.copies
-    shards = root | OpenShards(read, reuse, before)
-    if reuse is not None:
-        shards |= TakeOverShards(reuse, read.output, read.job)
-        if reuse.joined:
-            shards |= JoinKnown(read, reuse)
+    shards = root | OpenShards(config.read, config.reuse, before)
+    if config.reuse is not None:
+        shards |= TakeOverShards(config.reuse, config.read.output, config.read.job)
+    return embed_shards(shards, config, MarkCopies)
+
+
+def embed_shards(
+    shards: beam.PCollection, config: PipelineConfig, pick: type[MarkCopies] | type[KeepFirst]
+) -> beam.PCollection:
+    """Shard -> ShardReceipt and ShardFailed; `pick` says what becomes of documents that have copies."""
+    read, reuse = config.read, config.reuse
+    if reuse is not None and reuse.joined:
+        shards |= JoinKnown(read, reuse)
     rows = shards | ReadShards(read)
-    if copies is not None:
-        rows |= MarkCopies(copies)
+    if config.copies is not None:
+        rows |= pick(config.copies)
     if reuse is not None:
         rows |= FindKnown(reuse, InFiles(read.output, reuse) if reuse.joined else in_indexes)
     rows |= config.embed  # ChunkDocuments, OrderByLength, BatchByTokens, EmbedMiniBatches, MergeChunks
@@ -66,7 +73,7 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
 
 @dataclasses.dataclass(eq=False)
 class EmbedShared(beam.PTransform):
-    """The same chain for documents that have copies, into an output of its own."""
+    """The same for documents that have copies, into an output of its own."""
 
     config: PipelineConfig
     before: beam.PCollection | None
@@ -74,12 +81,5 @@ class EmbedShared(beam.PTransform):
     def expand(self, root: beam.Pipeline) -> beam.PCollection:
         config = self.config
         assert config.copies is not None
-        return (
-            root
-            | OpenShards(config.read, None, self.before)
-            | ShardsWithCopies(config.copies)
-            | ReadShards(config.read)
-            | KeepFirst(config.copies)
-            | config.embed
-            | WriteShards(config.write)
-        )
+        shards = root | OpenShards(config.read, None, self.before) | ShardsWithCopies(config.copies)
+        return embed_shards(shards, config, KeepFirst)

@@ -20,6 +20,7 @@ NAMES = (
     "status",
     "verify",
     "diff",
+    "dedup",
     "finish",
     "report",
     "search",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ class Bags:
         self.sizes = self._sizes.done(count)
         self._ends = mapped(f"{self._path}-ends", np.int64, count, fill=0)
         np.cumsum(self.sizes, out=self._ends)
-        self._shingles = mapped(self._path, np.uint64, int(self._ends[-1]) if count else 0)
+        self._file = open(self._path, "rb")  # noqa: SIM115 - as long as this object
 
     def jaccard(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Jaccard similarity of the bags of pairs: what they share over what they have together.
@@ -68,12 +69,12 @@ class Bags:
 
         chosen, places = np.unique(np.concatenate(ordinals), return_inverse=True)
         sizes = self.sizes[chosen]
-        ends = np.cumsum(sizes)
-        at = np.repeat(self._ends[chosen] - ends, sizes) + np.arange(ends[-1])
-        columns = (self._shingles[at] >> np.uint64(1)).astype(np.int64)
-        starts = np.concatenate([[0], ends])
-        matrix = csr_array(
-            (np.ones(len(at), np.int8), columns, starts), shape=(len(chosen), np.iinfo(np.int64).max)
-        )
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        # Read, not mapped: pages that were looked at would count as this process's memory.
+        where = zip((8 * sizes).tolist(), (8 * (self._ends[chosen] - sizes)).tolist(), strict=True)
+        data = b"".join(os.pread(self._file.fileno(), size, at) for size, at in where)
+        columns = (np.frombuffer(data, np.uint64) >> np.uint64(1)).astype(np.int64)
+        shape = (len(chosen), np.iinfo(np.int64).max)
+        matrix = csr_array((np.ones(len(columns), np.int8), columns, starts), shape=shape)
         matrix.sort_indices()
         return [matrix[some] for some in np.split(places, len(ordinals))]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from transforms.blocks import INDEX, DocumentBlock
-from transforms.elements import EndOfShard, Shard, ShardFailed
+from transforms.blocks import INDEX, DeadLetters, DocumentBlock
+from transforms.elements import DeadLetter, EndOfShard, Shard, ShardFailed
 from transforms.errors import BadFileError
 from transforms.steps.shards import ReadConfig, read_shard
 
@@ -24,10 +24,14 @@ class Corpus:
     Attributes:
       offsets: int64 [shards + 1], ordinal of each shard's first record, and at last how many there are;
         complete once all blocks were read.
+      letters: how many records are dead letters, of what was read.
+      first_letter: of those; None if there is none.
     """
 
     def __init__(self, shards: Sequence[Shard], config: ReadConfig):
         self.offsets = np.zeros(len(shards) + 1, np.int64)
+        self.letters = 0
+        self.first_letter: DeadLetter | None = None
         self._shards, self._config = shards, dataclasses.replace(config, heard=False)
 
     @property
@@ -53,6 +57,9 @@ class Corpus:
         for element in read_shard(self._shards[number], self._config):
             if isinstance(element, DocumentBlock):
                 yield first + element.columns.column(INDEX).to_numpy(), element
+            elif isinstance(element, DeadLetters):
+                self.letters += len(element.letters)
+                self.first_letter = self.first_letter or element.letters[0]
             elif isinstance(element, EndOfShard):
                 self.offsets[number + 1] = first + element.documents
             elif isinstance(element, ShardFailed):

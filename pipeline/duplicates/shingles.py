@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 WORDS = 3  # of a shingle; where one word of sixty differs, 0.9 of the shingles are the same
-# Words are runs of letters, marks and digits; of scripts that are written without spaces each letter is one.
-_NO_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
-_BETWEEN = r"[^\pL\pM\pN]+"
+# Words are runs of letters, marks and digits, each symbol, each letter of scripts that are written without
+# spaces, and what stands between spaces and has none of these.
+_ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\pS])"
+_BETWEEN = r"[^\pL\pM\pN\pS]+"
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def shingles(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """The shingles of texts, text after text, and how many each has.
 
-    Words are compared in NFKC and casefolded; punctuation and white space are not. A text of fewer than
-    three words is one shingle, one without words has none.
+    Words are compared in NFKC and casefolded; punctuation at words and white space are not. A text of
+    fewer than three words is one shingle.
 
     Args:
       texts: string [n], no nulls.
@@ -61,14 +62,13 @@ def _words(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     spaced = lists.flatten().dictionary_encode()
     # Arrow's own NFKC leaves some letters of Japanese apart from their marks.
     plain = [unicodedata.normalize("NFKC", word).casefold() for word in spaced.dictionary.to_pylist()]
-    clean = pc.replace_substring_regex(pa.array(plain, pa.string()), _NO_SPACES, r" \1 ")
-    pieces = pc.split_pattern(pc.replace_substring_regex(clean, _BETWEEN, " "), " ")
+    apart = pc.replace_substring_regex(pa.array(plain, pa.string()), _ALONE, r" \1 ")
+    clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(apart, _BETWEEN, " "))
+    pieces = pc.split_pattern(pc.if_else(pc.equal(clean, ""), apart, clean), " ")
     found = pieces.flatten().dictionary_encode()
     codes = found.indices.to_numpy()
     hashes = np.array([_hash(word) for word in found.dictionary.to_pylist()], np.uint64)[codes]
-    there = (
-        np.asarray(pc.binary_length(found.dictionary))[codes] > 0
-    )  # an empty one is before or behind a space
+    there = np.asarray(pc.binary_length(found.dictionary))[codes] > 0  # nothing is between two spaces
     ends = np.concatenate([[0], np.cumsum(there)])[pieces.offsets.to_numpy()]
     hashes, starts, counts = hashes[there], ends[:-1], np.diff(ends)
     at = spaced.indices.to_numpy()
@@ -78,9 +78,7 @@ def _words(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hash(word: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
@@ -92,7 +90,9 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
 def _numbered(made: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Shingles of which the second of a text is another than its first, and so on; of a text in any order."""
-    order = np.lexsort((made, owners))
+    order = np.argsort(made)
+    small = owners[order].astype(np.min_scalar_type(owners[-1] if len(owners) else 0))
+    order = order[np.argsort(small, kind="stable")]  # as lexsort, and several times as fast
     made, owners = made[order], owners[order]
     new = np.ones(len(made), bool)
     new[1:] = (made[1:] != made[:-1]) | (owners[1:] != owners[:-1])

@@ -57,7 +57,7 @@ def with_copies(
 def _with_shared(
     config: PipelineConfig, job: Job, shards: Sequence[Shard], *, joined: bool
 ) -> PipelineConfig:
-    """What has copies is embedded first, into an output of its own, which is then reused like an earlier one."""
+    """What has copies is embedded first, into an output of its own, which is reused like an earlier one."""
     path = f"{config.read.output}/{layout.SHARED}"
     head = {**dataclasses.asdict(job), "shared_for": job.identity}
     plan = plan_file.to_bytes(head, shards)
@@ -67,7 +67,6 @@ def _with_shared(
         config,
         read=dataclasses.replace(config.read, output=path, job=identity, heard=False),
         write=dataclasses.replace(config.write, output=path, job=identity, trace=False, heard=False),
-        reuse=None,
         find_copies=0,
     )
     reuse = config.reuse or ReuseConfig((), job.keep_text, joined=joined, buckets=buckets_for(0))

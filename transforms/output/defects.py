@@ -58,7 +58,10 @@ def find_defects(
     for receipt in receipts.values():
         yield from _check_letters(output, receipt)
         if receipt.left_out:
-            name, holds = layout.duplicates(receipt.shard_id), f"{receipt.left_out} documents that are left out"
+            name, holds = (
+                layout.duplicates(receipt.shard_id),
+                f"{receipt.left_out} documents that are left out",
+            )
             if defect := _defect(output, name, receipt.left_out_sha256, holds):
                 yield defect
         if receipt.part is not None:

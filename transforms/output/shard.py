@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import array
-import collections
 import dataclasses
-import json
 import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from transforms.blocks import DeadLetters, LeftOut, RowBlock
-from transforms.elements import DeadLetter, EndOfShard, ShardReceipt
+from transforms.elements import EndOfShard, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.observer import MiniBatchDone
 from transforms.output import attempts, layout, ledger, plan_file
-from transforms.output.folder import Folder
 from transforms.output.beside import LeftOutFile, LettersFile
+from transforms.output.folder import Folder
 from transforms.output.pending import PendingFile
 from transforms.output.schema import RowSchema, arrow_schema, record_batch
 from transforms.output.trace import TraceFile

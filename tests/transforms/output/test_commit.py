@@ -16,9 +16,10 @@ from transforms.blocks import DeadLetters, RowBlock
 from transforms.elements import DeadLetter, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import attempts, layout, ledger, plan_file
+from transforms.output.beside import letter_line
 from transforms.output.folder import Folder
 from transforms.output.schema import RowSchema
-from transforms.output.shard import ShardWriter, letter_line
+from transforms.output.shard import ShardWriter
 from transforms.steps import write as steps
 from transforms.steps.write import WriteConfig, _WriteFn
 
