@@ -122,7 +122,10 @@ class Known(Aside):
             self.shard_id,
             self.columns.slice(low, count),
             None if self.payloads is None else self.payloads.slice(low, count),
-            *(column[some] for column in (self.source, self.shards, self.firsts, self.rows)),
+            self.source[some],
+            self.shards[some],
+            self.firsts[some],
+            self.rows[some],
             self.missed[:0],
             self.copies[some],
         )

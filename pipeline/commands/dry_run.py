@@ -35,7 +35,7 @@ def look_at_input(options: Options, screen: Screen) -> Result:
     with screen.doing("listing the input"):
         of = modality.get(options.modality or guessed(options))
         plan = make_plan(options, of)
-        check_files(plan, of)
+        check_files(plan, of, options.near_duplicates)
     with screen.doing("sampling the input"):
         try:
             sample = take_sample(plan, options, of)

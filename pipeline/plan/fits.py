@@ -19,12 +19,16 @@ def guessed(options: Options) -> str:
     return held.pop() if len(held) == 1 and held <= {*modality.NAMES} else "text"
 
 
-def check_files(plan: Plan, of: Modality) -> None:
-    """Refuses files that can hold nothing of the model's.
+def check_files(plan: Plan, of: Modality, near: float | None = None) -> None:
+    """Refuses files that can hold nothing of the model's, and a search for near duplicates that cannot be.
 
     Raises:
-      UsageError: names the first of them.
+      UsageError: names the first of the files; or as of `check_near`.
     """
+    if near is not None:
+        from pipeline.duplicates.find import check_near
+
+        check_near(near, of.name)
     if of.kind != "bytes":
         return
     for piece in (piece for shard in plan.shards for piece in shard.slices):

@@ -128,7 +128,7 @@ class _Launch:
         with screen.doing("listing the input"):
             earlier = None if self.reusing is None else self.reusing.shard_bytes
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1, earlier=earlier)
-            check_files(plan, of)
+            check_files(plan, of, options.near_duplicates)
         with screen.doing("sampling the input"):
             kept = take_sample(plan, options, of).kept
         if plan.unknown:
