@@ -195,6 +195,7 @@ class ShardReceipt(Element):
       skipped: records that are no documents, by what they are.
       mini_batches, retries: how many there were, and calls of the model beyond one for each.
       reused: documents whose vectors an earlier output had.
+      forgotten: documents that were taken out of the output afterwards.
       model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
@@ -220,3 +221,4 @@ class ShardReceipt(Element):
     model_span: float = 0.0
     model_idle: float = 0.0
     reused: int = 0
+    forgotten: int = 0

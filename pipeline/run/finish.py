@@ -8,6 +8,7 @@ import platform
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.job import Job, job_of
 from pipeline.options.options import Options, most_dead_letters
@@ -16,7 +17,7 @@ from pipeline.run.output import output_lock, read_run
 from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
 from transforms.errors import BadFileError, JobFailed, LedgerError
-from transforms.output import layout, ledger, manifest
+from transforms.output import forgotten, layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
@@ -124,10 +125,12 @@ class Books:
         sizes = folder.names()
         for receipt in receipts:
             dead = sum(receipt.dead_letters.values())
-            if receipt.rows + dead < receipt.documents:  # more rows than documents where a row is a chunk
+            if (
+                receipt.rows + dead + receipt.forgotten < receipt.documents
+            ):  # more rows than documents where a row is a chunk
                 raise LedgerError(
                     f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
-                    f"{dead} dead letters written"
+                    f"{dead} dead letters written, {receipt.forgotten} forgotten"
                 )
             if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
                 found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
@@ -143,7 +146,9 @@ class Books:
             )
 
     def _anew(self, receipt: ShardReceipt) -> str:
-        return f"delete {self.folder.join(layout.receipt(receipt.shard_id))} and run the same command again"
+        again = f", then `embedbeam forget {self.folder.path}`" if receipt.forgotten else ""
+        name = self.folder.join(layout.receipt(receipt.shard_id))
+        return f"delete {name} and run the same command again{again}"
 
     def check_dead_letters(self, receipts: Sequence[ShardReceipt]) -> None:
         """Raises JobFailed if there are more dead letters than the limit allows."""
@@ -173,27 +178,35 @@ class Books:
             model_digest=job.model_digest,
             dim=job.dim,
             dtype=job.vector_dtype,
-            documents=sum(r.documents for r in receipts),
-            rows=sum(r.rows for r in receipts),
-            dead_letters=ledger.by_reason(receipts),
-            tokens=ledger.total([r.tokens for r in receipts]),
-            tokens_dropped=ledger.total([r.tokens_dropped for r in receipts]),
-            shards=len(receipts),
-            parts=sum(r.part is not None for r in receipts),
-            output_bytes=sum(r.part_bytes for r in receipts),
+            **totals(receipts),
             wall_seconds=round(wall_seconds, 3),
             device=device,
             host=socket.gethostname(),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
             feature_spec=spec,
-            skipped=ledger.skipped(receipts),
             model_revision=job.model_revision,
-            mini_batches=sum(r.mini_batches for r in receipts),
-            retries=sum(r.retries for r in receipts),
-            reused=sum(r.reused for r in receipts),
-            model_waited=ledger.waiting(receipts),
         )
+
+
+def totals(receipts: Sequence[ShardReceipt]) -> dict[str, Any]:
+    """What a manifest says that is the sum of the receipts."""
+    return {
+        "documents": sum(r.documents for r in receipts),
+        "rows": sum(r.rows for r in receipts),
+        "dead_letters": ledger.by_reason(receipts),
+        "tokens": ledger.total([r.tokens for r in receipts]),
+        "tokens_dropped": ledger.total([r.tokens_dropped for r in receipts]),
+        "shards": len(receipts),
+        "parts": sum(r.part is not None for r in receipts),
+        "output_bytes": sum(r.part_bytes for r in receipts),
+        "skipped": ledger.skipped(receipts),
+        "mini_batches": sum(r.mini_batches for r in receipts),
+        "retries": sum(r.retries for r in receipts),
+        "reused": sum(r.reused for r in receipts),
+        "forgotten": sum(r.forgotten for r in receipts),
+        "model_waited": ledger.waiting(receipts),
+    }
 
 
 def finish_job(output: str, max_dead_letters: str) -> Manifest:
@@ -207,4 +220,5 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
     options = Options(input="-", output=output, max_dead_letters=max_dead_letters)
     books = Books.of(opened.folder, opened.plan, options)
     with output_lock(opened.folder):
+        forgotten.check_ended(opened.folder, opened.plan.job)
         return books.finished() or books.complete(books.receipts())

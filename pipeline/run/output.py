@@ -108,7 +108,7 @@ def clear(folder: Folder) -> None:
     for sub in (layout.DEAD_LETTERS, ""):
         folder.delete_files(sub, which=layout.shard_of_part)
     folder.delete_folder(layout.TRACE)
-    for name in (layout.RUN, layout.PLAN):
+    for name in (layout.RUN, layout.FORGET, layout.PLAN):  # the log of what was forgotten stays
         folder.delete(name)
 
 

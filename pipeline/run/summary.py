@@ -14,12 +14,14 @@ _SHOWN = 8
 
 def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> Iterator[str]:
     """Counts, rates, where the output is, and the line of Python that opens it."""
-    dead = sum(manifest.dead_letters.values())
+    dead, forgotten = sum(manifest.dead_letters.values()), manifest.forgotten
     yield (
-        f"embedded {manifest.documents - dead:,} of {manifest.documents:,} documents into "
+        f"embedded {manifest.documents - dead - forgotten:,} of {manifest.documents:,} documents into "
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
+    if forgotten:
+        yield f"forgotten afterwards: {forgotten:,} documents"
     if manifest.reused:
         yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if progress.shards:

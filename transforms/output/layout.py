@@ -19,6 +19,8 @@ TRACE = f"{STATE}/trace"
 CHECKS = f"{STATE}/checks"  # of verify on a cluster, while it runs
 TENSORBOARD = f"{TRACE}/tensorboard"
 FINGERPRINTS = f"{STATE}/fingerprints"  # where each is, for runs that reuse the vectors
+FORGET = f"{STATE}/forget.json"  # what is being forgotten, until it is
+FORGOTTEN = f"{STATE}/forgotten.jsonl"  # hashes of ids that were
 
 # Made of the rows later, by commands that look at them.
 REPORT = "_report.html"

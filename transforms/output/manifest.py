@@ -17,7 +17,7 @@ class Manifest:
     Attributes:
       output: the folder.
       job: the job's identity, as in its plan.
-      documents: read; each is a row (or rows, where rows are chunks) or a dead letter.
+      documents: read; each is a row (or rows, where rows are chunks), a dead letter, or forgotten.
       dead_letters: by reason.
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
@@ -26,6 +26,7 @@ class Manifest:
       model_revision: the commit or the version that a hub's handle meant; None for other handles.
       mini_batches, retries: of all committed shards; calls of the model beyond one for each.
       reused: documents whose vectors an earlier output had; the others went through the model.
+      forgotten: documents that were taken out of the output after the job, by `embedbeam forget`.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
     mini_batches: int = 0
     retries: int = 0
     reused: int = 0
+    forgotten: int = 0
     model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:
