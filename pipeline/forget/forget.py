@@ -91,7 +91,7 @@ def _add(done: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def _find(output: Output, gone: Gone, told: _Told) -> tuple[dict[str, set[str]], int]:
-    """Ids that are to be forgotten, by the shard that holds them; and how many dead letters are unreadable."""
+    """Ids that are to be forgotten, by the shard that holds them; and how many letters are unreadable."""
     receipts, holding, unreadable = output.receipts, dict[str, set[str]](), 0
     # A store answers slowly, and many at once; a disk is as fast as one reader.
     with ThreadPoolExecutor(1 if output.folder.local else 16) as threads:

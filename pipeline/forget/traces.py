@@ -39,7 +39,7 @@ def delete_derived(folder: Folder) -> list[str]:
 
 
 def in_plan(output: Output, ids: Sequence[str]) -> int:
-    """How many of the ids are names of input files: the plan, whose digest is the job's identity, keeps them."""
+    """How many of the ids are names of input files; a plan keeps these, or it would be another job's."""
     names = {name for shard in output.plan.shards for one in shard.slices for name in (one.source, one.path)}
     return len(names.intersection(ids))
 

@@ -26,7 +26,7 @@ def digest(job: str, doc_id: str) -> str:
     output the same id has another one.
 
     >>> digest("0" * 32, "a")[:16]
-    'c6b46d50d8ef84cf'
+    'eed7a20063578b21'
     """
     return hashlib.sha256(f"{job}:{doc_id}".encode("utf-8", "backslashreplace")).hexdigest()
 
