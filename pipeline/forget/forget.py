@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.forget.traces import delete_derived, in_plan, unknown
-from pipeline.options.options import Options
 from pipeline.report.write import write_at_end
-from pipeline.run.finish import Books, totals
+from pipeline.run.finish import balance, totals
 from pipeline.run.output import output_lock
 from pipeline.version import installed
 from transforms.elements import ShardReceipt
-from transforms.errors import LedgerError, UsageError
+from transforms.errors import JobFailed, LedgerError, UsageError
 from transforms.output import forgotten, layout, ledger, manifest
+from transforms.output.folder import Folder
 from transforms.output.forgotten import Forgetting, Gone, by_hashes, by_ids, digest
 from transforms.output.reader import Output, open_output
 from transforms.output.rewrite import letter_blocks, rewrite
@@ -61,6 +61,10 @@ def forget(path: str, ids: Sequence[str] | None, told: _Told) -> dict[str, Any]:
         if begun is not None:
             _add(done, _carry_out(output, begun, by_hashes(job, set(begun.hashes)), told, resumed=True))
             output = open_output(folder.path)
+        try:
+            balance(folder, job, output.plan.shards, output.receipts)
+        except LedgerError as e:
+            raise LedgerError(f"nothing was changed, since the books of the job do not balance: {e}") from e
         gone = by_hashes(job, before) if ids is None else by_ids(ids)
         holding, unreadable = _find(output, gone, told)
         found = {one for some in holding.values() for one in some}
@@ -105,11 +109,21 @@ def _find(output: Output, gone: Gone, told: _Told) -> tuple[dict[str, set[str]],
 
 
 def _look(output: Output, receipt: ShardReceipt, gone: Gone) -> tuple[set[str], int]:
-    """Of one shard the same."""
+    """Of one shard the same.
+
+    Raises:
+      LedgerError: its part is damaged.
+    """
+    import pyarrow as pa
+
     ids, unreadable = set[str](), 0
-    if receipt.part is not None:
-        for block in output.part(receipt.part, ["doc_id"], block_rows=_BLOCK):
+    try:
+        for block in output.part(receipt.part, ["doc_id"], block_rows=_BLOCK) if receipt.part else ():
             ids.update(block.column(0).filter(gone(block.column(0))).to_pylist())
+    except pa.ArrowException as e:
+        reason = str(e).splitlines()[0]
+        verify = f"`embedbeam verify {output.folder.path}` tells more"
+        raise LedgerError(f"{receipt.part}: cannot be read: {reason}; {verify}") from e
     for _, letters, doc_ids in letter_blocks(output, receipt):
         out = gone(doc_ids)
         ids.update(doc_ids.filter(out).to_pylist())
@@ -172,16 +186,7 @@ def _carry_out(
             rewrite(output, receipt, gone)
         elif not receipt.dead_letters:  # of those that were the file may be there still
             folder.delete(layout.dead_letters(receipt.shard_id))
-    told("balancing the books")
-    made, after = manifest.read(folder, job), open_output(folder.path).receipts
-    Books.of(folder, output.plan, Options(input="-", output=folder.path)).balance(after)
-    if made is None:
-        raise LedgerError(f"{folder.join(layout.MANIFEST)}: missing or unreadable; put it back as it was")
-    made = dataclasses.replace(made, **totals(after))
-    folder.write(layout.MANIFEST, made.to_json())
-    if begun.report:
-        told("making the report anew")
-        write_at_end(lambda: open_output(folder.path), made, after)
+    after = open_output(folder.path).receipts
     now = _counts(after)
     counts = {
         "documents": now["forgotten"] - begun.forgotten,
@@ -190,7 +195,28 @@ def _carry_out(
         "shards": len(shards),
     }
     forgotten.log(folder, begun, **counts)
-    folder.write(layout.SUCCESS, b"")
+    try:
+        told("balancing the books")
+        balance(folder, job, output.plan.shards, after)
+        _finish(folder, job, after, begun, told)
+    except (JobFailed, LedgerError):  # the documents are gone; the job has to mend what else is wrong
+        folder.delete(layout.FORGET)
+        raise
     folder.delete(layout.FORGET)
     anew = [layout.REPORT] if folder.read(layout.REPORT, 1) is not None else []
     return counts | {"deleted": deleted, "made_anew": anew}
+
+
+def _finish(
+    folder: Folder, job: str, receipts: Sequence[ShardReceipt], begun: Forgetting, told: _Told
+) -> None:
+    """As the job's end: the manifest, the report, _SUCCESS."""
+    made = manifest.read(folder, job)
+    if made is None:
+        raise LedgerError(f"{folder.join(layout.MANIFEST)}: is gone; `embedbeam finish` makes it anew")
+    made = dataclasses.replace(made, **totals(receipts))
+    folder.write(layout.MANIFEST, made.to_json())
+    if begun.report:
+        told("making the report anew")
+        write_at_end(lambda: open_output(folder.path), made, receipts)
+    folder.write(layout.SUCCESS, b"")

@@ -81,7 +81,7 @@ class Books:
         if started is None:
             started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
             ended = max((r.finished for r in receipts), default=ended)
-        self.balance(receipts)
+        balance(self.folder, self.job.identity, self.shards, receipts)
         made = self.make_manifest(receipts, max(0.0, ended - started), last_run.get("device", "unknown"))
         self.check_dead_letters(receipts)
         self.folder.sweep()  # what attempts left that were killed
@@ -90,65 +90,6 @@ class Books:
         write_at_end(lambda: open_output(self.folder.path), made, receipts)
         self.folder.write(layout.SUCCESS, b"")
         return made
-
-    def balance(self, receipts: Sequence[ShardReceipt]) -> None:
-        """Checks that every shard is committed once, and that its documents are rows or dead letters.
-
-        Raises:
-          JobFailed: files could not be read; names them.
-          LedgerError: anything else is missing.
-        """
-        folder = self.folder
-        failures = ledger.read_failures(folder, self.job.identity)
-        if failures:
-            listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
-            left = len(failures) - 20
-            more = f"\n  and {left} more" if left > 0 else ""
-            raise JobFailed(
-                f"{len(failures)} of {len(self.shards)} shards failed on bad files; {len(receipts)} are "
-                "committed. Mend the files and use a new output folder (or --overwrite), or pass "
-                f"--skip-bad-files:\n{listed}{more}"
-            )
-        planned, committed = {s.shard_id for s in self.shards}, {r.shard_id for r in receipts}
-        others = folder.shards(layout.RECEIPTS) - committed
-        if others:
-            raise LedgerError(
-                f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the "
-                "same command again: these shards are embedded anew"
-            )
-        if planned != committed:
-            raise LedgerError(
-                f"{len(planned - committed)} shards of the plan have no receipt, and "
-                f"{len(committed - planned)} receipts have no shard, e.g. {min(planned ^ committed)}; run "
-                "the same command again"
-            )
-        sizes = folder.names()
-        for receipt in receipts:
-            dead = sum(receipt.dead_letters.values())
-            if (
-                receipt.rows + dead + receipt.forgotten < receipt.documents
-            ):  # more rows than documents where a row is a chunk
-                raise LedgerError(
-                    f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
-                    f"{dead} dead letters written, {receipt.forgotten} forgotten"
-                )
-            if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
-                found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
-                raise LedgerError(
-                    f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; "
-                    f"{self._anew(receipt)}"
-                )
-        wrong = ledger.unpaired(folder, receipts)
-        if wrong is not None:
-            raise LedgerError(
-                f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
-                f"receipt's, since another attempt wrote over it; {self._anew(wrong)}"
-            )
-
-    def _anew(self, receipt: ShardReceipt) -> str:
-        again = f", then `embedbeam forget {self.folder.path}`" if receipt.forgotten else ""
-        name = self.folder.join(layout.receipt(receipt.shard_id))
-        return f"delete {name} and run the same command again{again}"
 
     def check_dead_letters(self, receipts: Sequence[ShardReceipt]) -> None:
         """Raises JobFailed if there are more dead letters than the limit allows."""
@@ -187,6 +128,65 @@ class Books:
             feature_spec=spec,
             model_revision=job.model_revision,
         )
+
+
+def balance(folder: Folder, job: str, shards: Sequence[Shard], receipts: Sequence[ShardReceipt]) -> None:
+    """Checks that every shard is committed once, and that its documents are rows, dead letters or forgotten.
+
+    Raises:
+      JobFailed: files could not be read; names them.
+      LedgerError: anything else is missing.
+    """
+    failures = ledger.read_failures(folder, job)
+    if failures:
+        listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
+        left = len(failures) - 20
+        more = f"\n  and {left} more" if left > 0 else ""
+        raise JobFailed(
+            f"{len(failures)} of {len(shards)} shards failed on bad files; {len(receipts)} are "
+            "committed. Mend the files and use a new output folder (or --overwrite), or pass "
+            f"--skip-bad-files:\n{listed}{more}"
+        )
+    planned, committed = {s.shard_id for s in shards}, {r.shard_id for r in receipts}
+    others = folder.shards(layout.RECEIPTS) - committed
+    if others:
+        raise LedgerError(
+            f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the "
+            "same command again: these shards are embedded anew"
+        )
+    if planned != committed:
+        raise LedgerError(
+            f"{len(planned - committed)} shards of the plan have no receipt, and "
+            f"{len(committed - planned)} receipts have no shard, e.g. {min(planned ^ committed)}; run "
+            "the same command again"
+        )
+    sizes = folder.names()
+    for receipt in receipts:
+        dead = sum(receipt.dead_letters.values())
+        # More rows than documents where a row is a chunk.
+        if receipt.rows + dead + receipt.forgotten < receipt.documents:
+            raise LedgerError(
+                f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
+                f"{dead} dead letters written, {receipt.forgotten} forgotten"
+            )
+        if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
+            found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
+            raise LedgerError(
+                f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; "
+                f"{_anew(folder, receipt)}"
+            )
+    wrong = ledger.unpaired(folder, receipts)
+    if wrong is not None:
+        raise LedgerError(
+            f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
+            f"receipt's, since another attempt wrote over it; {_anew(folder, wrong)}"
+        )
+
+
+def _anew(folder: Folder, receipt: ShardReceipt) -> str:
+    again = f", then `embedbeam forget {folder.path}`" if receipt.forgotten else ""
+    name = folder.join(layout.receipt(receipt.shard_id))
+    return f"delete {name} and run the same command again{again}"
 
 
 def totals(receipts: Sequence[ShardReceipt]) -> dict[str, Any]:
