@@ -65,4 +65,4 @@ def _words(made: dict[str, Any]) -> Iterator[str]:
     if made["unknown"]:
         yield f"not looked into, since embedbeam did not write it: {', '.join(made['unknown'])}"
     if made["documents"]:
-        yield "the input still has them: a new job over it embeds them again"
+        yield "the input may have them yet: a new job over it embeds them again"

@@ -32,7 +32,7 @@ def delete_derived(folder: Folder) -> list[str]:
     indexes = [name for name in indexes if name.startswith(layout.FINGERPRINTS)]
     for name in indexes:
         folder.delete(name)
-    subs = [sub for sub in (*layout.MADE_LATER, layout.CHECKS) if folder.holds(sub)]
+    subs = [sub for sub in layout.OF_DOCUMENTS if folder.holds(sub)]
     for sub in subs:
         folder.delete_folder(sub)
     return [*subs, *indexes]

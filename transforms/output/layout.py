@@ -29,6 +29,8 @@ PROJECTOR = "_projector"
 INDEX = "_index"
 CLUSTERS = "_clusters"
 MADE_LATER = (MAP, PROJECTOR, INDEX, CLUSTERS)
+# Folders that tell of single documents: gone when some are forgotten.
+OF_DOCUMENTS = (*MADE_LATER, CHECKS)
 
 _RECORD = re.compile(r"([0-9a-f]{16})\.json")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")

@@ -392,6 +392,19 @@ def check_job(output, ids, corpus, model, cli):
     assert jobs.files(output) == before
 
 
+def test_what_reuses_the_output_finds_the_others(output, ids, corpus, model, cli, tmp_path):
+    assert cli("forget", output, f"--ids={ids}")[0] == 0
+    new, flags = tmp_path / "new", [f"--input={corpus}", f"--model={model}", "--shard-bytes=9000"]
+    assert (
+        cli(
+            "embed", *flags, *jobs.FLAGS[:3], "--max-dead-letters=10%", f"--output={new}", f"--reuse={output}"
+        )[0]
+        == 0
+    )
+    manifest = jobs.manifest(new)
+    assert (manifest["rows"], manifest["reused"], manifest["forgotten"]) == (291, 287, 0)
+
+
 def test_through_the_front_door(output, ids, corpus, model, cli):
     report = (output / "_report.html").read_text()
     assert "a0" in report
@@ -401,7 +414,7 @@ def test_through_the_front_door(output, ids, corpus, model, cli):
     assert "not there: 1 ids, e.g. 'z1'" in done.stdout
     assert "made anew: _report.html" in done.stdout
     assert "look at them: 3 dead letters are of records whose id could not be read" in done.stdout
-    assert "the input still has them" in done.stdout
+    assert "the input may have them yet" in done.stdout
     check_job(output, ids, corpus, model, cli)
     code, out, _ = cli("forget", output, f"--ids={ids}", "--json")
     record = json.loads(out)
@@ -425,17 +438,10 @@ def test_documents_that_are_files_stay_in_the_plan(tmp_path, model, cli):
 POINTS = [
     ("rename forget", 1),
     ("after rename forget", 1),
-    ("delete success", 1),
-    ("create letters", 1),
     ("after rename letters", 1),
-    ("create part", 2),
     ("after rename part", 2),
     ("rename receipt", 3),
-    ("after rename receipt", 1),
-    ("rename manifest", 1),
-    ("rename log", 1),
     ("after rename log", 1),
-    ("rename success", 1),
     ("delete forget", 1),
 ]
 
