@@ -8,6 +8,7 @@ Peak memory is the command's own.
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -44,12 +45,14 @@ print(int(peak_kib()))
 """
 
 
-def timed(code: str, *arguments: object) -> tuple[float, int]:
-    """Seconds and peak memory in MiB of a process."""
-    begun = time.perf_counter()
+def timed(code: str, *arguments: object) -> tuple[float, float, int]:
+    """Seconds, of its processors too, and peak memory in MiB of a process."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return time.perf_counter() - begun, int(done.stdout.split()[-1]) // 1024
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - begun, busy, int(done.stdout.split()[-1]) // 1024
 
 
 def main() -> None:
@@ -61,8 +64,9 @@ def main() -> None:
     one, many = f"d{rows // 2}\n", "".join(f"d{i}\n" for i in range(0, rows, rows // 1000))
     shutil.copytree(output, copy)
     ids.write_text(many)
-    bare, peak = timed(_BARE, copy, ids)
-    print(f"{rows:,} rows; all part files rewritten with pyarrow: {bare:.1f} s, {peak:,} MiB")
+    bare, bare_busy, peak = timed(_BARE, copy, ids)
+    times = f"{bare:.1f} s, CPU {bare_busy:.1f} s"
+    print(f"{rows:,} rows; all part files rewritten with pyarrow: {times}; {peak:,} MiB")
     shutil.rmtree(copy)
     for name, some in {
         "one document": one,
@@ -70,8 +74,9 @@ def main() -> None:
         "the same again": many,
     }.items():
         Path(ids).write_text(some)
-        seconds, peak = timed(_COMMAND, "forget", output, f"--ids={ids}", "--quiet")
-        print(f"{name}: {seconds:.1f} s, {seconds / bare:.2f} of it, {peak:,} MiB")
+        seconds, busy, peak = timed(_COMMAND, "forget", output, f"--ids={ids}", "--quiet")
+        times = f"{seconds:.1f} s, {seconds / bare:.2f} of it; CPU {busy:.1f} s, {busy / bare_busy:.2f} of it"
+        print(f"{name}: {times}; {peak:,} MiB")
 
 
 if __name__ == "__main__":
