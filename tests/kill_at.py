@@ -3,7 +3,8 @@
     python kill_at.py POINT N embed --input ... --output ...
 
 A point is named by the step and the kind of file: `create part`, `sync part`, `rename part` (by a rename or
-a link), `after rename part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest` and `success`.
+a link), `after rename part`, `delete part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest`,
+`success`, `forget` (what is being forgotten) and `log` (of what was).
 """
 
 import builtins
@@ -20,6 +21,8 @@ KINDS = {
     "run": r"run\.json",
     "manifest": r"manifest\.json",
     "success": r"_SUCCESS",
+    "forget": r"forget\.json",
+    "log": r"forgotten\.jsonl",
 }
 
 
@@ -62,7 +65,14 @@ def kill_at(wanted, count):
 
         return named
 
+    def deleted(path, **kwargs):
+        mine = isinstance(path, str) and "_embedbeam/tmp/" not in path
+        if mine:
+            reached("delete", path)
+        original_unlink(path, **kwargs)
+
     names = {}
+    original_unlink, os.unlink = os.unlink, deleted
     original_open, original_fsync = builtins.open, os.fsync
     builtins.open, os.fsync = opened, synced
     # A link gives a file its name where nothing of that name may be replaced.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,19 @@ class Made:
 
 
 def make(
-    path: Path, *, shards: int = 3, per_shard: int = 20, leave: int = 0, values: Any = None, **head: Any
+    path: Path,
+    *,
+    shards: int = 3,
+    per_shard: int = 20,
+    leave: int = 0,
+    values: Any = None,
+    row: Callable[[str, int], dict[str, Any]] = lambda shard_id, i: {},
+    letter: Callable[[str, int], dict[str, Any]] = lambda shard_id, i: {},
+    **head: Any,
 ) -> Made:
     """Writes an output; `leave` shards at the end of the plan are not committed.
 
-    `values` are the kept fields' in every other row.
+    `values` are the kept fields' in every other row; `row` and `letter` give fields of their own.
     """
     head = HEAD | head
     ids = [f"{50000 - i * 7919:04x}" * 4 for i in range(shards)]
@@ -54,16 +63,22 @@ def make(
     for number, shard_id in enumerate(ids[: shards - leave]):
         random = np.random.default_rng(number)
         some = [
-            rows.Row(
-                f"{shard_id}:{i}",
-                random.standard_normal(head["dim"]).astype(np.float32).tolist(),
-                chunk=i,
-                kept=(values or {}) if i % 2 else {},
+            dataclasses.replace(
+                rows.Row(
+                    f"{shard_id}:{i}",
+                    random.standard_normal(head["dim"]).astype(np.float32).tolist(),
+                    chunk=i,
+                    kept=(values or {}) if i % 2 else {},
+                ),
+                **row(shard_id, i),
             )
             for i in range(per_shard)
         ]
         dead = [
-            DeadLetter(f"{shard_id}:dead{i}", "in", i, "read", "not JSON", f"line {i}", "{", i)
+            dataclasses.replace(
+                DeadLetter(f"{shard_id}:dead{i}", "in", i, "read", "not JSON", f"line {i}", "{", i),
+                **letter(shard_id, i),
+            )
             for i in range(number)
         ]
         elements = [DeadLetters(shard_id, tuple(dead))] if dead else []
@@ -79,9 +94,9 @@ def make(
 def finish(folder: Folder, job: str) -> None:
     receipts = ledger.read_receipts(folder, job)
     numbers = {
-        "documents": 0,
-        "tokens": 0,
-        "tokens_dropped": 0,
+        "documents": sum(r.documents for r in receipts),
+        "tokens": ledger.total([r.tokens for r in receipts]),
+        "tokens_dropped": ledger.total([r.tokens_dropped for r in receipts]),
         "shards": len(receipts),
         "parts": len(receipts),
     }

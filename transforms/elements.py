@@ -204,6 +204,7 @@ class ShardReceipt(Element):
       written_by: identity of the job that wrote the part file, where it was taken over whole; else "".
       copied: documents that have the vectors of another one of the job.
       left_out, left_out_sha256: documents that are left out, since another says the same, and their file.
+      forgotten: documents that were taken out of the output afterwards.
       model_span, model_idle: seconds of the process's ModelClock until its last mini-batch was done.
     """
 
@@ -233,3 +234,4 @@ class ShardReceipt(Element):
     copied: int = 0
     left_out: int = 0
     left_out_sha256: str | None = None
+    forgotten: int = 0

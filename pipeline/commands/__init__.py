@@ -21,6 +21,7 @@ NAMES = (
     "verify",
     "diff",
     "dedup",
+    "forget",
     "finish",
     "report",
     "search",
@@ -109,6 +110,7 @@ def open_source(args: argparse.Namespace, *, to_folder: bool = True) -> Output:
       UsageError: there is none, nothing could be written to `--to`, it holds no rows, or its job has not
         finished and `--partial` was not given.
     """
+    from transforms.output.forgotten import check_ended
     from transforms.output.reader import open_output
 
     open_stores(args.output, args.beam_args)
@@ -119,6 +121,7 @@ def open_source(args: argparse.Namespace, *, to_folder: bool = True) -> Output:
         open_stores(args.to, args.beam_args, "--to")
     output = open_output(args.output)
     if not output.complete and not args.partial:
+        check_ended(output.folder, output.plan.job)
         there, missing = len(output.plan.shards), len(output.missing)
         lacks = f"{missing} of its {there} shards are missing" if missing else "it has no _SUCCESS"
         raise UsageError(

@@ -18,6 +18,7 @@ from pipeline.run.output import read_run
 from pipeline.run.screen import duration
 from transforms.output import attempts, layout, ledger
 from transforms.output.folder import Folder
+from transforms.output.forgotten import begun
 from transforms.output.plan_file import PlanFile
 from transforms.output.reader import Output, open_output
 
@@ -36,8 +37,8 @@ def read_status(path: str) -> dict[str, Any]:
     """The state of the job in a folder.
 
     Returns:
-      state: starting (no plan yet), running, stopped, finished, or unknown (the folder is in a store, or
-        workers of a cluster may be at work).
+      state: starting (no plan yet), running, stopped, finished, forgetting (`embedbeam forget` is at work, or
+        died), or unknown (the folder is in a store, or workers of a cluster may be at work).
       runner, host, pid, since: of the last run; since in seconds since the epoch, None if there was none.
       shards, committed, failed: how many there are.
       begun: shards at work, or in whose midst a worker died, by host and process.
@@ -46,6 +47,7 @@ def read_status(path: str) -> dict[str, Any]:
       input_bytes, done_bytes: of the plan, and of its committed shards.
       documents: committed, dead letters counted.
       dead_letters: by reason.
+      forgotten: documents that were taken out afterwards.
       rate, work_seconds: documents a second in the last run, and over which time; None if unknown.
       seconds_left: None if unknown.
       bad_files: what is wrong with each.
@@ -92,6 +94,7 @@ def read_status(path: str) -> dict[str, Any]:
         "done_bytes": done,
         "documents": documents,
         "dead_letters": ledger.by_reason(receipts),
+        "forgotten": sum(r.forgotten for r in receipts),
         "rate": rate,
         "work_seconds": None if rate is None else seconds,
         "seconds_left": (whole - done) * documents / done / rate
@@ -104,6 +107,8 @@ def read_status(path: str) -> dict[str, Any]:
 def _state(output: Output, runner: str) -> str:
     if output.folder.read(layout.SUCCESS) is not None:
         return "finished"
+    if begun(output.folder, output.plan.job) is not None:
+        return "forgetting"
     if not output.folder.local:
         return "unknown"
     if _is_locked(output.folder):
@@ -128,6 +133,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     words = {
         "starting": "starting: it has no plan yet",
         "running": f"running: process {status['pid'] or '?'} on {status['host'] or '?'}{since}",
+        "forgetting": "documents are being forgotten; if no process does it, `embedbeam forget` ends it",
         "stopped": "stopped before its end; run the same command again to go on",
         "unknown": f"not finished{since}{'' if runner in LOCAL else away}",
     }
@@ -148,6 +154,8 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"documents   {status['documents']:,} committed"
     dead = ", ".join(f"{reason} ({count})" for reason, count in status["dead_letters"].items())
     yield f"dead letters {sum(status['dead_letters'].values()):,}{': ' + dead if dead else ''}"
+    if status["forgotten"]:
+        yield f"forgotten   {status['forgotten']:,} documents"
     if status["rate"] is not None:
         over = duration(status["work_seconds"])
         yield f"rate        {status['rate']:,.1f} documents/s over the last {over} of work"

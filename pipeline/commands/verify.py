@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> Result:
         return Result(record, [f"{args.output}: {len(defects)} defects"], code=1)
     letters = sum(sum(receipt.dead_letters.values()) for receipt in output.receipts)
     counts = {"shards": len(output.receipts), "rows": output.count, "dead_letters": letters}
+    if forgotten := sum(receipt.forgotten for receipt in output.receipts):
+        counts["forgotten"] = forgotten
     said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     return Result(record | counts, [f"{args.output}: {said}: all as committed"])
 

@@ -93,6 +93,7 @@ def head(manifest: Manifest, *, partial: bool) -> Iterator[str]:
         ("documents", f"{manifest.documents:,}"),
         ("rows", f"{manifest.rows:,}"),
         ("dead letters", f"{dead:,}"),
+        *([("forgotten", f"{manifest.forgotten:,}")] if manifest.forgotten else []),
         ("tokens", "not counted" if manifest.tokens is None else f"{manifest.tokens:,}"),
         ("tokens not embedded", "?" if manifest.tokens_dropped is None else f"{manifest.tokens_dropped:,}"),
         ("seconds of the last run", number(round(manifest.wall_seconds, 1))),

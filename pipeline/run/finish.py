@@ -8,6 +8,7 @@ import platform
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.job import Job, job_of
 from pipeline.options.options import Options, most_dead_letters
@@ -16,7 +17,7 @@ from pipeline.run.output import output_lock, read_run
 from pipeline.version import installed
 from transforms.elements import Shard, ShardFailed, ShardReceipt
 from transforms.errors import BadFileError, JobFailed, LedgerError
-from transforms.output import layout, ledger, manifest
+from transforms.output import forgotten, layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
@@ -80,7 +81,7 @@ class Books:
         if started is None:
             started = float(last_run.get("time", 0)) or min((r.started for r in receipts), default=ended)
             ended = max((r.finished for r in receipts), default=ended)
-        self.balance(receipts)
+        balance(self.folder, self.job.identity, self.shards, receipts)
         made = self.make_manifest(receipts, max(0.0, ended - started), last_run.get("device", "unknown"))
         self.check_dead_letters(receipts)
         self.folder.sweep()  # what attempts left that were killed
@@ -91,63 +92,6 @@ class Books:
         write_at_end(lambda: open_output(self.folder.path), made, receipts)
         self.folder.write(layout.SUCCESS, b"")
         return made
-
-    def balance(self, receipts: Sequence[ShardReceipt]) -> None:
-        """Checks that every shard is committed once, and that its documents are rows or dead letters.
-
-        Raises:
-          JobFailed: files could not be read; names them.
-          LedgerError: anything else is missing.
-        """
-        folder = self.folder
-        failures = ledger.read_failures(folder, self.job.identity)
-        if failures:
-            listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
-            left = len(failures) - 20
-            more = f"\n  and {left} more" if left > 0 else ""
-            raise JobFailed(
-                f"{len(failures)} of {len(self.shards)} shards failed on bad files; {len(receipts)} are "
-                "committed. Mend the files and use a new output folder (or --overwrite), or pass "
-                f"--skip-bad-files:\n{listed}{more}"
-            )
-        planned, committed = {s.shard_id for s in self.shards}, {r.shard_id for r in receipts}
-        others = folder.shards(layout.RECEIPTS) - committed
-        if others:
-            raise LedgerError(
-                f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the "
-                "same command again: these shards are embedded anew"
-            )
-        if planned != committed:
-            raise LedgerError(
-                f"{len(planned - committed)} shards of the plan have no receipt, and "
-                f"{len(committed - planned)} receipts have no shard, e.g. {min(planned ^ committed)}; run "
-                "the same command again"
-            )
-        sizes = folder.names()
-        for receipt in receipts:
-            dead = sum(receipt.dead_letters.values())
-            if (
-                receipt.rows + dead + receipt.left_out < receipt.documents
-            ):  # more rows than documents where a row is a chunk
-                raise LedgerError(
-                    f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
-                    f"{dead} dead letters written, {receipt.left_out} left out"
-                )
-            if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
-                found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
-                raise LedgerError(
-                    f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; "
-                    f"{self._anew(receipt)}"
-                )
-        wrong = ledger.unpaired(folder, receipts)
-        if wrong is not None:
-            raise LedgerError(
-                f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
-                f"receipt's, since another attempt wrote over it; {self._anew(wrong)}"
-            )
-
-    def _anew(self, receipt: ShardReceipt) -> str:
-        return f"delete {self.folder.join(layout.receipt(receipt.shard_id))} and run the same command again"
 
     def check_dead_letters(self, receipts: Sequence[ShardReceipt]) -> None:
         """Raises JobFailed if there are more dead letters than the limit allows."""
@@ -177,29 +121,15 @@ class Books:
             model_digest=job.model_digest,
             dim=job.dim,
             dtype=job.vector_dtype,
-            documents=sum(r.documents for r in receipts),
-            rows=sum(r.rows for r in receipts),
-            dead_letters=ledger.by_reason(receipts),
-            tokens=ledger.total([r.tokens for r in receipts]),
-            tokens_dropped=ledger.total([r.tokens_dropped for r in receipts]),
-            shards=len(receipts),
-            parts=sum(r.part is not None for r in receipts),
-            output_bytes=sum(r.part_bytes for r in receipts),
+            **totals(receipts),
             wall_seconds=round(wall_seconds, 3),
             device=device,
             host=socket.gethostname(),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES},
             feature_spec=spec,
-            skipped=ledger.skipped(receipts),
             model_revision=job.model_revision,
-            mini_batches=sum(r.mini_batches for r in receipts),
-            retries=sum(r.retries for r in receipts),
-            reused=sum(r.reused for r in receipts),
             embedded=sum(_embedded(r) for r in receipts),
-            copied=sum(r.copied for r in receipts),
-            left_out=sum(r.left_out for r in receipts),
-            model_waited=ledger.waiting(receipts),
         )
 
 
@@ -207,6 +137,87 @@ def _embedded(receipt: ShardReceipt) -> int:
     """Documents of a shard that went through the model."""
     others = receipt.reused + receipt.copied + receipt.left_out
     return receipt.documents - others - sum(receipt.dead_letters.values())
+
+
+def balance(folder: Folder, job: str, shards: Sequence[Shard], receipts: Sequence[ShardReceipt]) -> None:
+    """Checks that every shard is committed once, and that all its documents are accounted for.
+
+    Raises:
+      JobFailed: files could not be read; names them.
+      LedgerError: anything else is missing.
+    """
+    failures = ledger.read_failures(folder, job)
+    if failures:
+        listed = "\n".join(f"  {failure_text(failure)}" for failure in failures[:20])
+        left = len(failures) - 20
+        more = f"\n  and {left} more" if left > 0 else ""
+        raise JobFailed(
+            f"{len(failures)} of {len(shards)} shards failed on bad files; {len(receipts)} are "
+            "committed. Mend the files and use a new output folder (or --overwrite), or pass "
+            f"--skip-bad-files:\n{listed}{more}"
+        )
+    planned, committed = {s.shard_id for s in shards}, {r.shard_id for r in receipts}
+    others = folder.shards(layout.RECEIPTS) - committed
+    if others:
+        raise LedgerError(
+            f"{len(others)} receipts are of another job, e.g. {layout.receipt(min(others))}; run the "
+            "same command again: these shards are embedded anew"
+        )
+    if planned != committed:
+        raise LedgerError(
+            f"{len(planned - committed)} shards of the plan have no receipt, and "
+            f"{len(committed - planned)} receipts have no shard, e.g. {min(planned ^ committed)}; run "
+            "the same command again"
+        )
+    sizes = folder.names()
+    for receipt in receipts:
+        dead = sum(receipt.dead_letters.values())
+        # More rows than documents where a row is a chunk.
+        if receipt.rows + dead + receipt.left_out + receipt.forgotten < receipt.documents:
+            raise LedgerError(
+                f"shard {receipt.shard_id}: {receipt.documents} documents read, {receipt.rows} rows and "
+                f"{dead} dead letters written, {receipt.left_out} left out, {receipt.forgotten} forgotten"
+            )
+        if receipt.part is not None and sizes.get(receipt.part) != receipt.part_bytes:
+            found = "is gone" if receipt.part not in sizes else f"has {sizes[receipt.part]} bytes"
+            raise LedgerError(
+                f"{folder.join(receipt.part)} {found}, its receipt says {receipt.part_bytes} bytes; "
+                f"{_anew(folder, receipt)}"
+            )
+    wrong = ledger.unpaired(folder, receipts)
+    if wrong is not None:
+        raise LedgerError(
+            f"{folder.join(wrong.part or layout.dead_letters(wrong.shard_id))}: its checksum is not its "
+            f"receipt's, since another attempt wrote over it; {_anew(folder, wrong)}"
+        )
+
+
+def _anew(folder: Folder, receipt: ShardReceipt) -> str:
+    again = f", then `embedbeam forget {folder.path}`" if receipt.forgotten else ""
+    name = folder.join(layout.receipt(receipt.shard_id))
+    return f"delete {name} and run the same command again{again}"
+
+
+def totals(receipts: Sequence[ShardReceipt]) -> dict[str, Any]:
+    """What a manifest says that is the sum of the receipts."""
+    return {
+        "documents": sum(r.documents for r in receipts),
+        "rows": sum(r.rows for r in receipts),
+        "dead_letters": ledger.by_reason(receipts),
+        "tokens": ledger.total([r.tokens for r in receipts]),
+        "tokens_dropped": ledger.total([r.tokens_dropped for r in receipts]),
+        "shards": len(receipts),
+        "parts": sum(r.part is not None for r in receipts),
+        "output_bytes": sum(r.part_bytes for r in receipts),
+        "skipped": ledger.skipped(receipts),
+        "mini_batches": sum(r.mini_batches for r in receipts),
+        "retries": sum(r.retries for r in receipts),
+        "reused": sum(r.reused for r in receipts),
+        "copied": sum(r.copied for r in receipts),
+        "left_out": sum(r.left_out for r in receipts),
+        "forgotten": sum(r.forgotten for r in receipts),
+        "model_waited": ledger.waiting(receipts),
+    }
 
 
 def finish_job(output: str, max_dead_letters: str) -> Manifest:
@@ -220,4 +231,5 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
     options = Options(input="-", output=output, max_dead_letters=max_dead_letters)
     books = Books.of(opened.folder, opened.plan, options)
     with output_lock(opened.folder):
+        forgotten.check_ended(opened.folder, opened.plan.job)
         return books.finished() or books.complete(books.receipts())

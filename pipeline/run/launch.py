@@ -30,7 +30,7 @@ from transforms.errors import UsageError
 from transforms.modality import Modality
 from transforms.modality.text import TEXT
 from transforms.observer import observe
-from transforms.output import layout, ledger, plan_file
+from transforms.output import forgotten, layout, ledger, plan_file
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
@@ -94,6 +94,7 @@ class _Launch:
             plan = None if options.overwrite else plan_file.read(folder)
         if plan is None:
             return None
+        forgotten.check_ended(folder, plan.job)
         books = Books.of(folder, plan, options)
         with screen.doing("checking the model"):
             own = pinned(books.job, options)

@@ -109,7 +109,7 @@ def clear(folder: Folder) -> None:
         folder.delete_files(sub, which=layout.shard_of_part)
     for sub in (layout.TRACE, layout.KNOWN, layout.COPIES, layout.SHARED):
         folder.delete_folder(sub)
-    for name in (layout.RUN, layout.PLAN):
+    for name in (layout.RUN, layout.FORGET, layout.PLAN):  # the log of what was forgotten stays
         folder.delete(name)
 
 

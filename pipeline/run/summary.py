@@ -14,10 +14,10 @@ _SHOWN = 8
 
 def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> Iterator[str]:
     """Counts, rates, where the output is, and the line of Python that opens it."""
-    dead = sum(manifest.dead_letters.values())
+    dead, forgotten = sum(manifest.dead_letters.values()), manifest.forgotten
+    rows = manifest.documents - dead - forgotten - manifest.left_out
     yield (
-        f"embedded {manifest.documents - dead - manifest.left_out:,} of {manifest.documents:,} documents "
-        f"into "
+        f"embedded {rows:,} of {manifest.documents:,} documents into "
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
@@ -26,6 +26,8 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
     if manifest.left_out:
         where = f"{manifest.output}/{layout.DUPLICATES}/"
         yield f"left out, since another says the same: {manifest.left_out:,} documents, listed in {where}"
+    if forgotten:
+        yield f"forgotten afterwards: {forgotten:,} documents"
     if manifest.reused:
         yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if progress.shards:

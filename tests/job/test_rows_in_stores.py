@@ -117,3 +117,29 @@ def test_mini_batches(store, local):
         for mine, its in zip(here, there, strict=True):
             assert mine.keys() == its.keys()
             assert all(np.array_equal(mine[name], its[name]) for name in mine)
+
+
+def test_documents_are_forgotten(store, local, tmp_path):
+    """The same bytes as on a disk; the folder's other objects are not touched."""
+    shutil.copytree(local / "out", tmp_path / "out")
+    (tmp_path / "out" / "_map").mkdir()
+    (tmp_path / "out" / "_map" / "pca.html").write_text("fish7")
+    store.put_folder("gone", tmp_path / "out")
+    (tmp_path / "ids").write_text("fish7\nbird22\nfish29\nnobody\n")
+    here = run(store, ["forget", f"--ids={tmp_path / 'ids'}"], tmp_path / "out")
+    there = run(store, ["forget", f"--ids={tmp_path / 'ids'}"], store.url("gone"))
+    assert there | {"output": ""} == here | {"output": ""}
+    assert (here["documents"], here["not_found"], here["deleted"]) == (3, 1, ["_map"])
+    objects = {key.removeprefix("gone/"): data for key, data in store.objects().items() if "gone/" in key}
+    timed = ("_embedbeam/lock", "_embedbeam/forgotten.jsonl", "_report.html")
+    files = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    assert objects.keys() - set(timed) == files.keys() - set(timed)
+    assert all(objects[name] == data for name, data in files.items() if name not in timed)
+    assert b"number 22 bird" not in b"".join(objects.values())
+    assert run(store, ["verify"], store.url("gone"))["forgotten"] == 3
+    again = run(store, ["forget"], store.url("gone"))
+    assert (again["documents"], again["resumed"]) == (0, False)

@@ -65,6 +65,15 @@ def masked(crc: _Crc) -> _Crc:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def frame(data: bytes) -> bytes:
+    """A record as it lies in a file."""
+    import google_crc32c
+
+    size = struct.pack("<Q", len(data))
+    checks = [struct.pack("<I", masked(google_crc32c.value(part))) for part in (size, data)]
+    return size + checks[0] + data + checks[1]
+
+
 def _records(stream: BinaryIO, source: str) -> Iterator[Record]:
     """Records as data, byte offset and place in words.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from transforms.elements import ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import layout, ledger
+from transforms.output.forgotten import begun, digest, under_way
 from transforms.output.manifest import read as read_manifest
 from transforms.output.reader import Output
 from transforms.storage.files import open_read
@@ -26,11 +27,16 @@ def find_defects(
 ) -> Iterator[str]:
     """Yields defects: bytes that changed, counts that differ, ids twice, vectors that are no numbers, strays.
 
+    Documents that were forgotten and are there again, too. While some are being forgotten, that alone.
+
     Files are read in blocks; what grows with the output are eight bytes a row.
 
     Args:
       check: gives check_part of each of these shards, in their order, wherever it is done; None: here.
     """
+    if begun(output.folder, output.plan.job) is not None:
+        yield f"{layout.FORGET}: {under_way(output.folder)}"
+        return
     receipts: dict[str, ShardReceipt] = {}
     broken: set[str] = set()  # receipts that cannot be read, or are another job's
     for shard_id in sorted(output.folder.shards(layout.RECEIPTS)):
@@ -110,6 +116,17 @@ def _check_letters(output: Output, receipt: ShardReceipt) -> Iterator[str]:
             yield defect
         elif (lines := _lines(output.folder.join(name))) != count:
             yield f"{name}: {lines} lines, the receipt says {count}"
+        elif output.forgotten:
+            yield from _back(output, name, (letter.doc_id for letter in output.dead_letters([receipt])))
+
+
+def _back(output: Output, name: str, doc_ids: Iterable[str]) -> Iterator[str]:
+    """What is wrong where a document is there that was forgotten."""
+    if any(digest(output.plan.job, one) in output.forgotten for one in doc_ids):
+        yield (
+            f"{name}: holds documents that were forgotten, since its shard was embedded anew; run `embedbeam "
+            f"forget {output.folder.path}`"
+        )
 
 
 def _defect(output: Output, name: str, sha256: str | None, holds: str, size: int | None = None) -> str | None:
@@ -132,10 +149,12 @@ def check_part(output: Output, receipt: ShardReceipt) -> Checked:
     name, none = receipt.part or "", np.empty(0, np.uint64)
     if defect := _defect(output, name, receipt.part_sha256, f"{receipt.rows} rows", receipt.part_bytes):
         return [defect], none
-    found, defects = [none], list[str]()
+    found, defects, back = [none], list[str](), list[str]()
     try:
         for block in output.part(name, [*_id_columns(output), *output.vector_columns]):
             found.append(_keys(_ids(output, block)))
+            if output.forgotten:
+                back += _back(output, name, block.column("doc_id").to_pylist())
             vectors = output.matrix(block)
             if vectors.shape[1] != output.dim:
                 wrong = f"vectors of {list(vectors.shape[1:])} numbers, the plan says {output.dim}"
@@ -149,7 +168,7 @@ def check_part(output: Output, receipt: ShardReceipt) -> Checked:
     except Exception as e:  # a part that no reader can open is a defect, whatever it raises
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         return [*defects, f"{name}: cannot be read: {reason}"], none
-    keys = np.concatenate(found)
+    keys, defects = np.concatenate(found), [*defects, *back[:1]]
     if len(keys) != receipt.rows:
         defects.append(f"{name}: {len(keys)} rows, the receipt says {receipt.rows}")
     return defects, keys

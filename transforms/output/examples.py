@@ -25,13 +25,19 @@ def read_examples(path: str, name: str, schema: pa.Schema, block_rows: int) -> I
     Raises:
       BadFileError: the file is damaged.
     """
-    parse = example_class(packed=True).FromString
     found = records(path, name)
-    while block := [parse(record).features.feature for record in itertools.islice(found, block_rows)]:
-        arrays = [
-            _vectors(field, block) if field.name == "embedding" else _column(field, block) for field in schema
-        ]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    while block := list(itertools.islice(found, block_rows)):
+        yield columns_of(block, schema)
+
+
+def columns_of(block: list[bytes], schema: pa.Schema) -> pa.RecordBatch:
+    """Columns of some records."""
+    parse = example_class(packed=True).FromString
+    parsed = [parse(record).features.feature for record in block]
+    arrays = [
+        _vectors(field, parsed) if field.name == "embedding" else _column(field, parsed) for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _vectors(field: pa.Field, block: list[Any]) -> pa.Array:

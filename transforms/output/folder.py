@@ -142,6 +142,12 @@ class Folder:
         for name in filter(which, self.names(sub)):
             self.delete(f"{sub}/{name}".lstrip("/"))
 
+    def holds(self, sub: str) -> bool:
+        """Whether there is anything in a sub-folder."""
+        if self.local:
+            return os.path.isdir(self.join(sub))
+        return bool(objects.list_objects(f"{self.join(sub)}/"))
+
     def delete_folder(self, sub: str) -> None:
         """Deletes a sub-folder with all that lies in it."""
         if self.local:

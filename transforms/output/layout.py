@@ -23,6 +23,8 @@ KNOWN = f"{STATE}/known"  # of documents of a shard those that are reused, as fo
 COPIES = f"{STATE}/copies"  # which documents of a shard are copies, while the job runs
 SHARED = f"{STATE}/shared"  # an output of the documents that have copies, while the job runs
 DUPLICATES = "_duplicates"
+FORGET = f"{STATE}/forget.json"  # what is being forgotten, until it is
+FORGOTTEN = f"{STATE}/forgotten.jsonl"  # hashes of ids that were
 
 # Made of the rows later, by commands that look at them.
 REPORT = "_report.html"
@@ -31,6 +33,8 @@ PROJECTOR = "_projector"
 INDEX = "_index"
 CLUSTERS = "_clusters"
 MADE_LATER = (MAP, PROJECTOR, INDEX, CLUSTERS)
+# Folders that tell of single documents: gone when some are forgotten.
+OF_DOCUMENTS = (*MADE_LATER, CHECKS)
 
 _RECORD = re.compile(r"([0-9a-f]{16})\.(?:json|arrow)")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")

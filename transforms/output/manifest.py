@@ -17,7 +17,7 @@ class Manifest:
     Attributes:
       output: the folder.
       job: the job's identity, as in its plan.
-      documents: read; each is a row (or rows, where rows are chunks), a dead letter, or left out.
+      documents: read; each is a row (or rows, where rows are chunks), a dead letter, left out, or forgotten.
       dead_letters: by reason.
       tokens, tokens_dropped: of the embedded documents; None where the model cannot count.
       wall_seconds: of the run that finished the job; earlier, interrupted ones not counted.
@@ -29,6 +29,8 @@ class Manifest:
       embedded: documents that went through the model.
       copied: documents that have the vectors of another one of the job, with which they are duplicates.
       left_out: documents that are no rows, since another one says the same.
+      reused: documents whose vectors an earlier output had; the others went through the model.
+      forgotten: documents that were taken out of the output after the job, by `embedbeam forget`.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
 
@@ -61,6 +63,7 @@ class Manifest:
     embedded: int | None = None
     copied: int = 0
     left_out: int = 0
+    forgotten: int = 0
     model_waited: Mapping[str, float] | None = None
 
     def to_json(self) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from transforms.elements import DeadLetter, ShardReceipt
 from transforms.errors import LedgerError, UsageError
 from transforms.modality import in_seconds
-from transforms.output import layout, ledger, manifest, plan_file
+from transforms.output import forgotten, layout, ledger, manifest, plan_file
 from transforms.output.column_types import FLOAT_TYPES
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
@@ -105,6 +105,11 @@ class Output:
     def manifest(self) -> Manifest | None:
         """The manifest; None before the job has ended."""
         return manifest.read(self.folder, self.plan.job)
+
+    @functools.cached_property
+    def forgotten(self) -> frozenset[str]:
+        """Digests of the ids that `embedbeam forget` has taken out."""
+        return forgotten.logged(self.folder, self.plan.job)
 
     @functools.cached_property
     def missing(self) -> tuple[str, ...]:

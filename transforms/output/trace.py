@@ -14,17 +14,15 @@ import logging
 import os
 import re
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import EmbedbeamError
-from transforms.formats.tfrecord import masked
+from transforms.formats.tfrecord import frame
 from transforms.observer import MiniBatchDone
 from transforms.output import layout
 from transforms.output.folder import Folder
@@ -159,7 +157,4 @@ class _EventFile:
 
     def _write(self, event: Any) -> None:
         """An event as TFRecord frames it."""
-        data = event.SerializeToString()
-        size = struct.pack("<Q", len(data))
-        checks = [struct.pack("<I", masked(google_crc32c.value(part))) for part in (size, data)]
-        self._file.write(size + checks[0] + data + checks[1])
+        self._file.write(frame(event.SerializeToString()))
