@@ -20,6 +20,8 @@ NAMES = (
     "status",
     "verify",
     "diff",
+    "publish",
+    "rollback",
     "finish",
     "report",
     "search",

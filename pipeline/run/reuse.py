@@ -8,6 +8,7 @@ from pipeline.job import Job, job_of, vector_choices
 from pipeline.run.screen import Screen
 from transforms.errors import UsageError
 from transforms.output.folder import Folder
+from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
 from transforms.steps.reuse import ReuseConfig
 from transforms.storage.files import full_path
@@ -23,12 +24,10 @@ def reusable(paths: Sequence[str], job: Job, output: str, screen: Screen) -> Reu
     """
     found = []
     for path in paths:
-        here = full_path(path)
-        if Folder(here).path == Folder(full_path(output)).path:
-            raise UsageError(
-                f"reuse {path}: is the job's own output; expected an earlier one", argument="reuse"
-            )
         try:
+            here = followed(Folder(full_path(path))).path  # workers stay with the one that is current now
+            if here == followed(Folder(full_path(output))).path:
+                raise UsageError(f"{path}: is the job's own output; expected an earlier one")
             previous = open_output(here)
         except UsageError as e:
             raise UsageError(f"reuse {e}", argument="reuse") from e

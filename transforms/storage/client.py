@@ -42,3 +42,8 @@ class Client(Protocol):
         """Writes a file from where it stands; where something is a `new` one fails, with 409 or 412."""
 
     def delete(self, key: str) -> None: ...
+    def version(self, key: str) -> str:
+        """Of an object as it is now; after any other write it is another one."""
+
+    def swap(self, key: str, data: bytes, version: str) -> None:
+        """Replaces an object of this version; any other fails, with 412."""
