@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import os
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +41,7 @@ def publish(path: str, to: str, keep: int) -> dict[str, Any]:
     output = open_output(os.path.realpath(Folder(path).path) if is_local(path) else path)
     _check_places(output.folder, old.path, path, to)
     check(output, path)
-    new = Published(old.name(output.folder), output.plan.job, _now())
+    new = Published(old.name(output.folder), output.plan.job, datetime.datetime.now(datetime.UTC).isoformat())
     if _is_current(old, new):
         return _told(to, output, old, old.history)
     # The same folder with another job in it: what was there before is gone.
@@ -155,7 +155,3 @@ def _told(name: str, output: Output, old: Pointer, history: Sequence[Published])
         "previous": old.folder(old.history[-1]).path if old.history else None,
         "remembered": [old.folder(one).path for one in reversed(history[:-1])],
     }
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

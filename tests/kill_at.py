@@ -3,7 +3,8 @@
     python kill_at.py POINT N embed --input ... --output ...
 
 A point is named by the step and the kind of file: `create part`, `sync part`, `rename part` (by a rename or
-a link), `after rename part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest` and `success`.
+a link), `after rename part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest` and `success`; of
+what is published `record` and `link` are renamed.
 """
 
 import builtins
@@ -20,6 +21,8 @@ KINDS = {
     "run": r"run\.json",
     "manifest": r"manifest\.json",
     "success": r"_SUCCESS",
+    "record": r"\.published\.json$",
+    "link": r"/current$",
 }
 
 

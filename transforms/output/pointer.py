@@ -31,7 +31,7 @@ class Published:
       output: its folder, relative to the one that the pointer lies in where it is below that, so that both
         can be moved or mirrored.
       job: the identity of its job.
-      time: when, in UTC.
+      time: when, in UTC, so finely that no two are the same.
     """
 
     output: str
@@ -139,12 +139,10 @@ def swap(old: Pointer, history: Sequence[Published]) -> bool:
     On a disk the link is renamed over. The record beside it knows both outputs while that is done, and the
     link tells which one counts: killed anywhere, the pointer is the old one or the new one.
     """
-    token = uuid.uuid4().hex
-    record = {"token": token, "history": [dataclasses.asdict(one) for one in history]}
-    data = json.dumps(record, indent=1).encode()
     if is_local(old.path):
-        return _swap_link(old, history, data)
-    folder = Folder(old.path)
+        return _swap_link(old, tuple(history))
+    folder, token = Folder(old.path), uuid.uuid4().hex
+    data = _record(history, token)
     if old.version is None:
         return folder.create_new(layout.POINTER, data)
     if objects.swap_object(folder.join(layout.POINTER), data, old.version):
@@ -155,6 +153,12 @@ def swap(old: Pointer, history: Sequence[Published]) -> bool:
 def _beside(path: str, kind: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.published.{kind}")
+
+
+def _record(history: Sequence[Published], token: str) -> bytes:
+    return json.dumps(
+        {"token": token, "history": [dataclasses.asdict(one) for one in history]}, indent=1
+    ).encode()
 
 
 def _parsed(path: str, data: bytes, where: str, version: str | None = None) -> Pointer:
@@ -179,6 +183,8 @@ def _read_link(path: str) -> Pointer:
     with contextlib.suppress(FileNotFoundError), open(where, "rb") as f:
         found = _parsed(path, f.read(), where)
     places = [i for i, one in enumerate(found.history) if one.output == target]
+    if os.path.islink(path) and os.readlink(path) != target:
+        return _read_link(path)  # moved meanwhile, and the record with it
     if not places:
         raise UsageError(
             f"{path}: is a link to {target} that `embedbeam publish` did not make; delete it, or choose "
@@ -188,7 +194,7 @@ def _read_link(path: str) -> Pointer:
     return dataclasses.replace(found, history=found.history[: places[-1] + 1])
 
 
-def _swap_link(old: Pointer, history: Sequence[Published], data: bytes) -> bool:
+def _swap_link(old: Pointer, history: tuple[Published, ...]) -> bool:
     os.makedirs(os.path.dirname(old.path), exist_ok=True)
     with open(_beside(old.path, "lock"), "a") as lock:  # never deleted: it would lock nothing then
         try:
@@ -197,17 +203,18 @@ def _swap_link(old: Pointer, history: Sequence[Published], data: bytes) -> bool:
             return False
         if _read_link(old.path) != old:
             return False
-        steps = [lambda: _write(old.path, data), lambda: _link(old.path, history[-1].output)]
-        # The record always has what the link says.
-        for step in reversed(steps) if history[-1] in old.history else steps:
-            step()
+        if not old.history or old.history[-1].output != history[-1].output:  # else the link stays
+            if history != old.history[: len(history)]:  # no way back: its end is not in the record yet
+                _write(old.path, (*old.history, history[-1]))
+            _link(old.path, history[-1].output)
+        _write(old.path, history)
     return True
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(path: str, history: Sequence[Published]) -> None:
     where = _beside(path, "json")
     pending = PendingFile(where, f"{where}.tmp")
-    pending.write(data)
+    pending.write(_record(history, uuid.uuid4().hex))
     pending.commit()
 
 
