@@ -54,6 +54,9 @@ class Publisher:
     def let_go(self) -> None:
         print(file=self._process.stdin, flush=True)
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def told(self) -> dict[str, Any]:
         return json.loads(self._line())
 
