@@ -32,9 +32,10 @@ def feature_spec(output: str) -> dict[str, Any]:
     """
     from transforms.output import manifest as manifests
     from transforms.output.folder import Folder
+    from transforms.output.pointer import followed
     from transforms.output.sinks.tfrecord import to_tf
 
-    manifest = manifests.read(Folder(output))
+    manifest = manifests.read(followed(Folder(output)))
     if manifest is None or manifest.feature_spec is None:
         raise ValueError(f"{output}: expected a finished embedbeam job of `output_format` tfrecord")
     return to_tf(manifest.feature_spec)

@@ -4,7 +4,8 @@
 
 A point is named by the step and the kind of file: `create part`, `sync part`, `rename part` (by a rename or
 a link), `after rename part`, `delete part`, and so for `letters`, `receipt`, `plan`, `run`, `manifest`,
-`success`, `forget` (what is being forgotten) and `log` (of what was).
+`success`, `forget` (what is being forgotten) and `log` (of what was); of what is published `record`
+and `link` are renamed.
 """
 
 import builtins
@@ -23,6 +24,8 @@ KINDS = {
     "success": r"_SUCCESS",
     "forget": r"forget\.json",
     "log": r"forgotten\.jsonl",
+    "record": r"\.published\.json$",
+    "link": r"/current$",
 }
 
 

@@ -22,6 +22,8 @@ NAMES = (
     "diff",
     "dedup",
     "forget",
+    "publish",
+    "rollback",
     "finish",
     "report",
     "search",

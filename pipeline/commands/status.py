@@ -20,6 +20,7 @@ from transforms.output import attempts, layout, ledger
 from transforms.output.folder import Folder
 from transforms.output.forgotten import begun
 from transforms.output.plan_file import PlanFile
+from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
 
 add = add_output
@@ -55,9 +56,9 @@ def read_status(path: str) -> dict[str, Any]:
     Raises:
       UsageError: there is no job in the folder.
     """
-    folder = Folder(path)
+    folder = followed(Folder(path))
     starting = folder.local and _is_locked(folder) and folder.read(layout.PLAN) is None
-    output = Output(folder, PlanFile("", {}, ())) if starting else open_output(path)
+    output = Output(folder, PlanFile("", {}, ())) if starting else open_output(folder.path)
     plan, receipts = output.plan, output.receipts
     last = read_run(folder, plan.job)
     runner, since = last.get("runner", LOCAL[0]), last.get("time")

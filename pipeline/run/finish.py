@@ -228,7 +228,7 @@ def finish_job(output: str, max_dead_letters: str) -> Manifest:
       EmbedbeamError: shards are missing, or the books do not balance.
     """
     opened = open_output(output)
-    options = Options(input="-", output=output, max_dead_letters=max_dead_letters)
+    options = Options(input="-", output=opened.folder.path, max_dead_letters=max_dead_letters)
     books = Books.of(opened.folder, opened.plan, options)
     with output_lock(opened.folder):
         forgotten.check_ended(opened.folder, opened.plan.job)

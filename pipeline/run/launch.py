@@ -30,7 +30,7 @@ from transforms.errors import UsageError
 from transforms.modality import Modality
 from transforms.modality.text import TEXT
 from transforms.observer import observe
-from transforms.output import forgotten, layout, ledger, plan_file
+from transforms.output import forgotten, layout, ledger, plan_file, pointer
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 
@@ -66,6 +66,7 @@ def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None
         launch.build_only()
         return None
     folder = Folder(options.output)
+    pointer.refuse(folder, "--output")
     with output_lock(folder):
         books = launch.resume(folder) or launch.begin(folder)
         progress.replaced = ""

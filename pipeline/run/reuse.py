@@ -10,6 +10,7 @@ from pipeline.job import Job, job_of, vector_choices
 from pipeline.run.screen import Screen
 from transforms.errors import UsageError
 from transforms.output.folder import Folder
+from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
 from transforms.steps.join import buckets_for
 from transforms.steps.reuse import Earlier, ReuseConfig
@@ -42,12 +43,10 @@ class Reusing:
         self._opened: list[_Opened] = []
         self._config: ReuseConfig | None = None
         for path in paths:
-            here = full_path(path)
-            if Folder(here).path == Folder(full_path(output)).path:
-                raise UsageError(
-                    f"reuse {path}: is the job's own output; expected an earlier one", argument="reuse"
-                )
             try:
+                here = followed(Folder(full_path(path))).path  # workers stay with the one that is current now
+                if here == followed(Folder(full_path(output))).path:
+                    raise UsageError(f"{path}: is the job's own output; expected an earlier one")
                 opened = open_output(here)
             except UsageError as e:
                 raise UsageError(f"reuse {e}", argument="reuse") from e

@@ -16,6 +16,7 @@ from transforms.errors import LedgerError, UsageError
 from transforms.output import layout
 from transforms.output.folder import Folder
 from transforms.output.ledger import by_reason, contents
+from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
 from transforms.storage.files import file_state, full_path, open_read
 from transforms.storage.listing import list_files
@@ -155,7 +156,7 @@ def find_queries(output: Output, path: str, to: str, args: argparse.Namespace) -
       UsageError: they cannot be read, or are another model's.
     """
     with contextlib.suppress(NotADirectoryError):
-        if Folder(path).read(layout.PLAN) is not None:
+        if followed(Folder(path)).read(layout.PLAN) is not None:
             return _of_job(output, path)
     dim = _vectors_in(path)
     if dim is not None:

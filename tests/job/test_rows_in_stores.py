@@ -90,6 +90,21 @@ def test_as_on_a_disk(store, local, tmp_path, name):
     assert not [key for key in objects if key.endswith(".tmp")]
 
 
+def test_the_current_one(store, local, cli):
+    """Published under a name, found through it, and not written through it."""
+    current = store.url("current")
+    told = run(store, ["publish", f"--to={current}"], store.url("out"))
+    assert (told["output"], told["rows"], told["changed"]) == (store.url("out"), 60, True)
+    found = run(store, ["search", QUESTION, "--k=3"], current)
+    assert found["results"][0]["doc_id"] == "fish7"
+    code, out, _ = cli("report", current, *store.flags(), "--json")
+    assert (code, json.loads(out)["report"]) == (0, store.url("out/_report.html"))
+    command = ["embed", "--input", local / "docs.jsonl", "--output", current, "--overwrite", "--quiet"]
+    code, _, err = cli(*command, *store.flags(), "--model", local)
+    refused = f"--output {current}: is the name of the current output, which `embedbeam publish` made; "
+    assert (code, err) == (2, f"embedbeam: error: {refused}write to a new folder, and publish that\n")
+
+
 def test_a_head_is_trained_on_rows_of_a_store_and_labels_them(store, local, tmp_path):
     head, there, here = tmp_path / "head", store.url("labels.parquet"), tmp_path / "labels.parquet"
     run(store, ["train", "--label=kind", "--epochs=3", f"--to={head}"], store.url("out"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 SUCCESS = "_SUCCESS"
+POINTER = "_published.json"  # in a store, all that lies below the name of the current output
 DEAD_LETTERS = "_dead_letters"
 STATE = "_embedbeam"
 PLAN = f"{STATE}/plan.jsonl"

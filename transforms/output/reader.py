@@ -13,7 +13,7 @@ import numpy as np
 from transforms.elements import DeadLetter, ShardReceipt
 from transforms.errors import LedgerError, UsageError
 from transforms.modality import in_seconds
-from transforms.output import forgotten, layout, ledger, manifest, plan_file
+from transforms.output import forgotten, layout, ledger, manifest, plan_file, pointer
 from transforms.output.column_types import FLOAT_TYPES
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
@@ -32,6 +32,9 @@ _Columns = Sequence[str] | None
 def open_output(path: str) -> Output:
     """Opens the output folder of a job, on a local disk or in a store; the job need not be complete.
 
+    The name of the current output stands for the one that is current now: whatever is published later, all is
+    read from that one.
+
     >>> output = open_output("out")                        # doctest: +SKIP
     >>> output.complete, output.count, output.dim          # doctest: +SKIP
     (True, 20000, 384)
@@ -41,7 +44,7 @@ def open_output(path: str) -> Output:
     Raises:
       UsageError: there is no job in the folder, or its plan is not whole.
     """
-    folder = Folder(path)
+    folder = pointer.followed(Folder(path))
     plan = plan_file.read(folder)
     if plan is None:
         raise UsageError(f"{path}: no job here: expected the output folder of `embedbeam embed`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
 from collections.abc import Iterable
@@ -70,6 +71,16 @@ class BeamFiles:
 
     def delete(self, key: str) -> None:
         self._files.delete([self._existing(key)])
+
+    def version(self, key: str) -> str:
+        raise _no_swap(self._base + key)
+
+    def swap(self, key: str, data: bytes, version: str) -> None:
+        raise _no_swap(self._base + key)
+
+
+def _no_swap(path: str) -> OSError:
+    return OSError(errno.ENOTSUP, "Beam's file systems have no conditional writes", path)
 
 
 def _never_close(upload: Any) -> None:

@@ -45,3 +45,8 @@ class Client(Protocol):
         """Copies an object within the bucket; its bytes stay in the store where it can copy."""
 
     def delete(self, key: str) -> None: ...
+    def version(self, key: str) -> str:
+        """Of an object as it is now; after any other write it is another one."""
+
+    def swap(self, key: str, data: bytes, version: str) -> None:
+        """Replaces an object of this version; any other fails, with 412."""

@@ -93,6 +93,12 @@ class _Obstore:
     def delete(self, key: str) -> None:
         self._ask.delete(self._store, key)
 
+    def version(self, key: str) -> str:
+        return str(self._ask.head(self._store, key)["e_tag"])
+
+    def swap(self, key: str, data: bytes, version: str) -> None:
+        self._ask.put(self._store, key, data, mode={"e_tag": version})
+
 
 def _made(kind: Any, bucket: str, config: dict[str, Any], verify: str = "true", **more: Any) -> Any:
     """A store of the library, of what is known of it; `verify` is a file of certificates, or 'false'."""

@@ -53,6 +53,15 @@ class Google:
     def delete(self, key: str) -> None:
         self._bucket.blob(key).delete(**self._once)
 
+    def version(self, key: str) -> str:
+        blob = self._bucket.blob(key)
+        blob.reload(**self._once)
+        return str(blob.generation)
+
+    def swap(self, key: str, data: bytes, version: str) -> None:
+        how = {**self._once, "if_generation_match": int(version)}
+        self._bucket.blob(key).upload_from_string(data, content_type=KIND, **how)
+
 
 def _knows_us(options: Any) -> bool:
     """Whether there are credentials to show; a public bucket needs none.

@@ -148,6 +148,25 @@ def copy_object(source: str, target: str) -> bool:
     return True
 
 
+def object_version(path: str) -> str:
+    """What `swap_object` compares: after any other write it is another one."""
+    return _ask(path, lambda client, key: client.version(key))
+
+
+def swap_object(path: str, data: bytes, version: str) -> bool:
+    """Replaces a small object, unless something else was written since it had this version.
+
+    Returns:
+      Whether a try succeeded; one whose answer was lost is none, so whoever is told that none did looks for
+      something of his own in what is there.
+    """
+    try:
+        _ask(path, lambda client, key: client.swap(key, data, version))
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
+
+
 def delete_object(path: str) -> None:
     """Deletes an object; one that is not there is no error."""
     with contextlib.suppress(FileNotFoundError):

@@ -121,6 +121,31 @@ def test_of_all_that_write_at_once_one_succeeds(store):
     assert not objects.put_object(path, io.BytesIO(b"another"), new=True)
 
 
+def test_of_all_that_swap_at_once_one_succeeds(store):
+    path, results = store.url("out/pointer"), {}
+    store.put("out/pointer", b"first")
+    old = objects.object_version(path)
+
+    def swap(number):
+        results[number] = objects.swap_object(path, b"by %d" % number, old)
+
+    threads = [threading.Thread(target=swap, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [number for number, won in results.items() if won]
+    assert store.objects() == {"out/pointer": b"by %d" % winner}
+    assert not objects.swap_object(path, b"late", old)
+    assert objects.swap_object(path, b"next", objects.object_version(path))
+    newest = objects.object_version(path)
+    objects.delete_object(path)
+    assert not objects.swap_object(path, b"again", newest)
+    assert store.objects() == {}
+    with pytest.raises(FileNotFoundError):
+        objects.object_version(path)
+
+
 @pytest.mark.parametrize("trouble", ["503", "reset"])
 def test_a_store_that_fails_is_no_fault_of_the_file(store, monkeypatch, trouble):
     store.put("in/a.txt", b"one")
