@@ -20,6 +20,7 @@ NAMES = (
     "status",
     "verify",
     "diff",
+    "compare",
     "finish",
     "report",
     "search",
