@@ -21,6 +21,7 @@ NAMES = (
     "verify",
     "diff",
     "compare",
+    "migrate",
     "finish",
     "report",
     "search",

@@ -17,7 +17,7 @@ from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
-from pipeline.plan.plan import Plan, make_plan
+from pipeline.plan.plan import Plan, Planned, make_plan
 from pipeline.run import changes
 from pipeline.run.finish import Books
 from pipeline.run.loading import importing, shared_encoder, start_loading
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from transforms.steps.reuse import ReuseConfig
 
 
-def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
+def run(
+    options: Options, screen: Screen, progress: Progress, planned: Planned = lambda _: None
+) -> Manifest | None:
     """Runs the job that the options describe, or goes on with it where it was.
 
     Args:
       screen: where it is said what is done.
       progress: counts what happens, for a summary.
+      planned: is shown the plan of a new job, before anything is written, and may raise UsageError.
 
     Returns:
       The manifest; None where the job was sent to a runner that nobody waits for (Dataflow).
@@ -59,7 +62,7 @@ def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None
     started = time.time()
     with screen.doing("checking the options"):
         cluster = prepare(options)
-    launch = _Launch(options, screen, progress, cluster)
+    launch = _Launch(options, screen, progress, cluster, planned)
     if cluster.options.get("dry_run"):
         launch.build_only()
         return None
@@ -76,6 +79,7 @@ class _Launch:
 
     Attributes:
       cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
+      planned: as in `run`.
       loading: the model, where it is needed.
       reuse: the earlier outputs that serve; once that is known.
     """
@@ -84,6 +88,7 @@ class _Launch:
     screen: Screen
     progress: Progress
     cluster: Cluster
+    planned: Planned = lambda _: None
     loading: Future[HubEncoder] | None = None
     reuse: ReuseConfig | None = None
     reuse_known: bool = False
@@ -130,7 +135,8 @@ class _Launch:
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1)
             check_files(plan, of)
         with screen.doing("sampling the input"):
-            kept = take_sample(plan, options, of).kept
+            kept = self.planned(plan)
+            kept = take_sample(plan, options, of).kept if kept is None else kept
         if plan.unknown:
             screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
         if loading.done():
