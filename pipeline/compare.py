@@ -208,11 +208,11 @@ def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     """Spearman's, of the cosines between all two of these documents; None where there is no order."""
     from scipy.stats import spearmanr
 
+    if len(one) < 3:
+        return None
     above = np.triu_indices(len(one), 1)
-    found = (
-        float(spearmanr((one @ one.T)[above], (other @ other.T)[above]).statistic) if len(one) > 2 else None
-    )
-    return None if found is None or np.isnan(found) else round(found, 6)
+    found = float(spearmanr((one @ one.T)[above], (other @ other.T)[above]).statistic)
+    return None if np.isnan(found) else round(found, 6)
 
 
 def _write(columns: dict[str, Any], to: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,16 +62,17 @@ def migration(
     if not old.count:
         raise UsageError(f"{path}: no rows: all documents are dead letters, or there were none; {_REREAD}")
     ending = "parquet" if old.format == "parquet" else "tfrecord*"
-    values |= {"input": (f"{full_path(path)}/part-*.{ending}",), "input_format": "rows"}
+    here = full_path(path)
+    if is_local(here) and os.path.islink(here):  # which may point elsewhere by the time that a run goes on
+        here = os.path.join(os.path.dirname(here), os.readlink(here))
+    values |= {"input": (f"{here}/part-*.{ending}",), "input_format": "rows"}
     values |= {"text_field": "text", "id_field": "doc_id", "limit": None}
     return Options(**values | dict(given)), _of_rows(old, say)
 
 
 def _same(one: str, other: str) -> bool:
     if is_local(one) and is_local(other):
-        return os.path.realpath(Folder(full_path(one)).path) == os.path.realpath(
-            Folder(full_path(other)).path
-        )
+        one, other = (os.path.realpath(Folder(full_path(path)).path) for path in (one, other))
     return one.rstrip("/") == other.rstrip("/")
 
 
@@ -102,9 +104,9 @@ def _stored(kind: str, format: str) -> str:
         return "string"
     if format == "parquet" or kind in (*BYTES_TYPES, *FLOAT_TYPES) or kind.startswith("fixed_size_binary"):
         return kind
-    return (
-        "int64" if kind == "bool" or (kind.lstrip("u").startswith("int") and kind != "uint64") else "string"
-    )
+    if kind == "bool":
+        return "int64"
+    return kind if re.fullmatch(r"u?int(8|16|32)|int64", kind) else "string"
 
 
 def _of_inputs(

@@ -146,10 +146,12 @@ def as_stored(value):
 
 def test_the_commands_options_win(finished, other, tmp_path, cli):
     more = ["--dim=4", "--vector-dtype=float16", "--output-format=tfrecord", "--limit=50"]
-    command = ["migrate", finished, f"--model={other}", f"--output={tmp_path / 'new'}", *more]
+    (tmp_path / "current").symlink_to(finished)
+    command = ["migrate", tmp_path / "current", f"--model={other}", f"--output={tmp_path / 'new'}", *more]
     assert cli(*command, "--quiet") == (0, "", "")
     new = open_output(str(tmp_path / "new"))
     assert (new.dim, new.job["vector_dtype"], new.format, new.count) == (4, "float16", "tfrecord", 50)
+    assert new.job["input"] == [f"{finished}/part-*.parquet"]  # wherever the link points to next time
     code, _, err = cli(*command, "--dim=5")
     assert (code, "--dim: 4 there, 5 here" in err) == (2, True)
 
@@ -213,7 +215,7 @@ def test_mistakes(copy_of, other, tmp_path, cli):
 
     assert "no job here" in refused(old=tmp_path)
     assert "is OLD itself; expected another folder" in refused("--overwrite", output=copy_of)
-    (tmp_path / "link").symlink_to(copy_of)
+    (tmp_path / "link").symlink_to(copy_of.name)
     assert "is OLD itself" in refused(output=f"{tmp_path}/link/")
     code, _, err = cli("migrate", copy_of, f"--output={tmp_path / 'new'}")
     assert (code, "--model" in err) == (2, True)
