@@ -24,6 +24,8 @@ NAMES = (
     "forget",
     "publish",
     "rollback",
+    "compare",
+    "migrate",
     "finish",
     "report",
     "search",

@@ -11,15 +11,18 @@ from pipeline.commands import Result
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files, guessed
 from pipeline.plan.kept import take_sample
-from pipeline.plan.plan import make_plan
+from pipeline.plan.plan import Planned, make_plan
 from pipeline.run.screen import Screen
 from transforms import modality
 from transforms.errors import UsageError
 from transforms.formats import registry
 
 
-def look_at_input(options: Options, screen: Screen) -> Result:
+def look_at_input(options: Options, screen: Screen, planned: Planned) -> Result:
     """Plans a job and samples its input.
+
+    Args:
+      planned: is shown the plan, as `pipeline.run.launch.run` does.
 
     Returns:
       The plan in numbers; `formats` has files of each format, the most common first. `documents` and `tokens`
@@ -36,6 +39,7 @@ def look_at_input(options: Options, screen: Screen) -> Result:
         of = modality.get(options.modality or guessed(options))
         plan = make_plan(options, of)
         check_files(plan, of, options.near_duplicates)
+        planned(plan)
     with screen.doing("sampling the input"):
         try:
             sample = take_sample(plan, options, of)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.evaluation.documents import vectors_of
-from pipeline.evaluation.intervals import interval
-from pipeline.evaluation.tables import number, read_rows
+from pipeline.evaluation.intervals import interval, of_means
+from pipeline.evaluation.tables import listed, number, read_rows, spread
 from pipeline.run.screen import Screen
 from pipeline.search.exact import unit
 from pipeline.search.model import Questions
@@ -61,6 +61,59 @@ def evaluate_pairs(
         "pairs_left_out": len(pairs) - len(there),
         "metrics": {"Spearman": correlations(cosines, scores[there], seed)},
     }
+
+
+class KnownPairs:
+    """Pairs of documents whose similarity in two outputs is held against each other.
+
+    Attributes:
+      ids: of all documents that the file names.
+    """
+
+    def __init__(self, path: str):
+        """Reads rows with doc_id1 and doc_id2, and perhaps score.
+
+        Raises:
+          UsageError: as `read_rows`.
+        """
+        self._path, names = path, _DOCUMENTS[:2]
+        self._rows, _ = read_rows(path, "pairs", names)
+        self._pairs = [(str(row[names[0]]), str(row[names[1]])) for row in self._rows]
+        self.ids = {one for pair in self._pairs for one in pair}
+
+    def drift(self, found: Sequence[Mapping[str, np.ndarray]], seed: int) -> dict[str, Any]:
+        """How their cosines changed; and where they have scores, Spearman's correlation with these.
+
+        Args:
+          found: unit vectors by id, of the earlier and the later output.
+
+        Raises:
+          UsageError: no pair is in both.
+        """
+        pairs = self._pairs
+        there = [i for i, pair in enumerate(pairs) if all(one in some for one in pair for some in found)]
+        if not there:
+            one, other = pairs[0]
+            raise UsageError(
+                f"pairs {self._path}: none of its {len(pairs):,} pairs is in both outputs, e.g. {one!r} and "
+                f"{other!r}; expected ids of documents",
+                argument="pairs",
+            )
+        first, second = ([pairs[i][side] for i in there] for side in (0, 1))
+        old, new = (np.array([float(v[a] @ v[b]) for a, b in zip(first, second, strict=True)]) for v in found)
+        record: dict[str, Any] = {
+            "pairs": len(there),
+            "left_out": len(pairs) - len(there),
+            "cosine": of_means([old, new], seed),
+            "change": spread(new - old),
+        }
+        if all(self._rows[i].get("score") not in (None, "") for i in there):
+            where = f"pairs {self._path}: row"
+            scores = np.array([number(self._rows[i], "score", f"{where} {i + 1}") for i in there])
+            if len(there) > 2 and len(np.unique(scores)) > 1:
+                record["spearman"] = correlations([old, new], scores, seed)
+        columns = {"doc_id1": first, "doc_id2": second, "old": old, "new": new}
+        return record | {"most_changed": listed(columns, np.argsort(-np.abs(new - old), kind="stable"))}
 
 
 def correlations(cosines: Sequence[np.ndarray], scores: np.ndarray, seed: int) -> dict[str, Any]:

@@ -6,13 +6,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from transforms.errors import UsageError
 from transforms.storage.files import open_read
 
 Row = dict[str, Any]
+_PERCENTILES = (5, 25, 50, 75, 95)
+_LISTED = 10
 
 
 def read_rows(path: str, argument: str, *choices: Sequence[str]) -> tuple[list[Row], Sequence[str]]:
@@ -63,6 +67,22 @@ def number(row: Row, name: str, where: str) -> float:
     if not math.isfinite(value):
         raise UsageError(f"{where}: {name} {row[name]!r}: expected a number")
     return value
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Percentiles by name: p5, p25, p50, p75, p95."""
+    found = np.percentile(values, _PERCENTILES).tolist()
+    return {f"p{name}": round(value, 6) for name, value in zip(_PERCENTILES, found, strict=True)}
+
+
+def listed(columns: Mapping[str, Any], order: np.ndarray) -> list[Row]:
+    """The first ten rows of some columns in an order, numbers rounded."""
+
+    def plain(value: Any) -> Any:
+        value = value.as_py() if hasattr(value, "as_py") else value
+        return round(float(value), 6) if isinstance(value, float | np.floating) else value
+
+    return [{name: plain(column[at]) for name, column in columns.items()} for at in order[:_LISTED].tolist()]
 
 
 def _jsonl(data: bytes) -> list[Row]:

@@ -195,6 +195,13 @@ class RunOptions(Group):
 # What makes a job the job it is: its plan records them, and a rerun must not ask for others.
 RECORDED = (InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, OutputOptions)
 GROUPS = (*RECORDED, RunOptions)
+# What documents are, and what becomes of them: another model's job over the same documents takes these. The
+# model's own options, its mini-batches and the shards are chosen anew.
+OF_DOCUMENTS = ("input", "input_format", "text_field", "id_field", "keep_field", "modality")
+OF_ROWS = (
+    *("limit", "keep_text", "long_documents", "chunk_overlap", "nulls"),
+    *("output_format", "vector_dtype", "tfrecord_gzip"),
+)
 
 
 @group

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.options.options import InputOptions, Options
 from transforms.elements import Shard, Slice
@@ -42,6 +42,10 @@ class Plan:
     input_bytes: int
     shard_bytes: int
     unknown: tuple[str, ...] = ()
+
+
+# Is shown a new job's plan; gives the types of the kept fields, or None where a sample of the input tells.
+Planned = Callable[[Plan], tuple[tuple[str, str], ...] | None]
 
 
 def default_shard_bytes(total_bytes: int, parallelism: int) -> int:

@@ -18,17 +18,15 @@ from pipeline.options.arguments import in_flags
 from pipeline.options.options import Options
 from pipeline.plan.fits import check_files
 from pipeline.plan.kept import take_sample
-from pipeline.plan.plan import Plan, make_plan
+from pipeline.plan.plan import Plan, Planned, make_plan
 from pipeline.run import changes
 from pipeline.run.finish import Books
-from pipeline.run.loading import importing, shared_encoder, start_loading
+from pipeline.run.loading import importing, shared_encoder, start_loading, taken_by
 from pipeline.run.output import check_empty, clear, output_lock, read_run, write_plan, write_run
 from pipeline.run.progress import Progress
 from pipeline.run.screen import Screen
-from transforms.encoder.model.handle import MINILM, digest, resolve, revision
+from transforms.encoder.model.handle import digest, resolve, revision
 from transforms.errors import UsageError
-from transforms.modality import Modality
-from transforms.modality.text import TEXT
 from transforms.observer import observe
 from transforms.output import forgotten, layout, ledger, plan_file, pointer
 from transforms.output.folder import Folder
@@ -40,12 +38,15 @@ if TYPE_CHECKING:
     from transforms.steps.reuse import ReuseConfig
 
 
-def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None:
+def run(
+    options: Options, screen: Screen, progress: Progress, planned: Planned = lambda _: None
+) -> Manifest | None:
     """Runs the job that the options describe, or goes on with it where it was.
 
     Args:
       screen: where it is said what is done.
       progress: counts what happens, for a summary.
+      planned: is shown the plan of a new job, before anything is written, and may raise UsageError.
 
     Returns:
       The manifest; None where the job was sent to a runner that nobody waits for (Dataflow).
@@ -61,7 +62,7 @@ def run(options: Options, screen: Screen, progress: Progress) -> Manifest | None
     started = time.time()
     with screen.doing("checking the options"):
         cluster = prepare(options)
-    launch = _Launch(options, screen, progress, cluster)
+    launch = _Launch(options, screen, progress, cluster, planned)
     if cluster.options.get("dry_run"):
         launch.build_only()
         return None
@@ -79,6 +80,7 @@ class _Launch:
 
     Attributes:
       cluster: where it runs; once it was asked (`look_at_cluster`), with what it told.
+      planned: as in `run`.
       loading: the model, where it is needed.
     """
 
@@ -86,6 +88,7 @@ class _Launch:
     screen: Screen
     progress: Progress
     cluster: Cluster
+    planned: Planned = lambda _: None
     loading: Future[HubEncoder] | None = None
 
     def resume(self, folder: Folder) -> Books | None:
@@ -125,14 +128,15 @@ class _Launch:
         options, screen = self.options, self.screen
         if not self.cluster.is_local:
             options = dataclasses.replace(options, worker_gpus=self.cluster.gpus)
-        of = self.modality(loading)
+        of = taken_by(options, loading)
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
             earlier = None if self.reusing is None else self.reusing.shard_bytes
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1, earlier=earlier)
             check_files(plan, of, options.near_duplicates)
         with screen.doing("sampling the input"):
-            kept = take_sample(plan, options, of).kept
+            kept = self.planned(plan)
+            kept = take_sample(plan, options, of).kept if kept is None else kept
         if plan.unknown:
             screen.say(f"not read: {len(plan.unknown):,} files of unknown kind, e.g. {plan.unknown[0]}")
         if loading.done():
@@ -148,12 +152,6 @@ class _Launch:
         for note in encoder.notes:
             screen.say(in_flags(UsageError(note)))
         return new_job(options, plan, kept, encoder, near=near), plan
-
-    def modality(self, loading: Future[HubEncoder]) -> Modality:
-        """What documents are; where that is not plain, the model is waited for, which tells."""
-        one = self.options
-        text = one.modality == "text" or (one.modality is None and (one.model == MINILM or one.preprocessor))
-        return TEXT if text else loading.result().modality
 
     @functools.cached_property
     def reusing(self) -> Reusing | None:

@@ -15,6 +15,8 @@ from pipeline.options.options import Options, PayloadOptions
 from pipeline.run.screen import Screen
 from transforms.encoder.model.handle import MINILM, pin, resolve
 from transforms.errors import UsageError
+from transforms.modality import Modality
+from transforms.modality.text import TEXT
 from transforms.storage.files import full_path
 
 if TYPE_CHECKING:
@@ -134,3 +136,11 @@ def _config(options: Options, model_digest: str | None, intra_op: int | None) ->
         dim=options.dim,
         **payload,
     )
+
+
+def taken_by(options: Options, loading: Future[HubEncoder]) -> Modality:
+    """What documents are; where that is not plain, the model is waited for, which tells."""
+    text = options.modality == "text" or (
+        options.modality is None and (options.model == MINILM or options.preprocessor)
+    )
+    return TEXT if text else loading.result().modality

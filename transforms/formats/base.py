@@ -77,6 +77,7 @@ class RawBlock:
       whole: whether each record is a file of its own, whose bytes are the payload.
       ids: of the records, where the format has some of its own; used where the user names no field of ids.
         None for a record that has none.
+      sources: of the records, where the format knows that they were read from other files before.
       skipped: how many records since the block before are no documents, by what they are.
     """
 
@@ -89,6 +90,7 @@ class RawBlock:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
     ids: list[str | None] | None = None
+    sources: list[str] | pa.Array | None = None
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 

@@ -17,9 +17,13 @@ _NAMES = {m.name for m in pkgutil.iter_modules(transforms.formats.__path__)} - {
 _MODULES = [importlib.import_module(f"transforms.formats.{name}") for name in _NAMES]
 _FOUND = {one for module in _MODULES for one in vars(module).values() if isinstance(one, Format)}
 _FORMATS = {one.name: one for one in sorted(_FOUND, key=lambda one: one.name)}
-# Format -> the extensions it is known by, compressed ones included.
+# Format -> the extensions it is known by, compressed ones included; without those that must be named.
 EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {name: tuple(e + codec for codec in one.codecs for e in one.extensions) for name, one in _FORMATS.items()}
+    {
+        name: tuple(e + codec for codec in one.codecs for e in one.extensions)
+        for name, one in _FORMATS.items()
+        if one.extensions
+    }
 )
 _FORMAT_OF = {extension: name for name, extensions in EXTENSIONS.items() for extension in extensions}
 

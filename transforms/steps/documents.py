@@ -94,6 +94,13 @@ def _places(raw: RawBlock, slice: Slice, rows: np.ndarray) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar(slice.source), positions, ":")
 
 
+def _sources(raw: RawBlock, slice: Slice, rows: np.ndarray) -> pa.Array:
+    if raw.sources is None:
+        return pa.repeat(slice.source, len(rows))
+    found = _take(raw.sources, rows)
+    return found if isinstance(found, pa.Array) else pa.array(found, pa.string())
+
+
 def _ids(
     raw: RawBlock, slice: Slice, rows: np.ndarray, name: str | None, columns: dict[str, Values]
 ) -> tuple[pa.Array, Bad]:
@@ -124,7 +131,7 @@ def document_columns(
     found = checked(raw, slice, options, modality)
     columns = [
         ("doc_id", found.doc_ids),
-        ("source", pa.repeat(slice.source, len(found.rows))),
+        ("source", _sources(raw, slice, found.rows)),
         ("position", pa.array(raw.positions[found.rows])),
         ("index", pa.array(found.rows + index)),
         ("payload", found.payloads),
@@ -140,9 +147,11 @@ def document_columns(
     for i, (kind, detail) in why.items():
         payload = modality.shown(found.payloads[i].as_py())
         refusals.append((int(found.rows[i]), found.doc_ids[i].as_py(), kind, detail, payload))
+    refusals.sort()
+    sources = _sources(raw, slice, np.array([row for row, *_ in refusals], np.int64)).to_pylist()
     letters = [
-        DeadLetter(doc_id, slice.source, int(raw.positions[row]), "read", kind, detail, payload, index + row)
-        for row, doc_id, kind, detail, payload in sorted(refusals)
+        DeadLetter(doc_id, source, int(raw.positions[row]), "read", kind, detail, payload, index + row)
+        for source, (row, doc_id, kind, detail, payload) in zip(sources, refusals, strict=True)
     ]
     if why:
         batch = batch.take(pa.array(_without(batch.num_rows, why)))

@@ -73,3 +73,14 @@ def test_a_kind_of_documents(kind, flink_cluster, tmp_path, cli):
     assert jobs.letters(there) == jobs.letters(here)
     assert jobs.rows(here)
     assert os.getpid() not in {receipt["pid"] for receipt in jobs.receipts(there)}
+
+
+def test_another_model_over_the_rows_of_a_local_job(flink_cluster, finished, save_model, tmp_path, cli):
+    given = ["migrate", finished, f"--model={save_model(window=32)}", "--shard-bytes=9000", "--quiet"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert cli(*given, f"--output={here}")[0] == 0
+    flags = [*flink_cluster.options(), *remote.PROCESS]
+    assert cli(*given, f"--output={there}", *flags) == (0, "", "")
+    assert jobs.rows(there) == jobs.rows(here)
+    assert len({receipt["shard_id"] for receipt in jobs.receipts(there)}) > 1
+    assert os.getpid() not in {receipt["pid"] for receipt in jobs.receipts(there)}
