@@ -109,6 +109,8 @@ def clear(folder: Folder) -> None:
         folder.delete_files(sub, which=layout.shard_of_part)
     for sub in (layout.TRACE, layout.KNOWN, layout.COPIES, layout.SHARED):
         folder.delete_folder(sub)
+    index = layout.FINGERPRINTS.rpartition("/")[2]
+    folder.delete_files(layout.STATE, which=lambda name: name.startswith(index))
     for name in (layout.RUN, layout.FORGET, layout.PLAN):  # the log of what was forgotten stays
         folder.delete(name)
 

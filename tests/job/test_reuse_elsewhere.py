@@ -50,7 +50,8 @@ def check(new, fresh, *earlier):
     known = [i for i, row in enumerate(got) if row["fingerprint"] in taken]
     assert [got[i]["embedding"] for i in known] == [taken[got[i]["fingerprint"]] for i in known]
     made = manifest(new)
-    assert (made["reused"], made["embedded"]) == (len(known), len(got) - len(known))
+    assert (made["reused"], made["embedded"] + made["copied"]) == (len(known), len(got) - len(known))
+    return made
     assert made["dead_letters"] == manifest(fresh)["dead_letters"]
 
 
@@ -200,8 +201,9 @@ def test_random_edits_and_kills(model, tmp_path, cli):
     @given(
         st.lists(EDITS, max_size=6),
         st.one_of(st.none(), st.tuples(st.sampled_from(POINTS), st.integers(1, 4))),
+        st.sampled_from(["each", "embed-once"]),
     )
-    def another(edits, kill):
+    def another(edits, kill, duplicates):
         files = {name: records for name, records in edited(days[-1], edits).items() if records}
         old, new = f"day{len(days) - 1}", f"day{len(days)}"
         for path in (tmp_path / "in").iterdir():
@@ -214,14 +216,17 @@ def test_random_edits_and_kills(model, tmp_path, cli):
                 path.write_text(lines)
         shutil.rmtree(tmp_path / new, ignore_errors=True)
         shutil.rmtree(tmp_path / "fresh", ignore_errors=True)
-        reuse = command(new, f"--reuse={tmp_path / old}")
+        reuse = command(new, f"--reuse={tmp_path / old}", f"--duplicates={duplicates}")
         if kill:
             killed = jobs.run(jobs.PYTHON, KILL_AT, *kill, *reuse)
             assert killed.returncode in (-signal.SIGKILL, 99), killed.stderr
         code, _, err = cli(*reuse)
         assert (code, err) == (0, "")
         assert cli(*command("fresh")) == (0, "", "")
-        check(tmp_path / new, tmp_path / "fresh", tmp_path / old)
+        made = check(tmp_path / new, tmp_path / "fresh", tmp_path / old)
+        if duplicates == "embed-once":
+            known = {row["fingerprint"] for row in rows(tmp_path / old)}
+            assert made["embedded"] == len({row["fingerprint"] for row in rows(tmp_path / new)} - known)
         assert cli("verify", tmp_path / new)[0] == 0
         days.append(files)
 

@@ -35,7 +35,7 @@ INDEX = "_index"
 CLUSTERS = "_clusters"
 MADE_LATER = (MAP, PROJECTOR, INDEX, CLUSTERS)
 # Folders that tell of single documents: gone when some are forgotten.
-OF_DOCUMENTS = (*MADE_LATER, CHECKS)
+OF_DOCUMENTS = (*MADE_LATER, CHECKS, KNOWN, COPIES, SHARED)
 
 _RECORD = re.compile(r"([0-9a-f]{16})\.(?:json|arrow)")
 _PART = re.compile(r"part-([0-9a-f]{16})\.(?:jsonl|parquet|tfrecord)(?:\.gz)?")

@@ -22,13 +22,13 @@ def take_over(shard: Shard, earlier: Previous, folder: Folder, job: str) -> Shar
     """Commits a shard with the part file that the earlier output has of it.
 
     Returns:
-      Its receipt; None where the part is damaged, or some of its documents died: these are read anew.
+      Its receipt; None where the part is damaged, or documents died or were forgotten: it is read anew.
 
     Raises:
       LedgerError: the folder is another job's by now.
     """
     found = earlier.receipt(int(shard.shard_id, 16))
-    if found is None or found.part is None or found.dead_letters:
+    if found is None or found.part is None or found.dead_letters or found.forgotten:
         return None
     started = time.time()
     if attempts.read(folder, shard.shard_id, job):  # of a run that did not take it over
