@@ -6,18 +6,14 @@ parameters of the Dataflow template are made from these fields.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-import re
-from fractions import Fraction
 from typing import ClassVar
 
 from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated
 from pipeline.options.payload import PayloadOptions
+from pipeline.options.values import most_dead_letters, size
 from transforms.errors import UsageError
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
 def _formats() -> tuple[str, ...]:
@@ -34,18 +30,6 @@ def _modalities() -> tuple[str, ...]:
 
 def _folder(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(path) if "://" not in str(path) else str(path)
-
-
-def size(text: str) -> int:
-    """A number of bytes, with an optional unit.
-
-    >>> size("64MiB"), size("10k"), size("123")
-    (67108864, 10000, 123)
-    """
-    match = re.fullmatch(r"(\d+)\s*([kmg]i?|)b?", text.strip().lower())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, like 1000000, 64MB or 64MiB")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 @group
@@ -200,7 +184,7 @@ GROUPS = (*RECORDED, RunOptions)
 OF_DOCUMENTS = ("input", "input_format", "text_field", "id_field", "keep_field", "modality")
 OF_ROWS = (
     *("limit", "keep_text", "long_documents", "chunk_overlap", "nulls"),
-    *("output_format", "vector_dtype", "tfrecord_gzip"),
+    *("output_format", "vector_dtype", "tfrecord_gzip", "duplicates", "near_duplicates"),
 )
 
 
@@ -237,18 +221,3 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
     @classmethod
     def fields(cls) -> set[str]:
         return {field.name for field in dataclasses.fields(cls)}
-
-
-def most_dead_letters(limit: str, documents: int) -> int:
-    """How many dead letters a job of so many documents may have.
-
-    >>> most_dead_letters("1%", 250), most_dead_letters("7", 250)
-    (2, 7)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", limit.strip())
-    if not match or (not match[2] and "." in match[1]) or (match[2] and float(match[1]) > 100):
-        raise UsageError(
-            f"max_dead_letters {limit}: expected a number like 10 or a percentage like 1%",
-            argument="max_dead_letters",
-        )
-    return int(documents * Fraction(match[1]) / 100) if match[2] else int(match[1])

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.job import Job, job_of
-from pipeline.options.options import Options, most_dead_letters
+from pipeline.options.options import Options
+from pipeline.options.values import most_dead_letters
 from pipeline.report.write import write_at_end
 from pipeline.run.output import output_lock, read_run
 from pipeline.version import installed

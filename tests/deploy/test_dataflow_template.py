@@ -119,7 +119,7 @@ def test_patterns(name, good, bad):
 
 
 def test_shard_bytes_pattern_takes_what_the_option_takes():
-    from pipeline.options.options import size
+    from pipeline.options.values import size
 
     (regex,) = PARAMETERS["shard_bytes"]["regexes"]
     for text in ("123", "10k", "10kb", "64MiB", "64 MiB", "1g", "1GiB"):
