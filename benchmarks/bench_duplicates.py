@@ -82,7 +82,8 @@ def bag(text: str) -> collections.Counter[tuple[str, ...]]:
     for piece in unicodedata.normalize("NFKC", text).casefold().split():
         apart = (f" {c} " if unicodedata.category(c)[0] == "S" else c for c in piece)
         clean = (c if unicodedata.category(c)[0] in "LMNS" else " " for c in "".join(apart))
-        words += "".join(clean).split() or [piece]
+        spoken = any(unicodedata.category(c)[0] in "LN" for c in piece)
+        words += ("".join(clean) if spoken else piece).split()
     size = min(3, len(words))
     return collections.Counter(tuple(words[i : i + size]) for i in range(len(words) - size + 1) if size)
 
