@@ -34,11 +34,17 @@ from transforms.steps.batch import BatchByTokens, OrderByLength, _OpenFn, _Order
 from transforms.steps.chain import EmbedBlocks
 from transforms.steps.chunk import ChunkDocuments, _ChunkFn
 from transforms.steps.config import EmbedConfig
+from transforms.steps.copies import CopiesConfig, KeepFirst, MarkCopies, ShardsWithCopies, _CopiesFn, _FirstFn
 from transforms.steps.embed import EmbedMiniBatches, _EmbedFn
 from transforms.steps.encoder import SharedEncoder
+from transforms.steps.find_copies import FindCopies, _PrintsFn
+from transforms.steps.join import InFiles, JoinKnown, _EarlierFn, _FingerprintsFn, _KeepFn
 from transforms.steps.merge import MergeChunks, _MergeFn
 from transforms.steps.open import OpenShards
-from transforms.steps.read import ReadConfig, ReadShards, _ReadFn
+from transforms.steps.read import ReadShards, _ReadFn
+from transforms.steps.reuse import Earlier, FindKnown, ReuseConfig, TakeKnown, _FindFn, _TakeFn, in_indexes
+from transforms.steps.shards import ReadConfig
+from transforms.steps.take_over import TakeOverShards, _TakeOverFn
 from transforms.steps.write import WriteConfig, WriteShards, _WriteFn
 
 ENCODER = SharedEncoder(ModelConfig("m", "s", "o", "d"))
@@ -48,16 +54,25 @@ WRITE = WriteConfig(
     "out", "j", "tfrecord", RowSchema(3, "float16", True, True, (("y", "int64"),)), {"k": "v"}, True
 )
 
+REUSE = ReuseConfig((Earlier("old", "k", True),), True, joined=True, buckets=16)
+COPIES = CopiesConfig("out", True)
+
 STEPS: list[Any] = [
     *(OpenShards(READ), ReadShards(READ), ChunkDocuments(ENCODER, EMBED), OrderByLength(7, 9)),
     *(BatchByTokens(7), EmbedMiniBatches(ENCODER, EMBED), MergeChunks(ENCODER, EMBED), WriteShards(WRITE)),
     EmbedBlocks(ENCODER, EMBED),
     EmbedDocuments("m", "s", "o", "truncate", 1, 2, 3),
+    *(FindKnown(REUSE, InFiles("out", REUSE)), TakeKnown(REUSE), TakeOverShards(REUSE, "out", "j")),
+    *(JoinKnown(READ, REUSE), FindCopies(READ, 16, True)),
+    *(MarkCopies(COPIES), ShardsWithCopies(COPIES), KeepFirst(COPIES)),
 ]
 DOFNS: list[Any] = [
     *(_ReadFn(READ), _ChunkFn(ENCODER, EMBED), _OrderFn(7, 9), _OpenFn()),
     *(_EmbedFn(ENCODER, EMBED), _MergeFn(ENCODER, EMBED), _WriteFn(WRITE)),
     _BlockFn("text"),
+    *(_FindFn(REUSE, in_indexes), _TakeFn(REUSE), _TakeOverFn(REUSE, "out", "j"), _KeepFn("out", REUSE)),
+    *(_FingerprintsFn(READ, REUSE, 16), _EarlierFn(REUSE, 16), _PrintsFn(READ, 16, True)),
+    *(_CopiesFn(COPIES), _FirstFn(COPIES)),
 ]
 
 
