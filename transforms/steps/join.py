@@ -155,7 +155,9 @@ class InFiles:
     output: str
     reuse: ReuseConfig
     _shard_id: str = ""
-    _index: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((_ROWS, 0), np.uint64))
+    _index: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros((_ROWS, 0), np.uint64), compare=False, repr=False
+    )
 
     def __call__(self, block: DocumentBlock, earlier: Sequence[Previous]) -> Places:
         if block.shard_id != self._shard_id:
