@@ -73,10 +73,18 @@ def days(folder):
 
 @pytest.mark.runners
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["flink", "spark"])
-def test_on_a_cluster(name, model, tmp_path, cli, request):
+def test_on_flink(flink_cluster, model, tmp_path, cli):
+    on_a_cluster(flink_cluster, model, tmp_path, cli)
+
+
+@pytest.mark.runners
+@pytest.mark.slow
+def test_on_spark(spark_cluster, model, tmp_path, cli):
+    on_a_cluster(spark_cluster, model, tmp_path, cli)
+
+
+def on_a_cluster(cluster, model, tmp_path, cli):
     """The runner finds what is known; only the rest is embedded, and the folder is like any other."""
-    cluster = request.getfixturevalue(f"{name}_cluster")
     change = days(tmp_path)
     command = ["embed", f"--input={tmp_path / 'in'}", f"--model={model}", *FLAGS]
     there = [*cluster.options(), *remote.PROCESS]

@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from transforms.blocks import FINGERPRINT, INDEX, DocumentBlock
 from transforms.elements import Shard
@@ -123,7 +124,7 @@ class FindCopies(beam.PTransform):
     ids: bool
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-        part, keyed = tuple[int, _Part], tuple[str, bytes]
+        part, keyed = map(convert_to_beam_type, (tuple[int, _Part], tuple[str, bytes]))
         read = (
             root
             | beam.Create([self.config], reshuffle=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from transforms.blocks import FINGERPRINT, DocumentBlock
 from transforms.elements import Shard
@@ -181,7 +182,8 @@ class JoinKnown(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         config, reuse, buckets = self.config, self.reuse, self.reuse.buckets
-        keyed, found = tuple[int, tuple[int, str, bytes]], tuple[str, tuple[bool, bytes]]
+        types = tuple[int, tuple[int, str, bytes]], tuple[str, tuple[bool, bytes]]
+        keyed, found = map(convert_to_beam_type, types)
         read = shards | "Fingerprints" >> beam.ParDo(_FingerprintsFn(config, reuse, buckets)).with_outputs(
             "ready", "asked", main="new"
         )
