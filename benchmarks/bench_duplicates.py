@@ -1,6 +1,5 @@
-"""Near duplicates: which library makes signatures fastest, what is missed, and a million texts.
+"""Near duplicates: what is missed, and what a million texts cost.
 
-    python -m benchmarks.bench_duplicates libraries          microseconds a text of each that is installed
     python -m benchmarks.bench_duplicates quality            5,000 texts against all pairs by plain Python
     python -m benchmarks.bench_duplicates run [DOCUMENTS]    the command, 1,000,000 by default
 
@@ -11,7 +10,6 @@ from one to a third of them, and case, spaces and punctuation.
 from __future__ import annotations
 
 import collections
-import importlib.util
 import itertools
 import json
 import random
@@ -22,9 +20,8 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,7 +82,8 @@ def bag(text: str) -> collections.Counter[tuple[str, ...]]:
     for piece in unicodedata.normalize("NFKC", text).casefold().split():
         apart = (f" {c} " if unicodedata.category(c)[0] == "S" else c for c in piece)
         clean = (c if unicodedata.category(c)[0] in "LMNS" else " " for c in "".join(apart))
-        words += "".join(clean).split() or [piece]
+        spoken = any(unicodedata.category(c)[0] in "LN" for c in piece)
+        words += ("".join(clean) if spoken else piece).split()
     size = min(3, len(words))
     return collections.Counter(tuple(words[i : i + size]) for i in range(len(words) - size + 1) if size)
 
@@ -148,73 +146,6 @@ def quality() -> None:
         )
 
 
-def libraries() -> None:
-    """Signatures of 128 numbers, as an array, of texts that are shingled already; one thread."""
-    import pyarrow as pa
-
-    from pipeline.duplicates.shingles import shingles
-
-    short = texts_of(corpus(6_000))
-    texts = [f"{one}\n{other}" for one, other in itertools.pairwise(short)]
-    hashes, sizes = shingles(pa.array(texts))
-    ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
-    print(f"{len(texts):,} texts of {len(hashes) / len(texts):.0f} shingles")
-    for name, make in _MAKERS.items():
-        if importlib.util.find_spec(name.split()[0]) is None:
-            print(f"{name:<30} not installed")
-            continue
-        seconds = []
-        for _ in range(3):
-            begun = time.process_time()
-            make(hashes, ends)
-            seconds.append(time.process_time() - begun)
-        print(f"{name:<30} {min(seconds) / len(texts) * 1e6:6.1f} microseconds a text", flush=True)
-
-
-def _rensa(hashes: np.ndarray, ends: np.ndarray) -> Any:
-    from rensa import RMinHash
-
-    rows = RMinHash.digest_matrix_from_flat_token_hashes(hashes, ends, 128, 1).to_rows()
-    return np.fromiter(itertools.chain.from_iterable(rows), np.uint32, 128 * len(rows))
-
-
-def _datasketch(hashes: np.ndarray, ends: np.ndarray) -> Any:
-    from datasketch import MinHash
-
-    about: dict[str, Any] = {"num_perm": 128, "hashfunc": int, "scheme": "affine32"}
-    about["permutations"] = MinHash(**about).permutations
-    made, hashes = [], hashes & np.uint64(0xFFFFFFFF)
-    for low, high in itertools.pairwise(ends.tolist()):
-        one = MinHash(**about)
-        one.update_batch(hashes[low:high])
-        made.append(one.hashvalues)
-    return np.array(made)
-
-
-def _fastsketch(hashes: np.ndarray, ends: np.ndarray) -> Any:
-    from FastSketchLSH import FastSimilaritySketch
-
-    return np.asarray(FastSimilaritySketch(128).batch_csr(hashes, ends, prehashed=True, num_threads=1))
-
-
-def _numpy(hashes: np.ndarray, ends: np.ndarray) -> Any:
-    numbers = np.random.default_rng(0).integers(0, 2**64, (2, 128), np.uint64)
-    made = []
-    for at in range(0, len(ends) - 1, 256):
-        some = ends[at : at + 257].astype(np.int64)
-        values = hashes[some[0] : some[-1], None] * (numbers[0] | np.uint64(1)) + numbers[1]
-        made.append(np.minimum.reduceat(values, some[:-1] - some[0]))
-    return np.concatenate(made)
-
-
-_MAKERS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
-    "rensa": _rensa,
-    "datasketch": _datasketch,
-    "FastSketchLSH": _fastsketch,
-    "numpy alone": _numpy,
-}
-
-
 def run() -> None:
     """The command on texts of about 75 words: a fifth of them exact copies, a fifth near ones."""
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
@@ -269,4 +200,4 @@ def _window(words: Sequence[str], chance: random.Random) -> Sequence[str]:
 
 
 if __name__ == "__main__":
-    {"libraries": libraries, "quality": quality, "run": run}[sys.argv[1]]()
+    {"quality": quality, "run": run}[sys.argv[1]]()

@@ -26,7 +26,7 @@ def bands(threshold: float) -> tuple[int, int]:
     one in a hundred is missed at most.
 
     >>> bands(0.9), bands(0.7), bands(1.0)
-    ((12, 10), (25, 5), (1, 128))
+    ((12, 10), (32, 4), (1, 128))
     """
     fitting = (r for r in range(NUMBERS, 0, -1) if (1 - threshold**r) ** (NUMBERS // r) <= _MISSED)
     rows = next(fitting, 1)

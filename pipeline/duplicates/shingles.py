@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 WORDS = 3  # of a shingle; where one word of sixty differs, 0.9 of the shingles are the same
-# Words are runs of letters, marks and digits, each symbol, each letter of scripts that are written without
-# spaces, and what stands between spaces and has none of these.
+# Words are runs of letters, marks and digits; each symbol beside them; each letter of scripts that are written
+# without spaces; and what stands between spaces and has no letter or digit.
 _ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\pS])"
 _BETWEEN = r"[^\pL\pM\pN\pS]+"
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -62,9 +62,10 @@ def _words(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     spaced = lists.flatten().dictionary_encode()
     # Arrow's own NFKC leaves some letters of Japanese apart from their marks.
     plain = [unicodedata.normalize("NFKC", word).casefold() for word in spaced.dictionary.to_pylist()]
-    apart = pc.replace_substring_regex(pa.array(plain, pa.string()), _ALONE, r" \1 ")
-    clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(apart, _BETWEEN, " "))
-    pieces = pc.split_pattern(pc.if_else(pc.equal(clean, ""), apart, clean), " ")
+    whole = pa.array(plain, pa.string())
+    apart = pc.replace_substring_regex(whole, _ALONE, r" \1 ")
+    clean = pc.replace_substring_regex(apart, _BETWEEN, " ")
+    pieces = pc.split_pattern(pc.if_else(pc.match_substring_regex(whole, r"[\pL\pN]"), clean, whole), " ")
     found = pieces.flatten().dictionary_encode()
     codes = found.indices.to_numpy()
     hashes = np.array([_hash(word) for word in found.dictionary.to_pylist()], np.uint64)[codes]

@@ -41,6 +41,10 @@ class Buckets:
 
         No row may be added any more. Rows with the same first number are in the same bucket.
         """
+        if self.count and self._waiting == self.count:  # all of them: they need no disk
+            rows = np.concatenate(self._held).T
+            yield rows[:, np.lexsort(rows[::-1])]
+            return
         self._spill()
         for bucket in range(_BUCKETS):
             try:
