@@ -7,6 +7,11 @@ import shutil
 import jobs
 import outputs
 import pytest
+import stores
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.publish import publish
+from transforms.storage.files import use_options
 
 PROGRAM = jobs.ROOT / "deploy" / "airflow" / "published.py"
 NOTHING = {"reuse": None, "before": None}
@@ -71,3 +76,28 @@ def test_nothing_published_and_a_name_that_is_something_else(program, tmp_path, 
     (tmp_path / "current").mkdir()
     assert program.main(f"{tmp_path}/current", f"{tmp_path}/2026-01-05", []) == 2
     assert "current: is a folder that `embedbeam publish` did not make" in capfd.readouterr().err
+
+
+@pytest.mark.stores
+@pytest.mark.slow
+def test_in_a_store(program, tmp_path, capfd, monkeypatch):
+    made = outputs.make(tmp_path / "made", per_shard=2)
+    with stores.s3_server() as store:
+        for name, value in store.environment().items():
+            monkeypatch.setenv(name, value)
+        vectors, flags = store.url("vectors"), [*store.flags(), "--id-field=id"]
+        try:
+            code = program.main(f"{vectors}/current", f"{vectors}/2026-01-05", flags)
+            assert (code, json.loads(capfd.readouterr().out)) == (0, NOTHING)
+            for day in ("2026-01-05", "2026-01-07"):
+                store.put_folder(f"vectors/{day}", made.path)
+                publish(f"{vectors}/{day}", f"{vectors}/current", 5)
+            found = {
+                day: (program.main(f"{vectors}/current", f"{vectors}/{day}", flags), capfd.readouterr().out)
+                for day in ("2026-01-06", "2026-01-08")
+            }
+        finally:
+            use_options(PipelineOptions([]))
+    for day, code, before in (("2026-01-06", 99, "2026-01-05"), ("2026-01-08", 0, "2026-01-07")):
+        one = {"reuse": f"{vectors}/{before}", "before": f"{vectors}/{before}"}
+        assert (found[day][0], json.loads(found[day][1])) == (code, one)
