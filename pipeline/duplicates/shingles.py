@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 WORDS = 3  # of a shingle; where one word of sixty differs, 0.9 of the shingles are the same
-# Words are runs of letters, marks and digits; each symbol beside them; each letter of scripts that are written
+# Words: runs of letters, marks and digits; each symbol beside them; each letter of scripts that are written
 # without spaces; and what stands between spaces and has no letter or digit.
 _ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\pS])"
 _BETWEEN = r"[^\pL\pM\pN\pS]+"
