@@ -1,5 +1,6 @@
-"""Embeds a day's documents into a folder of that day, and verifies it. Copy it beside embedbeam_tasks.py.
+"""Embeds a day's documents into a folder of that day, verifies it, and makes it the current one.
 
+What the last published day has is not embedded again. Copy this file beside embedbeam_tasks.py.
 Its pool keeps two jobs off one GPU: `airflow pools set embedbeam 1 "one embedding job at a time"`.
 """
 
@@ -31,4 +32,11 @@ with DAG(
     },
 ) as dag:
     embed = tasks.EmbedOperator(task_id="embed", runner="{{ params.runner }}", pool="embedbeam")
-    tasks.wait_for_input(tasks.PYTHON, tasks.HOME, tasks.INPUT) >> embed >> tasks.look("verify")
+    (
+        tasks.wait_for_input(tasks.PYTHON, tasks.HOME, tasks.INPUT)
+        >> tasks.published(tasks.PYTHON, tasks.HOME, tasks.CURRENT, tasks.OUTPUT)
+        >> embed
+        >> tasks.look("verify")
+        >> tasks.diff()
+        >> tasks.publish()
+    )

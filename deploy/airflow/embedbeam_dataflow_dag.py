@@ -1,4 +1,4 @@
-"""Embeds a day's documents on Dataflow, balances the books, and verifies.
+"""Embeds a day's documents on Dataflow, balances the books, verifies, and makes the day the current one.
 
 Copy it beside embedbeam_tasks.py. The embed task is deferred: while Dataflow works, only the triggerer waits,
 and no worker slot is taken.
@@ -59,7 +59,10 @@ with DAG(
     # Nobody waits for a Dataflow job but Airflow: `finish` balances it and writes _SUCCESS.
     (
         tasks.wait_for_input(tasks.PYTHON, tasks.HOME, tasks.INPUT)
+        >> tasks.published(tasks.PYTHON, tasks.HOME, tasks.CURRENT, tasks.OUTPUT)
         >> embed
         >> tasks.look("finish")
         >> tasks.look("verify")
+        >> tasks.diff()
+        >> tasks.publish()
     )

@@ -3,6 +3,7 @@
 Airflow and TensorFlow do not share an environment: every task starts embedbeam's own Python.
 """
 
+import json
 import logging
 import subprocess
 from datetime import UTC, datetime
@@ -19,13 +20,18 @@ PYTHON = f"{HOME}/.venv/bin/python"
 DAY = "(dag_run.logical_date or dag_run.run_after) | ds"
 INPUT = f"{{{{ params.input | replace('{{date}}', {DAY}) }}}}"
 OUTPUT = f"{{{{ params.output.rstrip('/') }}}}/{{{{ {DAY} }}}}"
+CURRENT = "{{ params.output.rstrip('/') }}/current"
+CHANGES = f"{{{{ params.output.rstrip('/') }}}}/changes/{{{{ {DAY} }}}}.parquet"
+# Of the days that were published, as the task `published` found them.
+REUSE = "{{ (ti.xcom_pull('published') or {}).get('reuse') or '' }}"
+BEFORE = "{{ (ti.xcom_pull('published') or {}).get('before') or '' }}"
 
 # A retry is a resume: the same command goes on with the shards that are not committed yet. The first one
 # comes after [core] default_task_retry_delay, five minutes unless your Airflow says otherwise.
 RETRIES = {"retries": 3, "retry_exponential_backoff": 2.0, "max_retry_delay": 3600}
 
 _PLACE = r"^(/|[a-z][a-z0-9]*://)[^\s].*$"
-_OWN_PARAMS = ["input", "output", "model", "runner", "labels", "job_name"]
+_OWN_PARAMS = ["input", "output", "model", "runner", "reuse", "labels", "job_name"]
 
 
 def place(default: str, title: str, text: str, pattern: str = _PLACE) -> Param:
@@ -60,13 +66,14 @@ class EmbedOperator(BeamRunPythonPipelineOperator):
     template_fields = (*BeamRunPythonPipelineOperator.template_fields, "py_interpreter")
 
     def __init__(self, **kwargs):
-        own = {"input": INPUT, "output": OUTPUT, "model": "{{ params.model }}"}
+        own = {"input": INPUT, "output": OUTPUT, "model": "{{ params.model }}", "reuse": REUSE}
         kwargs["pipeline_options"] = own | kwargs.get("pipeline_options", {})
         # launch.py joins both streams: the operator alone hangs on a job that writes much to both.
         super().__init__(py_interpreter=PYTHON, py_file=f"{HOME}/deploy/airflow/launch.py", **kwargs)
 
     def execute(self, context):
         self.pipeline_options |= context["params"]["options"]
+        self.pipeline_options["reuse"] = self.pipeline_options["reuse"] or None  # None is left out
         try:
             return super().execute(context)
         except TaskDeferred:
@@ -79,26 +86,66 @@ class EmbedOperator(BeamRunPythonPipelineOperator):
             raise
 
 
+def _ask(python: str, program: str, *arguments: str, options: dict) -> subprocess.CompletedProcess:
+    """Runs a program of this folder, in embedbeam's environment."""
+    command = [python, program, *arguments, *(f"--{name}={value}" for name, value in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    logging.getLogger(__name__).info("%s%s", done.stdout, done.stderr)
+    return done
+
+
 @task.sensor(poke_interval=300, timeout=6 * 3600, mode="reschedule")
 def wait_for_input(python: str, home: str, pattern: str, **context) -> bool:
     """Waits until the job would find a file, wherever its input lies."""
-    options = [f"--{name}={value}" for name, value in context["params"]["options"].items()]
-    command = [python, f"{home}/deploy/airflow/input_there.py", pattern, *options]
-    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    logging.getLogger(__name__).info(found.stdout)
+    options = context["params"]["options"]
+    found = _ask(python, f"{home}/deploy/airflow/input_there.py", pattern, options=options)
     if found.returncode not in (0, 3):
-        raise AirflowFailException(f"--input {pattern}: {found.stdout.strip()[-1000:]}")
+        said = f"{found.stdout}{found.stderr}".strip()[-1000:]
+        raise AirflowFailException(f"--input {pattern}: {said}")
     return found.returncode == 0
+
+
+@task
+def published(python: str, home: str, current: str, output: str, **context) -> dict:
+    """Which of the days that were published this one reuses, and which it is compared with."""
+    options = context["params"]["options"]
+    found = _ask(python, f"{home}/deploy/airflow/published.py", current, output, options=options)
+    if found.returncode not in (0, 99):
+        kind = AirflowFailException if found.returncode == 2 else AirflowException
+        raise kind(found.stderr.strip()[-1000:])
+    return json.loads(found.stdout)
+
+
+def shell(task_id: str, script: str, **kwargs) -> BashOperator:
+    """A task of embedbeam's commands; exit code 99 skips it."""
+    values = {  # by environment: nothing to quote
+        "EMBEDBEAM": f"{HOME}/.venv/bin/embedbeam",
+        "PYTHON": PYTHON,
+        "PUBLISHED": f"{HOME}/deploy/airflow/published.py",
+        "OUTPUT": OUTPUT,
+        "CURRENT": CURRENT,
+        "CHANGES": CHANGES,
+        "BEFORE": BEFORE,
+    }
+    return BashOperator(task_id=task_id, bash_command=script, env=values, append_env=True, **kwargs)
 
 
 def look(command: str) -> BashOperator:
     """A task that runs `embedbeam verify` or `embedbeam finish` on the output folder."""
-    return BashOperator(
-        task_id=command,
-        bash_command=f'exec "$EMBEDBEAM" {command} "$OUTPUT"',  # values by environment: nothing to quote
-        env={"EMBEDBEAM": f"{HOME}/.venv/bin/embedbeam", "OUTPUT": OUTPUT},
-        append_env=True,
-    )
+    return shell(command, f'exec "$EMBEDBEAM" {command} "$OUTPUT"')
+
+
+def diff() -> BashOperator:
+    """Writes what changed since the published day before; skipped where there is none."""
+    script = '[ "$BEFORE" ] || exit 99; exec "$EMBEDBEAM" diff "$BEFORE" "$OUTPUT" --to "$CHANGES"'
+    return shell("diff", script)
+
+
+def publish() -> BashOperator:
+    """Makes the day the current one; skipped where a later day is by now."""
+    no_later_day = '"$PYTHON" "$PUBLISHED" "$CURRENT" "$OUTPUT"'
+    script = f'{no_later_day} && exec "$EMBEDBEAM" publish "$OUTPUT" --to "$CURRENT"'
+    return shell("publish", script, trigger_rule="none_failed")  # `diff` may have been skipped
 
 
 def tell_where_to_look(context) -> None:
@@ -119,5 +166,6 @@ DAILY = {
     "schedule": "@daily",
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "catchup": False,
+    "max_active_runs": 1,  # a day reuses the one before it
     "default_args": {"on_failure_callback": tell_where_to_look, **RETRIES},
 }

@@ -21,6 +21,8 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
         f"{manifest.rows:,} rows of {manifest.dim} {manifest.dtype} numbers "
         f"({manifest.shards} shards, {manifest.parts} part files)"
     )
+    if manifest.reused:
+        yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if manifest.copied:
         yield f"of these {manifest.copied:,} documents are duplicates, embedded once"
     if manifest.left_out:
@@ -28,8 +30,6 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
         yield f"left out, since another says the same: {manifest.left_out:,} documents, listed in {where}"
     if forgotten:
         yield f"forgotten afterwards: {forgotten:,} documents"
-    if manifest.reused:
-        yield f"of these {manifest.reused:,} documents have the vectors of an earlier output"
     if progress.shards:
         seconds = max(progress.run_seconds, 1e-9)
         rates = f"{progress.documents / seconds:,.1f} documents/s"

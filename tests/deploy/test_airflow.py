@@ -11,6 +11,7 @@ import time
 import airflow_env
 import jobs
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -106,14 +107,66 @@ def test_both_dags_parse(airflow):
     assert {"embedbeam", "embedbeam_dataflow"} <= set(listed.split())
 
 
-def test_a_day_is_embedded_and_verified(airflow, tmp_path, model):
-    write_input(tmp_path, "2026-01-05", 300)
-    result = dag_test(airflow, "2026-01-05", **params_of(tmp_path, model))
+def test_each_day_takes_from_the_last_one_and_becomes_the_current_one(airflow, tmp_path, model, cli):
+    params, out = params_of(tmp_path, model), tmp_path / "out"
+    current, first, second = (out / name for name in ("current", "2026-01-05", "2026-01-06"))
+    documents = jobs.documents(300)
+    path = jobs.write_jsonl(tmp_path / "in" / first.name / "a.jsonl", documents)
+    result = dag_test(airflow, first.name, **params)
     assert result.returncode == 0, result.stdout
-    rows = jobs.rows(tmp_path / "out" / "2026-01-05")
-    wanted = {d["id"]: d["text"] for d in jobs.documents(300)}
-    assert [(r["doc_id"], r["text"]) for r in rows] == sorted(wanted.items())
+    wanted = {d["id"]: d["text"] for d in documents}
+    assert [(r["doc_id"], r["text"]) for r in jobs.rows(current)] == sorted(wanted.items())
     assert "300 rows, 0 dead letters: all as committed" in result.stdout
+    assert current.resolve() == first
+    assert not (out / "changes").exists()  # the first day has nothing to be compared with
+
+    documents = [{"id": "new", "text": "a new document"}, *documents[:-1]]  # the last one is gone
+    documents[8] = {"id": "d7", "text": "this one changed"}
+    new = jobs.write_jsonl(tmp_path / "in" / second.name / "a.jsonl", documents)
+    result = dag_test(airflow, second.name, **params)
+    assert result.returncode == 0, result.stdout
+    assert f"--reuse={first}" in result.stdout
+    assert current.resolve() == second
+    manifest = jobs.manifest(current)
+    assert (manifest["rows"], manifest["reused"]) == (300, 298)
+    before, after = ({r["doc_id"]: r["embedding"] for r in jobs.rows(day)} for day in (first, second))
+    assert after.keys() == {d["id"] for d in documents}
+    same = before.keys() & after.keys() - {"d7"}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    changes = pq.read_table(out / "changes" / f"{second.name}.parquet").to_pylist()
+    assert sorted(changes, key=lambda row: row["state"]) == [
+        change("added", "new", new=0),
+        change("changed", "d7", old=place(path, "d7"), new=place(new, "d7")),
+        change("removed", "d299", old=place(path, "d299")),
+    ]
+
+    # Not published where it does not verify.
+    assert cli("rollback", current)[0] == 0
+    part = next(second.glob("part-*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    result = dag_test(airflow, second.name, **params)
+    assert "embedbeam: verify of embedbeam failed for good at try 4" in result.stdout
+    assert "is now" not in result.stdout
+    assert current.resolve() == first
+
+
+def place(path, doc_id):
+    """The byte at which a document's line begins."""
+    return path.read_bytes().index(f'{{"id": "{doc_id}"'.encode())
+
+
+def change(state, doc_id, *, old=None, new=None):
+    """A row of what `diff` writes."""
+    return {
+        "state": state,
+        "doc_id": doc_id,
+        "old_doc_id": None if old is None else doc_id,
+        "old_source": None if old is None else "a.jsonl",
+        "old_position": old,
+        "source": None if new is None else "a.jsonl",
+        "position": new,
+        "reason": None,
+    }
 
 
 def test_a_retry_goes_on_where_the_killed_try_was(airflow, tmp_path, slow_model):

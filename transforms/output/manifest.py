@@ -29,7 +29,6 @@ class Manifest:
       embedded: documents that went through the model.
       copied: documents that have the vectors of another one of the job, with which they are duplicates.
       left_out: documents that are no rows, since another one says the same.
-      reused: documents whose vectors an earlier output had; the others went through the model.
       forgotten: documents that were taken out of the output after the job, by `embedbeam forget`.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
