@@ -9,6 +9,7 @@ was found is held against the documents themselves and against the index of the 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import itertools
@@ -122,7 +123,7 @@ def peaks(cluster: Any) -> Iterator[dict[str, float]]:
 
 
 def run(cluster: Any, config: ReadConfig, reuse: ReuseConfig | None) -> dict[str, Any]:
-    """Sends a job to the cluster: the join, or the reading alone. Returns what Flink and the system tell of it."""
+    """Runs the join on the cluster, or the reading alone; gives what Flink and the system tell of it."""
     import apache_beam as beam
 
     from pipeline.cluster.cluster import resolve
@@ -154,32 +155,27 @@ def get(cluster: Any, path: str) -> Any:
         return json.load(answer)
 
 
-def bytes_of(job: dict[str, Any]) -> tuple[int, int]:
-    """Bytes that a shuffle moved, and those that one task handed to the next in its place; prints the larger."""
-    ships: dict[str, set[str]] = {}
-    for node in job["plan"]["nodes"]:
-        for edge in node.get("inputs", ()):
-            ships.setdefault(edge["id"], set()).add(edge["ship_strategy"])
-    moved = handed = 0
+def bytes_of(job: dict[str, Any]) -> collections.Counter[str]:
+    """Bytes that tasks wrote for others, by Flink's name of the way they went; prints the larger ones."""
+    ways = {e["id"]: e["ship_strategy"] for node in job["plan"]["nodes"] for e in node.get("inputs", ())}
+    found: collections.Counter[str] = collections.Counter()
     for vertex in job["vertices"]:
-        wrote, how = vertex["metrics"]["write-bytes"], ships.get(vertex["id"], set())
-        if how <= {"Forward"}:
-            handed += wrote
-        else:
-            moved += wrote
+        wrote, way = vertex["metrics"]["write-bytes"], ways.get(vertex["id"], "")
+        found[way.partition(" on ")[0]] += wrote
         if wrote > 1 << 20:
-            seconds, name = vertex["duration"] / 1000, vertex["name"][:60]
-            print(f"  {wrote / 1e6:9.1f} MB {seconds:6.0f} s  {'+'.join(sorted(how)):<20.20} {name}")
-    return moved, handed
+            print(
+                f"  {wrote / 1e6:9.1f} MB {vertex['duration'] / 1000:6.0f} s  {way[:14]:<14}  {vertex['name'][:60]}"
+            )
+    return found
 
 
 def one_process() -> None:
     """Finds the same with an index in this process, and compares. Prints JSON."""
     config, shards = new_job("alone")
     output = open_output(str(HERE / "earlier"))
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), time.process_time()
     index = index_of(output)
-    built, after = time.perf_counter() - begun, peak_kib() / 1024
+    built, built_cpu, after = time.perf_counter() - begun, time.process_time() - before, peak_kib() / 1024
     reuse, known = reuse_of(index.shape[1]), 0
     looking, asked = 0.0, 0
     for shard in shards:
@@ -190,17 +186,17 @@ def one_process() -> None:
                 numbers = pc.utf8_slice_codeunits(block.payloads, -8).cast(pa.int64()).to_numpy()
                 truth += int((numbers < index.shape[1]).sum())
                 high, low = halves(block.columns.column(FINGERPRINT))
-                begun = time.perf_counter()
+                begun = time.thread_time()
                 at = find(index, high, low)
-                looking, asked = looking + time.perf_counter() - begun, asked + len(at)
+                looking, asked = looking + time.thread_time() - begun, asked + len(at)
                 mine.append(index[:, at[at >= 0]])
         found = np.concatenate(mine, axis=1)
         found = found[:, np.lexsort((found[LOW], found[HIGH]))]
         assert joined.shape == (5, truth), (shard.shard_id, joined.shape, truth)
-        assert (joined[:4] == found).all() and not joined[4].any(), shard.shard_id
+        assert (joined == np.vstack([found, np.zeros(truth, np.uint64)])).all(), shard.shard_id
         known += truth
-    made = {"built": built, "after": after, "looking": looking, "asked": asked}
-    print(json.dumps(made | {"peak": peak_kib() / 1024, "known": known, "shards": len(shards)}))
+    made = {"built": built, "built_cpu": built_cpu, "after": after, "looking": looking, "asked": asked}
+    print(json.dumps(made | {"peak": peak_kib() / 1024, "known": known}))
 
 
 def reuse_of(rows: int) -> ReuseConfig:
@@ -234,21 +230,21 @@ def main() -> None:
         print(f"reading alone: {bare['duration'] / 1000:.0f} s", flush=True)
         join = run(cluster, config, reuse)
         print(f"the join: {join['duration'] / 1000:.0f} s", flush=True)
-    (moved, handed), least = bytes_of(join), documents * (16 + 24 + 40 // 2)
+    went, least = bytes_of(join), documents * (16 + 24 + 40 // 2)
     memory = ", ".join(f"{name} {size:,.0f} MiB" for name, size in join["memory"].items())
-    print(f"shuffled {moved / 1e6:,.1f} MB, handed on {handed / 1e6:,.1f} MB; peak memory {memory}")
+    print(", ".join(f"{way} {size / 1e6:,.1f} MB" for way, size in went.items()) + f"; peak memory {memory}")
     alone = child("bench_join", "--one-process")
     assert alone["known"] == documents - documents // 2, alone
+    print(f"{alone['known']:,} documents are known, and were found with the index's pointers, shard by shard")
     print(
-        f"all {alone['known']:,} known documents were found, with the pointers of the index, shard by shard"
-    )
-    print(
-        f"one process: index of {documents:,} in {alone['built']:.1f} s, "
-        f"{alone['asked'] / alone['looking']:,.0f} look-ups/s; peak memory {alone['after']:,.0f} MiB when it "
-        f"was built, {alone['peak']:,.0f} MiB at the end, the mapped index among it"
+        f"one process: index in {alone['built']:.1f} s ({alone['built_cpu']:.1f} s of CPU), then "
+        f"{alone['asked'] / alone['looking']:,.0f} look-ups/s of CPU; peak memory {alone['after']:,.0f} MiB "
+        f"when it was built, {alone['peak']:,.0f} MiB at the end, the mapped index among it"
     )
     show("the join / reading the same shards alone", [join["duration"]], [bare["duration"]], "none")
-    show("bytes shuffled / 16, 24 and 40 for each document", [moved], [least], "<= 1.1")
+    grouped = went["Hash Partition"]
+    show("bytes grouped / 16, 24 and 40 for each document", [grouped], [least], "<= 1.05")
+    show("all bytes sent to other workers / the same", [went.total() - went["Forward"]], [least], "none")
     shutil.rmtree(HERE)
 
 
