@@ -134,15 +134,10 @@ def run(cluster: Any, config: ReadConfig, reuse: ReuseConfig | None) -> dict[str
         shards = root | OpenShards(config)
         return shards | (JoinKnown(config, reuse) if reuse else beam.FlatMap(read_only, config))
 
-    runner, *arguments = cluster.options()
+    _, *arguments = cluster.options()
     arguments += ["--environment_type=PROCESS", f"--parallelism={WORKERS}"]
-    options = Options(
-        input=(str(HERE / "in"),),
-        output=config.output,
-        runner=runner.partition("=")[2],
-        beam_args=tuple(arguments),
-        shared_filesystem=True,
-    )
+    to: dict[str, Any] = {"runner": "PortableRunner", "beam_args": tuple(arguments)}
+    options = Options(input=(), output=config.output, shared_filesystem=True, **to)
     with peaks(cluster) as memory:
         run_pipeline(resolve(options), build, wait=True)
     job = max(get(cluster, "/jobs/overview")["jobs"], key=lambda one: one["start-time"])
@@ -163,9 +158,8 @@ def bytes_of(job: dict[str, Any]) -> collections.Counter[str]:
         wrote, way = vertex["metrics"]["write-bytes"], ways.get(vertex["id"], "")
         found[way.partition(" on ")[0]] += wrote
         if wrote > 1 << 20:
-            print(
-                f"  {wrote / 1e6:9.1f} MB {vertex['duration'] / 1000:6.0f} s  {way[:14]:<14}  {vertex['name'][:60]}"
-            )
+            seconds, name = vertex["duration"] / 1000, vertex["name"][:60]
+            print(f"  {wrote / 1e6:9.1f} MB {seconds:6.0f} s  {way[:14]:<14}  {name}")
     return found
 
 
