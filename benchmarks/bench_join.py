@@ -137,7 +137,7 @@ def run(cluster: Any, config: ReadConfig, reuse: ReuseConfig | None) -> dict[str
     _, *arguments = cluster.options()
     arguments += ["--environment_type=PROCESS", f"--parallelism={WORKERS}"]
     to: dict[str, Any] = {"runner": "PortableRunner", "beam_args": tuple(arguments)}
-    options = Options(input=(), output=config.output, shared_filesystem=True, **to)
+    options = Options(input=(str(HERE),), output=config.output, shared_filesystem=True, **to)
     with peaks(cluster) as memory:
         run_pipeline(resolve(options), build, wait=True)
     job = max(get(cluster, "/jobs/overview")["jobs"], key=lambda one: one["start-time"])
