@@ -57,12 +57,12 @@ def child(module: str, *arguments: str | Path, **environment: str) -> dict[str, 
     return result | {"wall_seconds": time.monotonic() - spawned, "spawned": spawned}
 
 
-def peak_kib() -> float:
-    """KiB that this process held at most since its program began.
+def peak_kib(pid: int | str = "self") -> float:
+    """KiB that a process held at most since its program began.
 
     What getrusage tells begins with the peak of whoever started the process, which may be the larger one.
     """
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 

@@ -34,7 +34,7 @@ HEAD: dict[str, Any] = {
     "input": [],
     "modality": "text",
 }
-Rows = Mapping[str, Any]  # doc_id, vectors [n, dim], text where it is kept, and kept fields, each of n
+Rows = Mapping[str, Any]  # doc_id, vectors [n, dim], text where it is kept, kept fields, real fingerprints
 
 
 def write_output(path: str, shards: Iterable[Iterable[Rows]], **head: Any) -> None:
@@ -65,12 +65,15 @@ def write_output(path: str, shards: Iterable[Iterable[Rows]], **head: Any) -> No
 def _block(shard_id: str, rows: Rows, first: int, kept: list[Any]) -> RowBlock:
     count = len(rows["doc_id"])
     places = pa.array(np.arange(first, first + count))
+    prints = rows.get("fingerprint")
+    if prints is None:
+        prints = pa.array([str(one).encode()[-16:].rjust(16) for one in rows["doc_id"]], pa.binary(16))
     columns = {
         "doc_id": pa.array(rows["doc_id"], pa.string()),
         "source": pa.array([f"{shard_id}.jsonl"] * count, pa.string()),
         "position": places,
         "index": places,
-        "fingerprint": pa.array([str(one).encode()[-16:].rjust(16) for one in rows["doc_id"]], pa.binary(16)),
+        "fingerprint": prints,
     } | {name: pa.array(rows[name]) for name, _ in kept}
     tokens = rows.get("tokens", np.full(count, 10))
     return RowBlock(

@@ -48,7 +48,9 @@ def bucketed(high: np.ndarray, buckets: int) -> Iterator[tuple[int, np.ndarray]]
 
 def _first_of_each(columns: np.ndarray) -> np.ndarray:
     """Sorted by fingerprint, and of those with the same fingerprint the first."""
-    order = np.lexsort((columns[LOW], columns[HIGH]))
+    order = np.argsort(columns[HIGH])  # ten times as fast as lexsort, and mostly all that is needed
+    if (np.diff(columns[HIGH, order]) == 0).any():
+        order = np.lexsort((columns[LOW], columns[HIGH]))
     same = (np.diff(columns[HIGH, order]) == 0) & (np.diff(columns[LOW, order]) == 0)
     return columns[:, order[np.concatenate([[True], ~same])]] if len(order) else columns
 
