@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.build import PipelineConfig
 from pipeline.duplicates.find import Duplicates, find_duplicates
 from pipeline.duplicates.names import Names, left_out
-from pipeline.duplicates.read import Column
+from pipeline.duplicates.read import Column, mapped
 from pipeline.job import Job
 from pipeline.run.screen import Screen
 from transforms.blocks import FINGERPRINT, DocumentBlock
@@ -100,8 +100,9 @@ def _noted(
 
         found = find_duplicates(shards, config, temporary, near=near, told=tell, hear=hear)
         names.done()
-        prints = np.stack([column.done(found.corpus.count) for column in (high, low)])
-        owns = np.zeros(found.corpus.count, bool)
+        count = found.corpus.count
+        prints = [column.done(count) for column in (high, low)]
+        owns = mapped(f"{temporary}/owns", np.bool_, count, fill=0)
         for ordinals in left_out(found):
             owns[found.owners[ordinals]] = True
         copies = sum(
@@ -117,7 +118,7 @@ def _write(
     shards: Sequence[Shard],
     found: Duplicates,
     owns: np.ndarray,
-    prints: np.ndarray,
+    prints: Sequence[np.ndarray],
     names: Names,
 ) -> int:
     """Writes a shard's notes: of each fingerprint that is there more than once the document that is kept.
@@ -131,7 +132,7 @@ def _write(
     chosen = np.flatnonzero(copy | owns[low:high])
     if not len(chosen):
         return 0
-    its = np.asarray(prints[:, low:high])[:, chosen]
+    its = np.stack([half[low:high][chosen] for half in prints])
     order = np.lexsort(its[::-1])
     new = np.concatenate([[True], (np.diff(its[:, order]) != 0).any(axis=0)])
     chosen = chosen[order[new]]
@@ -139,8 +140,8 @@ def _write(
     at = np.searchsorted(found.corpus.offsets, of, side="right") - 1
     ids = np.array([int(shard.shard_id, 16) for shard in shards], np.uint64)
     columns = [
-        *prints[:, low + chosen],
-        *prints[:, of],
+        *(half[low + chosen] for half in prints),
+        *(half[of] for half in prints),
         ids[at],
         of - found.corpus.offsets[at],
         names.take(of)["doc_id"].combine_chunks(),

@@ -13,7 +13,7 @@ from transforms.output.folder import Folder
 from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
 from transforms.steps.join import buckets_for
-from transforms.steps.reuse import Earlier, ReuseConfig
+from transforms.steps.reuse import Earlier, ReuseConfig, previous
 from transforms.storage.files import full_path
 
 # Of two jobs with the same vectors these say nothing of a shard's rows that the shard does not say itself.
@@ -73,6 +73,7 @@ class Reusing:
         return self._config if self._config.outputs else None
 
     def _fitting(self, job: Job, screen: Screen, joined: bool) -> ReuseConfig:
+        previous.cache_clear()  # what an earlier job of this process has opened may have changed since
         found, rows = [], 0
         for path, output, its in self._opened:
             if differs := _differing(its, job):

@@ -205,7 +205,7 @@ def test_random_edits_and_kills(model, tmp_path, cli):
     write(tmp_path / "in", base)
     assert cli(*command("day0")) == (0, "", "")
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(EDITS, max_size=6),
         st.one_of(st.none(), st.tuples(st.sampled_from(POINTS), st.integers(1, 4))),

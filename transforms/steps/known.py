@@ -8,13 +8,15 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from transforms.blocks import INDEX, Known, RowBlock
+from transforms.blocks import FINGERPRINT, INDEX, Known, RowBlock
+from transforms.errors import LedgerError
 from transforms.output.reader import Output
 from transforms.output.sample import rows_of_part
 from transforms.output.vectors import SCALE
 
 # Known documents are taken together, since a row group is decoded for one row as for all of it.
 _BYTES_AT_ONCE = 64 << 20
+_FINGERPRINT = FINGERPRINT - 1  # the payload is gone
 _PER_ROW = ("vectors", "tokens", "dropped", "payloads", "chunk", "start", "end")
 
 
@@ -90,7 +92,7 @@ def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None =
     owners = np.repeat(np.arange(len(rows)), rows)
     wanted = firsts[owners] + np.arange(len(owners)) - np.repeat(np.cumsum(rows) - rows, rows)
     schema = output.schema
-    names = [*output.vector_columns, "tokens", "tokens_dropped"]
+    names = ["fingerprint", *output.vector_columns, "tokens", "tokens_dropped"]
     names += ["chunk", "start", "end"] if schema.chunks else []
     keeps = some[0].payloads is not None
     names += ["text"] if keeps and schema.chunks else []
@@ -107,6 +109,9 @@ def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None =
         order.append(mine)
     back = np.argsort(np.concatenate(order), kind="stable")
     table = pa.concat_tables(tables).take(pa.array(back)).combine_chunks()
+    if not table["fingerprint"].chunk(0).equals(columns.column(_FINGERPRINT).take(pa.array(owners))):
+        paths = ", ".join(one.output.folder.path for one in earlier)
+        raise LedgerError(f"{paths}: has changed since it was opened; run the same command again")
 
     def numbers(name: str) -> np.ndarray | None:
         column = table.column(name)

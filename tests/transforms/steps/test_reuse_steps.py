@@ -1,5 +1,7 @@
 """Known documents among those that are embedded: the order of the input, whatever comes when."""
 
+import dataclasses
+
 import numpy as np
 import outputs
 import pyarrow as pa
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from transforms.blocks import PAYLOAD, DeadLetters, DocumentBlock, RowBlock
 from transforms.elements import DeadLetter, EndOfShard, ShardFailed
+from transforms.errors import LedgerError
 from transforms.output.reader import open_output
 from transforms.steps import known as known_rows
 from transforms.steps.reuse import Earlier, ReuseConfig, _FindFn, _TakeFn, in_indexes
@@ -131,3 +134,16 @@ def test_damaged_parts_serve_nobody(tmp_path):
         known, *rest = bundle(find, [documents([row.fingerprint for row in rows], 0)])
         assert len(known.rows) == (0 if shard_id == damaged else len(rows))
         assert len(rest) == (shard_id == damaged)
+
+
+def test_an_earlier_output_that_changes_meanwhile_is_told(tmp_path):
+    """Where a document was found another one lies by now: no vector of that is taken."""
+    made = outputs.make(tmp_path / "out")
+    prints = [rows[0].fingerprint for rows in made.rows.values()]
+    config = ReuseConfig((Earlier(str(made.path), made.job),))
+    find, take = _FindFn(config, in_indexes), _TakeFn(config)
+    find.setup(), take.setup()
+    [known] = bundle(find, [documents(prints, 0)])
+    moved = dataclasses.replace(known, shards=np.roll(known.shards, 1))
+    with pytest.raises(LedgerError, match="has changed since it was opened; run the same command again"):
+        bundle(take, [moved, EndOfShard("s", 3)])
