@@ -226,7 +226,8 @@ def main() -> None:
         print(f"the join: {join['duration'] / 1000:.0f} s", flush=True)
     went, least = bytes_of(join), documents * (16 + 24 + 40 // 2)
     memory = ", ".join(f"{name} {size:,.0f} MiB" for name, size in join["memory"].items())
-    print(", ".join(f"{way} {size / 1e6:,.1f} MB" for way, size in went.items()) + f"; peak memory {memory}")
+    ways = ", ".join(f"{way} {size / 1e6:,.1f} MB" for way, size in went.most_common(4))
+    print(f"{ways}; peak memory {memory}")
     alone = child("bench_join", "--one-process")
     assert alone["known"] == documents - documents // 2, alone
     print(f"{alone['known']:,} documents are known, and were found with the index's pointers, shard by shard")

@@ -176,7 +176,7 @@ class InFiles:
 class JoinKnown(beam.PTransform):
     """Shard -> Shard, each when it is committed which of its documents the earlier outputs have, and where.
 
-    A document costs 16 bytes in the shuffle, one of an earlier output 24, one that is in both 40 more.
+    A document costs 16 bytes in the shuffle, one of an earlier output 24, one that is in both at least 40 more.
     """
 
     config: ReadConfig
