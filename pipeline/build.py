@@ -50,16 +50,24 @@ def build_pipeline(root: beam.Pipeline, config: PipelineConfig) -> beam.PCollect
     shards = root | OpenShards(config.read, config.reuse, before)
     if config.reuse is not None:
         shards |= TakeOverShards(config.reuse, config.read.output, config.read.job)
-    return embed_shards(shards, config, MarkCopies)
+    return embed_shards(shards, config, MarkCopies, before)
 
 
 def embed_shards(
-    shards: beam.PCollection, config: PipelineConfig, pick: type[MarkCopies] | type[KeepFirst]
+    shards: beam.PCollection,
+    config: PipelineConfig,
+    pick: type[MarkCopies] | type[KeepFirst],
+    before: beam.PCollection | None,
 ) -> beam.PCollection:
-    """Shard -> ShardReceipt and ShardFailed; `pick` says what becomes of documents that have copies."""
+    """Shard -> ShardReceipt and ShardFailed.
+
+    Args:
+      pick: what becomes of documents that have copies.
+      before: what must be done before the earlier outputs are looked at.
+    """
     read, reuse = config.read, config.reuse
     if reuse is not None and reuse.joined:
-        shards |= JoinKnown(read, reuse)
+        shards |= JoinKnown(read, reuse, before)
     rows = shards | ReadShards(read)
     if config.copies is not None:
         rows |= pick(config.copies)
@@ -82,4 +90,4 @@ class EmbedShared(beam.PTransform):
         config = self.config
         assert config.copies is not None
         shards = root | OpenShards(config.read, None, self.before) | ShardsWithCopies(config.copies)
-        return embed_shards(shards, config, KeepFirst)
+        return embed_shards(shards, config, KeepFirst, self.before)

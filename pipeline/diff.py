@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.job import job_of, vector_choices
 from pipeline.target import begin
+from transforms.output.pending import temporary_folder
 from transforms.output.reader import Output
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def diff(old: Output, new: Output, to: str | None, told: Callable[[str], None]) 
     import duckdb
 
     differs = differing(old, new)
-    with tempfile.TemporaryDirectory(prefix="embedbeam-diff-") as folder:
+    with temporary_folder("diff") as folder:
         config: dict[str, Any] = {
             "memory_limit": _MEMORY,
             "temp_directory": folder,

@@ -11,10 +11,10 @@ from pipeline.job import job_of
 from pipeline.options.options import OF_DOCUMENTS, OF_ROWS, Options
 from pipeline.plan.plan import Plan, Planned
 from pipeline.run.changes import compared, slices_of
+from pipeline.run.output import same_folder
 from transforms.errors import UsageError
 from transforms.output import ledger
 from transforms.output.column_types import BYTES_TYPES, FLOAT_TYPES, TEXT_TYPES
-from transforms.output.folder import Folder
 from transforms.output.reader import Output
 from transforms.storage.files import full_path, is_local
 
@@ -44,7 +44,7 @@ def migration(
       UsageError: the output is the earlier one, or that has the texts and has not finished.
     """
     job, path = job_of(old.plan, old.folder), old.folder.path
-    if _same(path, given["output"]):
+    if same_folder(path, given["output"]):
         raise UsageError(
             f"output {given['output']}: is OLD itself; expected another folder", argument="output"
         )
@@ -68,12 +68,6 @@ def migration(
     values |= {"input": (f"{here}/part-*.{ending}",), "input_format": "rows"}
     values |= {"text_field": "text", "id_field": "doc_id", "limit": None}
     return Options(**values | dict(given)), _of_rows(old, say)
-
-
-def _same(one: str, other: str) -> bool:
-    if is_local(one) and is_local(other):
-        one, other = (os.path.realpath(Folder(full_path(path)).path) for path in (one, other))
-    return one.rstrip("/") == other.rstrip("/")
 
 
 def _of_rows(old: Output, say: Callable[[str], None]) -> Planned:
@@ -129,6 +123,11 @@ def _of_inputs(
             say(f"input files since {old.folder.path} was made: {one}")
         if dead := sum(ledger.by_reason(old.receipts).values()):
             say(f"{dead:,} documents that are dead letters of {old.folder.path} are read again")
+        if old.forgotten:
+            say(
+                f"{len(old.forgotten):,} documents were forgotten in {old.folder.path}; where inputs have "
+                "them yet they are embedded again; take them out there, or forget them in the new output"
+            )
         # Of the same files all types are known; of tables it is seen whether the model takes them.
         kept = tuple((name, kind) for name, kind in old.job["kept"])
         return None if found or old.job.get("modality") == "tabular" else kept

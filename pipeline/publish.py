@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transforms.errors import JobFailed, LedgerError, UsageError
-from transforms.output import layout, pointer
+from transforms.output import forgotten, layout, pointer
 from transforms.output.folder import Folder
 from transforms.output.pointer import Pointer, Published
 from transforms.output.reader import Output, open_output
@@ -87,6 +87,7 @@ def check(output: Output, path: str) -> None:
       UsageError: its job has not finished, or it has no rows.
       LedgerError: a file is missing, or is longer or shorter than it was.
     """
+    forgotten.check_ended(output.folder, output.plan.job)
     if not output.complete:
         missing = f"{len(output.missing)} of its {len(output.plan.shards)} shards are missing"
         lacks = missing if output.missing else "it has no _SUCCESS"
@@ -94,12 +95,15 @@ def check(output: Output, path: str) -> None:
     if not output.count:
         raise UsageError(f"{path}: no rows: all documents are dead letters, or there were none")
     sizes, letters = output.folder.names(), output.folder.names(layout.DEAD_LETTERS)
+    left_out = output.folder.names(layout.DUPLICATES)
     for receipt in output.receipts:
         if receipt.part and sizes.get(receipt.part) != receipt.part_bytes:
             found = f"has {sizes[receipt.part]:,} bytes" if receipt.part in sizes else "is missing"
             damage = f"{receipt.part} {found}, its receipt says {receipt.part_bytes:,} bytes"
         elif receipt.dead_letters and f"part-{receipt.shard_id}.jsonl" not in letters:
             damage = f"{layout.dead_letters(receipt.shard_id)} is missing"
+        elif receipt.left_out and f"part-{receipt.shard_id}.parquet" not in left_out:
+            damage = f"{layout.duplicates(receipt.shard_id)} is missing"
         else:
             continue
         raise LedgerError(f"{path}: is damaged: {damage}; `embedbeam verify {path}` tells all of it")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from transforms.errors import UsageError
+from transforms.output import layout
 from transforms.output.folder import Folder
 from transforms.output.pending import PendingFile, process_token
 from transforms.storage.files import is_local, local_path
@@ -32,6 +33,8 @@ def check(path: str, *, folder: bool, flag: str = "--to") -> None:
             problem = f"is a {other}; expected {wanted}"
         elif below := [str(one) for one in Path(here).parents if one.is_file()]:
             problem = f"{below[0]} is a file; expected {wanted}"
+        elif not folder and Folder(os.path.dirname(here)).read(layout.PLAN) is not None:
+            problem = "lies in the output of a job, whose rows it would be taken for; choose another folder"
     elif path.partition("://")[0] not in _STORES:
         problem = f"expected a path, or a URL that begins with {', '.join(_STORES)}"
     if problem:

@@ -32,13 +32,16 @@ class DocumentBlock(Element):
         (fixed_size_binary[16]; not in a user's own pipeline), then the kept fields in their types. They
         are found by their place: a kept field may be called `index` or `payload`, too.
       origins: of the documents; only in a user's own pipeline.
-      copies: bool [documents], which of them get the vectors of another document of the job; None: none does.
+      copies: bool [documents], which of them are to have the vectors of another document of the job.
+      firsts: fixed_size_binary[16] [documents], fingerprints of the others, or their own; both are None where
+        no document is a copy.
     """
 
     shard_id: str
     columns: pa.RecordBatch
     origins: tuple[Origin, ...] | None = None
     copies: np.ndarray | None = None
+    firsts: pa.Array | None = None
 
     @property
     def payloads(self) -> pa.Array:

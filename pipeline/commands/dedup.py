@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> Result:
     from transforms.output.pending import unfinished
     from transforms.steps.shards import ReadConfig
 
-    options = given_options(args, output="-", beam_args=args.beam_args)
+    options = given_options(args, output="-", near_duplicates=None, beam_args=args.beam_args)
     if options.modality == "tabular":
         raise UsageError(
             "modality tabular: which columns are a document is the model's to say, and there is none here",

@@ -35,6 +35,11 @@ def look_at_input(options: Options, screen: Screen, planned: Planned) -> Result:
     """
     with screen.doing("checking the options"):
         prepare(options)
+    if options.reuse:
+        from pipeline.run.reuse import Reusing
+
+        with screen.doing("opening what is reused"):
+            Reusing(options.reuse, options.output)
     with screen.doing("listing the input"):
         of = modality.get(options.modality or guessed(options))
         plan = make_plan(options, of)

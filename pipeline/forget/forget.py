@@ -91,7 +91,8 @@ def forget(path: str, ids: Sequence[str] | None, told: _Told) -> dict[str, Any]:
 
 
 def _add(done: dict[str, Any], more: dict[str, Any]) -> None:
-    done.update({name: done[name] + value for name, value in more.items()})
+    for name, value in more.items():
+        done[name] = [*dict.fromkeys(done[name] + value)] if isinstance(value, list) else done[name] + value
 
 
 def _find(output: Output, gone: Gone, told: _Told) -> tuple[dict[str, set[str]], int]:
@@ -188,8 +189,11 @@ def _carry_out(
         told(f"taking documents out of shards: {number:,} of {len(shards):,}")
         if not resumed or _look(output, receipt, gone)[0] or not ledger.is_paired(folder, receipt):
             rewrite(output, receipt, gone)
-        elif not receipt.dead_letters:  # of those that were the file may be there still
+            continue
+        if not receipt.dead_letters:  # of those that were the file may be there still
             folder.delete(layout.dead_letters(receipt.shard_id))
+        if not receipt.left_out:
+            folder.delete(layout.duplicates(receipt.shard_id))
     after = open_output(folder.path).receipts
     now = _counts(after)
     counts = {

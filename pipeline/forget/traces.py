@@ -56,4 +56,4 @@ def unknown(output: Output) -> list[str]:
         here = folder.join(sub)
         names = os.listdir(here) if folder.local and os.path.isdir(here) else folder.names(sub)
         found |= {f"{sub}/{name}".lstrip("/") for name in names}
-    return sorted(found - known)
+    return sorted(name for name in found - known if not name.startswith(layout.FINGERPRINTS))

@@ -205,8 +205,16 @@ class Options(InputOptions, ModelOptions, PayloadOptions, ChunkingOptions, Outpu
                 "tfrecord_gzip needs `output_format` tfrecord; Parquet is compressed already",
                 argument="tfrecord_gzip",
             )
+        if not all(self.reuse):
+            raise UsageError("reuse is empty: expected the output folder of a job", argument="reuse")
         if self.near_duplicates is not None and self.duplicates == "each":
             reason = "finds what `duplicates` each embeds anyway; give `duplicates` embed-once or keep-first"
+            raise UsageError(f"near_duplicates {self.near_duplicates}: {reason}", argument="near_duplicates")
+        if self.near_duplicates is not None and (self.duplicates, self.long_documents) == (
+            "embed-once",
+            "chunks",
+        ):
+            reason = "a chunk's place and text are its own document's; give `duplicates` keep-first"
             raise UsageError(f"near_duplicates {self.near_duplicates}: {reason}", argument="near_duplicates")
         if self.keep_text and self.modality not in (None, "text"):
             raise UsageError("keep_text needs documents that are text", argument="keep_text")

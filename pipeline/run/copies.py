@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from transforms.output import layout, plan_file
 from transforms.output.copies import SCHEMA, write_copies
 from transforms.output.fingerprints import halves
 from transforms.output.folder import Folder
+from transforms.output.pending import temporary_folder
 from transforms.steps.copies import CopiesConfig
 from transforms.steps.join import buckets_for
 from transforms.steps.reuse import Earlier, ReuseConfig
@@ -45,13 +45,17 @@ def with_copies(
         return config
     folder, find, near = Folder(config.read.output), 0, job.near_duplicates
     if joined and near is None:
-        # How many documents there are nobody knows yet: a hundred bytes each, to be on the safe side.
-        find = buckets_for(job.input_bytes // 100)
+        find = _buckets(job)
     elif not _noted(folder, shards, config.read, near, screen):
         return config
     copies = CopiesConfig(config.read.output, job.duplicates == "keep-first")
     config = dataclasses.replace(config, copies=copies, find_copies=find)
     return config if copies.keep_first else _with_shared(config, job, shards, joined=joined)
+
+
+def _buckets(job: Job) -> int:
+    """How many documents there are nobody knows yet: a hundred bytes each, to be on the safe side."""
+    return buckets_for(job.input_bytes // 100)
 
 
 def _with_shared(
@@ -69,10 +73,11 @@ def _with_shared(
         write=dataclasses.replace(config.write, output=path, job=identity, trace=False, heard=False),
         find_copies=0,
     )
-    reuse = config.reuse or ReuseConfig((), job.keep_text, joined=joined, buckets=buckets_for(0))
+    reuse = config.reuse or ReuseConfig((), job.keep_text, joined=joined)
+    buckets = max(reuse.buckets, _buckets(job)) if joined else 0
     outputs = (*reuse.outputs, Earlier(path, identity))
     return dataclasses.replace(
-        config, shared=shared, reuse=dataclasses.replace(reuse, outputs=outputs, shared=True)
+        config, shared=shared, reuse=dataclasses.replace(reuse, outputs=outputs, shared=True, buckets=buckets)
     )
 
 
@@ -85,7 +90,7 @@ def _noted(
         if record["job"] == config.job:
             return bool(record["copies"])
     said = "looking for duplicates"
-    with screen.doing(lambda: said), tempfile.TemporaryDirectory(prefix="embedbeam-duplicates-") as temporary:
+    with screen.doing(lambda: said), temporary_folder("duplicates") as temporary:
         names = Names(f"{temporary}/names")
         high, low = (Column(f"{temporary}/{name}", np.uint64) for name in ("high", "low"))
 
@@ -105,9 +110,8 @@ def _noted(
         owns = mapped(f"{temporary}/owns", np.bool_, count, fill=0)
         for ordinals in left_out(found):
             owns[found.owners[ordinals]] = True
-        copies = sum(
-            _write(folder, number, shards, found, owns, prints, names) for number in range(len(shards))
-        )
+        ids = np.array([int(shard.shard_id, 16) for shard in shards], np.uint64)
+        copies = sum(_write(folder, number, ids, found, owns, prints, names) for number in range(len(ids)))
     folder.write(_DONE, json.dumps({"job": config.job, "copies": copies}).encode())
     return bool(copies)
 
@@ -115,13 +119,16 @@ def _noted(
 def _write(
     folder: Folder,
     number: int,
-    shards: Sequence[Shard],
+    ids: np.ndarray,
     found: Duplicates,
     owns: np.ndarray,
     prints: Sequence[np.ndarray],
     names: Names,
 ) -> int:
     """Writes a shard's notes: of each fingerprint that is there more than once the document that is kept.
+
+    Args:
+      ids: uint64 [shards], of the plan.
 
     Returns:
       How many of its documents are copies.
@@ -138,7 +145,6 @@ def _write(
     chosen = chosen[order[new]]
     of = owners[chosen]
     at = np.searchsorted(found.corpus.offsets, of, side="right") - 1
-    ids = np.array([int(shard.shard_id, 16) for shard in shards], np.uint64)
     columns = [
         *(half[low + chosen] for half in prints),
         *(half[of] for half in prints),
@@ -147,5 +153,5 @@ def _write(
         names.take(of)["doc_id"].combine_chunks(),
         found.similarity[low + chosen],
     ]
-    write_copies(folder, shards[number].shard_id, pa.table(list(map(pa.array, columns)), schema=SCHEMA))
+    write_copies(folder, f"{ids[number]:016x}", pa.table(list(map(pa.array, columns)), schema=SCHEMA))
     return int(copy.sum())

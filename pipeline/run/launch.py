@@ -123,6 +123,9 @@ class _Launch:
 
     def plan_job(self) -> tuple[Job, Plan]:
         """The plan and the record of a new job; the model is loaded and all is checked here."""
+        earlier = (
+            None if self.reusing is None else self.reusing.shard_bytes
+        )  # mistakes are told before all else
         loading = self.loading = start_loading(self.options, self.screen)
         self.look_at_cluster()
         options, screen = self.options, self.screen
@@ -131,7 +134,6 @@ class _Launch:
         of = taken_by(options, loading)
         options = dataclasses.replace(options, modality=of.name, text_field=options.text_field or of.field)
         with screen.doing("listing the input"):
-            earlier = None if self.reusing is None else self.reusing.shard_bytes
             plan = make_plan(options, of, parallelism=self.cluster.slots or 1, earlier=earlier)
             check_files(plan, of, options.near_duplicates)
         with screen.doing("sampling the input"):

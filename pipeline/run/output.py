@@ -19,6 +19,7 @@ from transforms.errors import JobFailed, UsageError
 from transforms.output import layout
 from transforms.output import plan_file as plans
 from transforms.output.folder import Folder
+from transforms.storage.files import full_path, is_local
 
 
 @contextlib.contextmanager
@@ -127,6 +128,13 @@ def check_empty(folder: Folder) -> None:
             f"--output {folder.path}: holds {len(foreign)} files or folders that embedbeam did not write, "
             f"e.g. {foreign[0]}; choose an empty or a new folder"
         )
+
+
+def same_folder(one: str, other: str) -> bool:
+    """Whether two paths or URLs are of one folder."""
+    if is_local(one) and is_local(other):
+        one, other = (os.path.realpath(Folder(full_path(path)).path) for path in (one, other))
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def write_run(folder: Folder, job: Job, device: str, runner: str) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline.job import Job, job_of, vector_choices
+from pipeline.run.output import same_folder
 from pipeline.run.screen import Screen
 from transforms.errors import UsageError
+from transforms.output import layout
 from transforms.output.folder import Folder
 from transforms.output.pointer import followed
 from transforms.output.reader import Output, open_output
@@ -45,11 +49,14 @@ class Reusing:
         for path in paths:
             try:
                 here = followed(Folder(full_path(path))).path  # workers stay with the one that is current now
-                if here == followed(Folder(full_path(output))).path:
+                if same_folder(here, followed(Folder(full_path(output))).path):
                     raise UsageError(f"{path}: is the job's own output; expected an earlier one")
                 opened = open_output(here)
-            except UsageError as e:
-                raise UsageError(f"reuse {e}", argument="reuse") from e
+            except (UsageError, NotADirectoryError) as e:
+                told = (
+                    str(e) if isinstance(e, UsageError) else f"{path}: is a file; expected an output folder"
+                )
+                raise UsageError(f"reuse {told}", argument="reuse") from e
             try:
                 job = job_of(opened.plan, opened.folder)
             except UsageError:
@@ -84,10 +91,18 @@ class Reusing:
                 screen.say(f"reuse {path}: has not finished; its {there:,} committed shards serve")
             rows += output.manifest.rows if output.manifest else output.count
             whole = its is not None and _same_rows(its, job)
-            found.append(Earlier(output.folder.path, output.plan.job, whole))
-        # The new documents may be as many again.
-        buckets = buckets_for(2 * rows) if joined else 0
+            found.append(Earlier(output.folder.path, output.plan.job, whole, _contents(output)))
+        # The new documents may be as many again, or a hundred bytes each.
+        buckets = buckets_for(max(2 * rows, rows + job.input_bytes // 100)) if joined else 0
         return ReuseConfig(tuple(found), job.keep_text, joined=joined, buckets=buckets)
+
+
+def _contents(output: Output) -> str:
+    """Another one when shards were committed, or documents forgotten, since."""
+    folder = output.folder
+    names = json.dumps(sorted(folder.shards(layout.RECEIPTS))).encode()
+    told = names if output.manifest is None else output.manifest.to_json()
+    return hashlib.sha256(told).hexdigest()[:16]
 
 
 def _differing(its: Job | None, job: Job) -> list[str]:

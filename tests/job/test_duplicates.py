@@ -1,6 +1,5 @@
 """Documents that are said more than once, through the real command: embedded once, or the first kept."""
 
-import json
 import random
 
 import jobs
@@ -133,23 +132,56 @@ def words(number):
     return [f"w{random.Random(number * 100 + i).randrange(10**6)}" for i in range(60)]
 
 
-@pytest.mark.parametrize("policy", ["embed-once", "keep-first"])
-def test_near_ones(policy, model, tmp_path, cli):
-    texts = {f"d{i}": " ".join(words(i)) for i in range(12)}
-    texts |= {f"e{i}": " ".join([*words(i)[:-1], "other"]) for i in range(6)}  # one word of sixty
-    jobs.write_jsonl(tmp_path / "in" / "a.jsonl", [{"id": i, "text": text} for i, text in texts.items()])
-    near = ["--near-duplicates=0.8", f"--duplicates={policy}"]
-    assert cli(*command(model, tmp_path / "in", tmp_path / "out", *near)) == (0, "", "")
-    got = {row["doc_id"]: row for row in rows(tmp_path / "out")}
+def check_near(output, texts, policy):
+    got = {row["doc_id"]: row for row in rows(output)}
     if policy == "keep-first":
-        assert left_out(tmp_path / "out") == {f"e{i}": f"d{i}" for i in range(6)}
+        assert left_out(output) == {f"e{i}": f"d{i}" for i in range(6)}
         assert got.keys() == {f"d{i}" for i in range(12)}
         return
     assert got.keys() == texts.keys()
     for i in range(6):  # a fingerprint tells what the vector is of
         assert got[f"e{i}"]["embedding"] == got[f"d{i}"]["embedding"]
         assert got[f"e{i}"]["fingerprint"] == got[f"d{i}"]["fingerprint"]
-    assert jobs.manifest(tmp_path / "out")["copied"] == 6
+    made = jobs.manifest(output)
+    assert (made["copied"], made["embedded"]) == (6, 12)
+
+
+def write_near(folder):
+    """Twelve texts, and six that differ from one of these in one word of sixty, in other files."""
+    texts = {f"d{i}": " ".join(words(i)) for i in range(12)}
+    texts |= {f"e{i}": " ".join([*words(i)[:-1], "other"]) for i in range(6)}
+    for name in "de":
+        some = [{"id": i, "text": text} for i, text in texts.items() if i.startswith(name)]
+        jobs.write_jsonl(folder / f"{name}.jsonl", some)
+    return texts
+
+
+@pytest.mark.parametrize("policy", ["embed-once", "keep-first"])
+def test_near_ones(policy, model, tmp_path, cli):
+    texts = write_near(tmp_path / "in")
+    near = ["--near-duplicates=0.8", f"--duplicates={policy}"]
+    assert cli(*command(model, tmp_path / "in", tmp_path / "out", *near)) == (0, "", "")
+    check_near(tmp_path / "out", texts, policy)
+
+
+def test_a_near_copy_whose_first_is_gone_keeps_its_own_fingerprint(model, tmp_path, cli):
+    """Killed when the duplicates are known; then the first ones' file goes bad: the others are embedded."""
+    from test_reuse_elsewhere import KILL_AT
+
+    write_near(tmp_path / "in")
+    near = ["--near-duplicates=0.8", "--duplicates=embed-once", "--skip-bad-files"]
+    full = command(model, tmp_path / "in", tmp_path / "out", *near)
+    jobs.run(jobs.PYTHON, KILL_AT, "rename plan", 2, *full)  # that of what is shared
+    assert (tmp_path / "out" / "_embedbeam" / "copies" / "done.json").exists()
+    jobs.write_jsonl(tmp_path / "in" / "d.jsonl", [{"id": "d0", "text": "something else"}])
+    assert cli(*full) == (0, "", "")
+    got = {row["doc_id"]: row for row in rows(tmp_path / "out")}
+    assert got.keys() == {f"e{i}" for i in range(6)}
+    (tmp_path / "in" / "d.jsonl").unlink()
+    assert cli(*command(model, tmp_path / "in", tmp_path / "fresh")) == (0, "", "")
+    for row in rows(tmp_path / "fresh"):
+        assert got[row["doc_id"]]["fingerprint"] == row["fingerprint"]
+        assert got[row["doc_id"]]["embedding"] == pytest.approx(row["embedding"], abs=1e-6)
 
 
 def test_mistakes(model, corpus, tmp_path, cli):
@@ -161,6 +193,8 @@ def test_mistakes(model, corpus, tmp_path, cli):
     assert "--near-duplicates 0.9: finds what --duplicates each embeds anyway" in refused(
         "--near-duplicates=0.9"
     )
+    chunks = ["--long-documents=chunks", "--near-duplicates=0.9", "--duplicates=embed-once"]
+    assert "a chunk's place and text are its own document's" in refused(*chunks)
     above = refused("--near-duplicates=1.5", "--duplicates=keep-first")
     assert "expected a Jaccard similarity above 0, and 1 at most" in above
 
@@ -187,4 +221,14 @@ def test_on_flink(policy, model, corpus, each, tmp_path, cli, flink_cluster):
     code, _, err = cli(*command(model, corpus, tmp_path / "out", *there))
     assert (code, err) == (0, "")
     {"embed-once": check_once, "keep-first": check_first}[policy](tmp_path / "out", each)
-    assert json.loads((tmp_path / "out" / "_embedbeam" / "plan.jsonl").read_text().splitlines()[0])
+
+
+@pytest.mark.runners
+@pytest.mark.slow
+def test_near_ones_on_flink(model, tmp_path, cli, flink_cluster):
+    """The launcher finds them, and the workers what was embedded for their first ones."""
+    texts = write_near(tmp_path / "in")
+    there = [*flink_cluster.options(), *remote.PROCESS, "--near-duplicates=0.8", "--duplicates=embed-once"]
+    code, _, err = cli(*command(model, tmp_path / "in", tmp_path / "out", *there))
+    assert (code, err) == (0, "")
+    check_near(tmp_path / "out", texts, "embed-once")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from transforms.elements import ShardReceipt
 from transforms.output import layout
 from transforms.output.buckets import Buckets
 from transforms.output.ledger import contents
+from transforms.output.pending import temporary_folder
 from transforms.output.reader import Output
 from transforms.storage.files import copy_here
 
@@ -30,23 +30,23 @@ def index_of(output: Output) -> np.ndarray:
     """Of each committed document its fingerprint and its rows, uint64 [4, documents], by fingerprint.
 
     Part files that are damaged are left out. It is made once and kept in the output, for the part files that
-    are there: of others it has another name. Where nothing can be written into the output it is made for this
-    process alone.
+    are there: of others it has another name. Where one is damaged, or nothing can be written into the output,
+    it is made for this process alone.
     """
     if not output.count:
         return np.zeros((4, 0), np.uint64)  # no file can be mapped that is empty
     name = f"{layout.FINGERPRINTS}-{contents(output.receipts)}.npy"
     if output.folder.local and os.path.exists(output.folder.join(name)):
         return _mapped(output.folder.join(name))
-    with tempfile.TemporaryDirectory(prefix="embedbeam-fingerprints-") as folder:
+    with temporary_folder("fingerprints") as folder:
         path = f"{folder}/index.npy"
         try:
             if output.folder.local:
                 raise FileNotFoundError
             copy_here(output.folder.join(name), path)
         except FileNotFoundError:
-            _build(output, path)
-            _keep(output, name, path)
+            if _build(output, path) == output.receipts:
+                _keep(output, name, path)
         return _mapped(path)  # the file lives as long as its mapping
 
 
@@ -89,31 +89,31 @@ def halves(fingerprints: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_sound(output: Output, receipt: ShardReceipt) -> bool:
-    """Whether a part file is, byte for byte, what its receipt says."""
-    return output.folder.sha256(receipt.part or "") == (receipt.part_sha256, receipt.part_bytes)
+    """Whether there is a part file and it is, byte for byte, what the receipt says."""
+    return receipt.part is not None and output.folder.sha256(receipt.part) == (
+        receipt.part_sha256,
+        receipt.part_bytes,
+    )
 
 
 def _mapped(path: str) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def _build(output: Output, path: str) -> None:
-    """Writes the index. Memory: one bucket."""
+def _build(output: Output, path: str) -> tuple[ShardReceipt, ...]:
+    """Writes the index; returns the receipts of what is in it. Memory: one bucket."""
     documents = Buckets(os.path.dirname(path), "documents", 4)
-    for block in _documents(output):
-        documents.add(*block)
+    whole = tuple(one for one in output.receipts if one.part is None or is_sound(output, one))
+    for receipt in whole:
+        for block in documents_of(output, receipt):
+            documents.add(*block)
     made = np.lib.format.open_memmap(path, "w+", np.uint64, (4, documents.count))
     at = 0
     for some in documents.in_order():
         made[:, at : at + some.shape[1]] = some
         at += some.shape[1]
     made.flush()
-
-
-def _documents(output: Output) -> Iterator[np.ndarray]:
-    for receipt in output.receipts:
-        if is_sound(output, receipt):
-            yield from documents_of(output, receipt)
+    return whole
 
 
 def documents_of(output: Output, receipt: ShardReceipt) -> Iterator[np.ndarray]:

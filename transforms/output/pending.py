@@ -45,6 +45,13 @@ def unfinished(path: str) -> Iterator[None]:
         _UNFINISHED.discard(entry)
 
 
+@contextlib.contextmanager
+def temporary_folder(what: str) -> Iterator[str]:
+    """A folder on this machine for what is spilled; it goes however this process ends, save by SIGKILL."""
+    with tempfile.TemporaryDirectory(prefix=f"embedbeam-{what}-") as path, unfinished(path):
+        yield path
+
+
 def delete_unfinished() -> None:
     """Deletes what this process has begun and not finished, where it must end at once."""
     for process, path in list(_UNFINISHED):

@@ -72,7 +72,7 @@ class _CopiesFn(beam.DoFn):
             return
         its = notes.take(pa.array(at[copy])).combine_chunks()
         if not self._config.keep_first:
-            yield self._with_the_first_ones_fingerprint(element, copy, its)
+            yield dataclasses.replace(element, copies=copy, firsts=self._firsts(element, copy, its))
             return
         gone = element.columns.take(pa.array(np.flatnonzero(copy))).select(["doc_id", "source", "position"])
         columns = [*gone.columns, its["of"].chunk(0), its["similarity"].chunk(0)]
@@ -80,16 +80,12 @@ class _CopiesFn(beam.DoFn):
         if not copy.all():
             yield _some(element, ~copy)
 
-    def _with_the_first_ones_fingerprint(
-        self, block: DocumentBlock, copy: np.ndarray, its: pa.Table
-    ) -> DocumentBlock:
-        """A fingerprint tells what a vector is of: of near duplicates that is the first of them."""
+    def _firsts(self, block: DocumentBlock, copy: np.ndarray, its: pa.Table) -> pa.Array:
+        """Fingerprints of the documents whose vectors they get."""
         prints = np.stack(halves(block.columns.column(FINGERPRINT)), axis=1)
         prints[copy] = np.stack([its["of_high"].to_numpy(), its["of_low"].to_numpy()], axis=1)
         data = pa.py_buffer(prints.astype(">u8").tobytes())
-        made = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(prints), [None, data])
-        name = block.columns.schema.field(FINGERPRINT)
-        return DocumentBlock(block.shard_id, block.columns.set_column(FINGERPRINT, name, made), copies=copy)
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(prints), [None, data])
 
 
 class _FirstFn(beam.DoFn):

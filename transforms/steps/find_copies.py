@@ -17,6 +17,7 @@ from transforms.output import layout, plan_file
 from transforms.output.copies import SCHEMA, write_copies
 from transforms.output.fingerprints import halves
 from transforms.output.folder import Folder
+from transforms.output.shard import check_owner
 from transforms.steps.join import bucketed
 from transforms.steps.shards import ReadConfig, read_shard
 
@@ -105,8 +106,9 @@ def _join(element: tuple[int, Iterable[_Part]]) -> Iterator[tuple[str, bytes]]:
         yield parts[number][1], _to_bytes(table)
 
 
-def _keep(element: tuple[str, Iterable[bytes]], output: str) -> str:
+def _keep(element: tuple[str, Iterable[bytes]], output: str, job: str) -> str:
     shard_id, values = element
+    check_owner(Folder(output), job, shard_id)
     tables = [_from_bytes(data) for data in values if data]
     write_copies(Folder(output), shard_id, pa.concat_tables([SCHEMA.empty_table(), *tables]))
     return shard_id
@@ -143,5 +145,5 @@ class FindCopies(beam.PTransform):
             (found, read.asked)
             | beam.Flatten()
             | "By shard" >> beam.GroupByKey()
-            | "Note" >> beam.Map(_keep, self.config.output).with_output_types(str)
+            | "Note" >> beam.Map(_keep, self.config.output, self.config.job).with_output_types(str)
         )

@@ -17,8 +17,10 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 from transforms.blocks import FINGERPRINT, DocumentBlock
 from transforms.elements import Shard
 from transforms.output import layout, plan_file
+from transforms.output.copies import read_copies
 from transforms.output.fingerprints import HIGH, LOW, SPAN, documents_of, find, halves
 from transforms.output.folder import Folder
+from transforms.output.shard import check_owner
 from transforms.steps.reuse import Places, Previous, ReuseConfig, previous
 from transforms.steps.shards import ReadConfig, read_shard
 
@@ -69,13 +71,22 @@ class _FingerprintsFn(beam.DoFn):
         blocks = read_shard(shard, self._config)
         found = [halves(one.columns.column(FINGERPRINT)) for one in blocks if isinstance(one, DocumentBlock)]
         if found:
+            # Near copies get the vectors of others, which may be found under the others' fingerprints.
+            notes = read_copies(Folder(self._config.output), shard.shard_id)
+            found.append((notes["of_high"].to_numpy(), notes["of_low"].to_numpy()))
             columns = _first_of_each(np.concatenate(found, axis=1))
             for bucket, places in bucketed(columns[HIGH], self._buckets):
                 yield bucket, (_NEW, shard.shard_id, columns[:, places].tobytes())
 
 
-def _parts(number: int, config: ReadConfig, reuse: ReuseConfig) -> Iterator[tuple[int, str]]:
-    """The committed shards of an earlier output; none where everything was found before."""
+def _parts(
+    number: int, config: ReadConfig, reuse: ReuseConfig, before: Iterable[Any] = ()
+) -> Iterator[tuple[int, str]]:
+    """The committed shards of an earlier output; none where everything was found before.
+
+    Args:
+      before: what must be done before, as a side input: the last output may be of this job.
+    """
     folder = Folder(config.output)
     plan = plan_file.read(folder)
     planned = {shard.shard_id for shard in plan.shards} if plan else set()
@@ -134,8 +145,8 @@ def _join(element: tuple[int, Iterable[tuple[int, str, bytes]]]) -> Iterator[tup
 class _KeepFn(beam.DoFn):
     """What was found for a shard -> its file, and then the shard."""
 
-    def __init__(self, output: str, reuse: ReuseConfig):
-        self._output, self._reuse = output, reuse
+    def __init__(self, output: str, job: str, reuse: ReuseConfig):
+        self._output, self._job, self._reuse = output, job, reuse
 
     def process(self, element: tuple[str, Iterable[tuple[bool, bytes]]]) -> Iterator[Shard]:
         shard_id, values = element
@@ -147,7 +158,9 @@ class _KeepFn(beam.DoFn):
                 found.append(np.frombuffer(data, np.uint64).reshape(_ROWS, -1))
         file = io.BytesIO()
         np.save(file, _first_of_each(np.concatenate(found, axis=1)))
-        Folder(self._output).write(_name(self._reuse, shard_id), file.getvalue())
+        folder = Folder(self._output)
+        check_owner(folder, self._job, shard_id)
+        folder.write(_name(self._reuse, shard_id), file.getvalue())
         yield shards[0]
 
 
@@ -162,12 +175,14 @@ class InFiles:
         default_factory=lambda: np.zeros((_ROWS, 0), np.uint64), compare=False, repr=False
     )
 
-    def __call__(self, block: DocumentBlock, earlier: Sequence[Previous]) -> Places:
-        if block.shard_id != self._shard_id:
-            data = Folder(self.output).read(_name(self.reuse, block.shard_id)) or b""
-            self._shard_id, self._index = block.shard_id, np.load(io.BytesIO(data))
-        places = Places.nowhere(block.columns.num_rows)
-        at = find(self._index, *halves(block.columns.column(FINGERPRINT)))
+    def __call__(
+        self, shard_id: str, high: np.ndarray, low: np.ndarray, earlier: Sequence[Previous]
+    ) -> Places:
+        if shard_id != self._shard_id:
+            data = Folder(self.output).read(_name(self.reuse, shard_id)) or b""
+            self._shard_id, self._index = shard_id, np.load(io.BytesIO(data))
+        places = Places.nowhere(len(high))
+        at = find(self._index, high, low)
         places.put(np.flatnonzero(at >= 0), self._index[:, at[at >= 0]], earlier)
         return places
 
@@ -176,14 +191,17 @@ class InFiles:
 class JoinKnown(beam.PTransform):
     """Shard -> Shard, each when it is committed which of its documents the earlier outputs have, and where.
 
-    A document costs 16 bytes in the shuffle, one of an earlier output 24, one that is in both at least 40 more.
+    A document costs 16 bytes in the shuffle, one of an earlier output 24, one that is in both 40
+    more, or twice that.
     """
 
     config: ReadConfig
     reuse: ReuseConfig
+    before: beam.PCollection | None = None
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         config, reuse, buckets = self.config, self.reuse, self.reuse.buckets
+        before = [] if self.before is None else [beam.pvalue.AsIter(self.before)]
         types = tuple[int, tuple[int, str, bytes]], tuple[str, tuple[bool, bytes]]
         keyed, found = map(convert_to_beam_type, types)
         read = shards | "Fingerprints" >> beam.ParDo(_FingerprintsFn(config, reuse, buckets)).with_outputs(
@@ -192,7 +210,8 @@ class JoinKnown(beam.PTransform):
         earlier = (
             shards.pipeline
             | "Earlier outputs" >> beam.Create(range(len(reuse.outputs)), reshuffle=False)
-            | "Their shards" >> beam.FlatMap(_parts, config, reuse).with_output_types(tuple[int, str])
+            | "Their shards"
+            >> beam.FlatMap(_parts, config, reuse, *before).with_output_types(tuple[int, str])
             | "Spread" >> beam.Reshuffle()
             | "Their fingerprints" >> beam.ParDo(_EarlierFn(reuse, buckets)).with_output_types(keyed)
         )
@@ -207,6 +226,6 @@ class JoinKnown(beam.PTransform):
             (known, read.asked)
             | "Found and asked" >> beam.Flatten()
             | "By shard" >> beam.GroupByKey()
-            | "Keep" >> beam.ParDo(_KeepFn(config.output, reuse)).with_output_types(Shard)
+            | "Keep" >> beam.ParDo(_KeepFn(config.output, config.job, reuse)).with_output_types(Shard)
         )
         return (read.ready, kept) | "All shards" >> beam.Flatten() | "Spread shards" >> beam.Reshuffle()

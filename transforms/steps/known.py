@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.blocks import FINGERPRINT, INDEX, Known, RowBlock
+from transforms.elements import ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output.reader import Output
 from transforms.output.sample import rows_of_part
@@ -25,7 +26,7 @@ class Earlier(Protocol):
 
     output: Output
 
-    def part(self, shard: int) -> str | None: ...
+    def receipt(self, shard: int) -> ShardReceipt | None: ...
 
 
 class Taker:
@@ -58,8 +59,12 @@ class Taker:
         own = block.columns.column(INDEX).to_numpy()
         self._missed = np.setdiff1d(self._missed, own)
         yield from self.before(int(own[0]))
-        between = list(self.before(int(own[-1])))
-        yield _in_order([block, *between]) if between else block
+        low = 0
+        for piece in self.before(int(own[-1])):  # one at a time: many may lie between a shard's two new ones
+            high = int(np.searchsorted(own, piece.columns.column(INDEX)[-1].as_py()))
+            yield _in_order([_rows(block, low, high), piece]) if high > low else piece
+            low = high
+        yield _rows(block, low, len(own)) if low else block
 
     def before(self, index: int) -> Iterator[RowBlock]:
         """The known documents that come before a place in the shard."""
@@ -79,6 +84,19 @@ class Taker:
                 some = []
         if some:
             yield take(some, self._earlier, self._shared)
+
+
+def _rows(block: RowBlock, low: int, high: int) -> RowBlock:
+    """Some rows of a block that was embedded, all of their documents."""
+    columns = block.columns.slice(low, high - low)
+    parts: dict[str, Any] = {name: getattr(block, name) for name in _PER_ROW}
+    some: dict[str, Any] = {name: None if part is None else part[low:high] for name, part in parts.items()}
+    return RowBlock(
+        shard_id=block.shard_id,
+        documents=len(columns.column(INDEX).unique()),
+        columns=columns,
+        **some,
+    )
 
 
 def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None = None) -> RowBlock:
@@ -103,15 +121,16 @@ def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None =
     for mine in np.split(by_part, np.flatnonzero(changes) + 1):
         chosen, at = np.unique(wanted[mine], return_inverse=True)
         one = earlier[source[owners[mine[0]]]]
-        part = one.part(int(shards[owners[mine[0]]]))
-        found = pa.Table.from_batches(rows_of_part(one.output, part or "", chosen, names))
+        receipt = one.receipt(int(shards[owners[mine[0]]]))
+        if receipt is None or receipt.part is None or chosen[-1] >= receipt.rows:
+            raise _changed(earlier)
+        found = pa.Table.from_batches(rows_of_part(one.output, receipt.part, chosen, names))
         tables.append(found.cast(kinds).take(pa.array(at)))
         order.append(mine)
     back = np.argsort(np.concatenate(order), kind="stable")
     table = pa.concat_tables(tables).take(pa.array(back)).combine_chunks()
     if not table["fingerprint"].chunk(0).equals(columns.column(_FINGERPRINT).take(pa.array(owners))):
-        paths = ", ".join(one.output.folder.path for one in earlier)
-        raise LedgerError(f"{paths}: has changed since it was opened; run the same command again")
+        raise _changed(earlier)
 
     def numbers(name: str) -> np.ndarray | None:
         column = table.column(name)
@@ -135,6 +154,11 @@ def take(some: Sequence[Known], earlier: Sequence[Earlier], shared: int | None =
         reused=int((source != shared).sum()) if shared is not None else len(rows),
         copied=sum(int(known.copies.sum()) for known in some),
     )
+
+
+def _changed(earlier: Sequence[Earlier]) -> LedgerError:
+    paths = ", ".join(one.output.folder.path for one in earlier)
+    return LedgerError(f"{paths}: has changed since it was opened; run the same command again")
 
 
 def _in_order(blocks: Sequence[RowBlock]) -> RowBlock:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.blocks import FINGERPRINT, INDEX, PAYLOAD, DeadLetters, DocumentBlock, Known, RowBlock
 from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
@@ -23,11 +24,19 @@ from transforms.steps.known import Taker
 
 
 class Earlier(NamedTuple):
-    """An earlier output: its path or URL, the identity of its job, whether whole shards can be taken over."""
+    """An earlier output.
+
+    Attributes:
+      path: or URL.
+      job: identity of its job.
+      whole: whether whole shards can be taken over.
+      contents: the same as long as no rows come or go.
+    """
 
     path: str
     job: str
     whole: bool = False
+    contents: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +60,9 @@ class ReuseConfig:
     @property
     def name(self) -> str:
         """The same for the same outputs, in the same order."""
-        return hashlib.sha256(json.dumps([one[:2] for one in self.outputs]).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            json.dumps([(one.path, one.job, one.contents) for one in self.outputs]).encode()
+        ).hexdigest()[:16]
 
 
 class Previous:
@@ -111,15 +122,16 @@ class Places(NamedTuple):
 
 
 class Finder(Protocol):
-    """Says where the documents of a block are."""
+    """Says where documents of a shard are, by both halves of their fingerprints, uint64 [n]."""
 
-    def __call__(self, block: DocumentBlock, earlier: Sequence[Previous]) -> Places: ...
+    def __call__(
+        self, shard_id: str, high: np.ndarray, low: np.ndarray, earlier: Sequence[Previous]
+    ) -> Places: ...
 
 
-def in_indexes(block: DocumentBlock, earlier: Sequence[Previous]) -> Places:
+def in_indexes(shard_id: str, high: np.ndarray, low: np.ndarray, earlier: Sequence[Previous]) -> Places:
     """Looks fingerprints up in the indexes of the earlier outputs, which are mapped into memory."""
-    places = Places.nowhere(block.columns.num_rows)
-    high, low = halves(block.columns.column(FINGERPRINT))
+    places = Places.nowhere(len(high))
     for number, one in enumerate(earlier):
         left = np.flatnonzero(places.source < 0)
         at = find(one.index, high[left], low[left])
@@ -139,9 +151,9 @@ class _FindFn(beam.DoFn):
         if not isinstance(element, DocumentBlock):
             yield element
             return
-        source, shards, spans = self._find(element, self._earlier)
+        (source, shards, spans), columns = self._places(element)
         known, missed = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
-        columns = element.columns.take(pa.array(known))
+        columns = columns.take(pa.array(known))
         firsts, rows = unspan(spans[known])
         yield Known(
             shard_id=element.shard_id,
@@ -155,8 +167,28 @@ class _FindFn(beam.DoFn):
             copies=self._copied(element, source)[known],
         )
         if len(missed):
-            rest = element if len(missed) == len(source) else None
-            yield rest or DocumentBlock(element.shard_id, element.columns.take(pa.array(missed)))
+            yield DocumentBlock(element.shard_id, element.columns.take(pa.array(missed)))
+
+    def _places(self, block: DocumentBlock) -> tuple[Places, pa.RecordBatch]:
+        """Where the documents are, and their columns.
+
+        A near copy that no output has takes the vector of its first, and with it the first's fingerprint,
+        which tells what a vector is of.
+        """
+        columns, schema = block.columns, block.columns.schema
+        own = columns.column(FINGERPRINT)
+        places = self._find(block.shard_id, *halves(own), self._earlier)
+        if block.copies is None or block.firsts is None:
+            return places, columns
+        left = np.flatnonzero((places.source < 0) & block.copies)
+        found = self._find(block.shard_id, *halves(block.firsts.take(pa.array(left))), self._earlier)
+        there = found.source >= 0
+        for column, values in zip(places, found, strict=True):
+            column[left[there]] = values[there]
+        taken = np.zeros(len(own), bool)
+        taken[left[there]] = True
+        prints = pc.if_else(pa.array(taken), block.firsts, own)
+        return places, columns.set_column(FINGERPRINT, schema.field(FINGERPRINT), prints)
 
     def _copied(self, block: DocumentBlock, source: np.ndarray) -> np.ndarray:
         own = len(self._earlier) - 1 if self._config.shared else None

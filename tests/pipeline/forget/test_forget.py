@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from pipeline.forget.forget import forget
 from transforms.errors import JobFailed, LedgerError, UsageError
 from transforms.output import forgotten, layout
+from transforms.output.beside import letter_line
 from transforms.output.defects import find_defects
 from transforms.output.fingerprints import index_of
 from transforms.output.reader import open_output, row_schema
-from transforms.output.shard import WriteConfig, letter_line, open_sink
+from transforms.output.shard import WriteConfig, open_sink
 
 KILL_AT = jobs.ROOT / "tests" / "kill_at.py"
 FORMATS = {

@@ -1,5 +1,7 @@
 """The index of an output's fingerprints."""
 
+import dataclasses
+
 import numpy as np
 import outputs
 import pyarrow as pa
@@ -79,3 +81,19 @@ def test_where_nothing_can_be_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(output.folder), "create", lambda folder, name: refuse(name))
     assert index_of(output).shape == (4, 60)
+
+
+def test_shards_without_rows_and_damaged_parts(tmp_path):
+    """An index that lacks a part serves this process alone: when the part is mended, all of it is found."""
+    made = outputs.make(tmp_path / "out")
+    output = open_output(str(made.path))
+    empty = dataclasses.replace(output.receipts[0], shard_id="f" * 16, part=None, rows=0, part_sha256=None)
+    vars(output)["receipts"] = (*output.receipts, empty)
+    part = made.path / output.receipts[1].part
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + b"?")
+    assert index_of(output).shape == (4, 40)
+    assert list((made.path / "_embedbeam").glob("fingerprints-*")) == []
+    part.write_bytes(whole)
+    assert index_of(output).shape == (4, 60)
+    assert len(list((made.path / "_embedbeam").glob("fingerprints-*"))) == 1

@@ -34,8 +34,9 @@ def shards_of(folder, texts, per_shard):
 
 
 def config_of(output):
+    job = (output and plan_file.job_of(Folder(str(output)))) or ""
     return ReadConfig(
-        ReadOptions(("text",), "text", None, ()), output=str(output), job="", fingerprint_key=KEY
+        ReadOptions(("text",), "text", None, ()), output=str(output), job=job, fingerprint_key=KEY
     )
 
 

@@ -147,3 +147,23 @@ def test_an_earlier_output_that_changes_meanwhile_is_told(tmp_path):
     moved = dataclasses.replace(known, shards=np.roll(known.shards, 1))
     with pytest.raises(LedgerError, match="has changed since it was opened; run the same command again"):
         bundle(take, [moved, EndOfShard("s", 3)])
+
+
+def test_what_lies_between_two_new_documents_comes_piece_by_piece(earlier, monkeypatch):
+    """Few new documents in a shard never fill a window: its known ones must not all be held at once."""
+    output, vectors = earlier
+    monkeypatch.setattr(known_rows, "_BYTES_AT_ONCE", 100)
+    config = ReuseConfig((Earlier(output.folder.path, output.plan.job),))
+    find, take = _FindFn(config, in_indexes), _TakeFn(config)
+    find.setup(), take.setup()
+    prints = [b"new".ljust(16), *sorted(vectors) * 20, b"new".ljust(16)]
+    blocks = [documents(prints[at : at + 5], at) for at in range(0, len(prints), 5)]
+    found = bundle(find, blocks)
+    new = [element for element in found if isinstance(element, DocumentBlock)]
+    known = [element for element in found if not isinstance(element, DocumentBlock)]
+    out = bundle(take, [*known, embedded(new), EndOfShard("s", len(prints))])
+    rows = [block for block in out if isinstance(block, RowBlock)]
+    assert [i for block in rows for i in block.columns.column(3).to_pylist()] == list(range(len(prints)))
+    assert max(len(block.vectors) for block in rows) < 20
+    assert sum(block.documents for block in rows) == len(prints)
+    assert sum(block.reused for block in rows) == len(prints) - 2
