@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> Result:
     """
     from pipeline.forget.forget import forget
     from pipeline.forget.ids import read_ids
+    from pipeline.run.signals import on_signals
 
+    again = f"embedbeam: stopped; `embedbeam forget {args.output}` ends what was begun\n"
+    on_signals(args.screen.fd, lambda tell: tell(again))
     with args.screen.telling("starting") as told:
         open_stores(args.output, args.beam_args)
         ids = None if args.ids is None else read_ids(args.ids)
