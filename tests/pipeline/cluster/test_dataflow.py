@@ -128,10 +128,9 @@ def test_the_launcher_does_not_wait(monkeypatch):
     pipeline = types.SimpleNamespace(run=lambda: answer)
     monkeypatch.setattr(sending, "beam", types.SimpleNamespace(Pipeline=lambda **_: pipeline))
     monkeypatch.setattr(submit, "build_pipeline", lambda *_: None)
-    monkeypatch.setattr(submit, "pipeline_config", lambda *_: None)
     flags = tuple(flag for flag in FLAGS if flag.startswith("--") and "runner" not in flag)[2:]
     options = Options(input=("gs://b/x",), output="gs://b/o", runner="DataflowRunner", beam_args=flags)
-    assert submit.submit(options, None, None, resolve(options)) == "id-1"
+    assert submit.submit(None, resolve(options)) == "id-1"
 
 
 def unfinished(output):
