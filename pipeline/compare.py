@@ -16,6 +16,7 @@ from pipeline.search.exact import TILE, Best, blocks_of, unit
 from pipeline.search.hits import take
 from pipeline.target import begin
 from transforms.errors import UsageError
+from transforms.output.pending import committing
 from transforms.output.reader import Output
 
 if TYPE_CHECKING:
@@ -219,10 +220,6 @@ def _write(columns: dict[str, Any], to: str) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pending = begin(to)
-    try:
+    with committing(begin(to)) as pending:
         pq.write_table(pa.table(columns), pending, compression="zstd")
-        pending.commit()
-    finally:
-        pending.discard()
     return to

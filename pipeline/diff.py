@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.job import job_of, vector_choices
 from pipeline.target import begin
-from transforms.output.pending import temporary_folder
+from transforms.output.pending import committing, temporary_folder
 from transforms.output.reader import Output
 
 if TYPE_CHECKING:
@@ -163,11 +163,6 @@ def _dead(output: Output) -> Iterator[pa.Table]:
 def _write(rows: pa.RecordBatchReader, to: str) -> None:
     import pyarrow.parquet as pq
 
-    pending = begin(to)
-    try:
-        with pq.ParquetWriter(pending, rows.schema, compression="zstd") as writer:
-            for block in rows:
-                writer.write_batch(block)
-        pending.commit()
-    finally:
-        pending.discard()
+    with committing(begin(to)) as file, pq.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+        for block in rows:
+            writer.write_batch(block)

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 
@@ -24,5 +26,8 @@ def environment(name, says, install):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)  # what a killed installation left
             install(folder)
+            # Where Python writes no bytecode each process would compile all that it imports.
+            compiling = [sys.executable, "-m", "compileall", "-qq", "-j", "0", folder / "lib"]
+            subprocess.run(compiling, check=False)  # templates are no Python
             (folder / "complete").touch()
     return folder

@@ -24,6 +24,7 @@ CORPUS_OPTIONS = {
 FLAGS = ["--id-field=id", "--keep-field=n", "--keep-text", "--shard-bytes=2500", "--max-dead-letters=10%"]
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+KILL_AT = ROOT / "tests" / "kill_at.py"
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 EMBED = [PYTHON, "-m", "pipeline", "embed"]
 

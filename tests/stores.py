@@ -32,6 +32,25 @@ AZURITE = "3.35.0"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@contextlib.contextmanager
+def server(kind: str) -> Iterator[Store]:
+    """A running store of a scheme (s3, gs, az), with what the environment must say for it."""
+    import pytest
+
+    if kind == "az" and (azurite := azurite_command()) is None:
+        pytest.skip("needs npm")
+    running = {
+        "s3": s3_server,
+        "gs": lambda: gcs_server(gcs_binary()),
+        "az": lambda: azure_server(azurite),
+    }[kind]()
+    with running as store, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_GCE_CHECK", "true")  # no search for a cloud machine's own credentials
+        for name, value in store.environment().items():
+            patch.setenv(name, value)
+        yield store
+
+
 class Store:
     """A running store.
 

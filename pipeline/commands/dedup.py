@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 
 from pipeline.commands import Result, add_json
 from pipeline.options.arguments import add_arguments, given_options
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> Result:
     from pipeline.target import check
     from transforms import modality
     from transforms.errors import UsageError
-    from transforms.output.pending import unfinished
+    from transforms.output.pending import temporary_folder
     from transforms.steps.shards import ReadConfig
 
     options = given_options(args, output="-", near_duplicates=None, beam_args=args.beam_args)
@@ -68,7 +67,6 @@ def run(args: argparse.Namespace) -> Result:
     with args.screen.doing("sampling the input"):
         take_sample(plan, options, of)
     config = ReadConfig(read_options(options, of), skip_bad_files=options.skip_bad_files, modality=of)
-    folder = tempfile.mkdtemp(prefix="embedbeam-dedup-")
-    with unfinished(folder), args.screen.telling("reading") as told:
+    with temporary_folder("dedup") as folder, args.screen.telling("reading") as told:
         made = report(plan.shards, config, folder, near=args.near_duplicates, to=args.to, told=told)
     return Result(made, words(made))

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.duplicates.jaccard import Bags
 from pipeline.duplicates.read import mapped
-from transforms.output.buckets import Buckets
+from transforms.output.buckets import Buckets, begins
 
 # A text is compared with the first so many kept ones of each of its buckets. Else a million texts from one
 # template, alike but not enough, would be compared each with each.
@@ -57,7 +57,7 @@ def blocks(members: Buckets, shift: np.uint64) -> Iterator[tuple[np.ndarray, np.
     """Ordinals, int64, in order, each as often as it has buckets, and their buckets: some texts at a time."""
     for shifted, buckets in members.in_order():
         ordinals = (shifted >> shift).astype(np.int64)
-        starts = np.flatnonzero(np.concatenate([[True], ordinals[1:] != ordinals[:-1]]))[::_DOCUMENTS]
+        starts = np.flatnonzero(begins(ordinals))[::_DOCUMENTS]
         for low, high in zip(starts, np.append(starts[1:], len(ordinals)), strict=True):
             yield ordinals[low:high], buckets[low:high].astype(np.int64)
 
@@ -96,8 +96,7 @@ def _alike(
     """The pairs that are alike enough, each once, in order, with their similarity."""
     order = np.lexsort((right, left))
     left, right = left[order], right[order]
-    new = np.ones(len(left), bool)
-    new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    new = begins(left, right)
     left, right = left[new], right[new]
     one, other = bags.sizes[left], bags.sizes[right]
     may = np.minimum(one, other) >= threshold * np.maximum(one, other) - 1e-6
@@ -115,6 +114,4 @@ def _ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _ranks(groups: np.ndarray) -> np.ndarray:
     """Place of each in its group; groups stand together."""
     place = np.arange(len(groups))
-    new = np.ones(len(groups), bool)
-    new[1:] = groups[1:] != groups[:-1]
-    return place - np.maximum.accumulate(np.where(new, place, 0))
+    return place - np.maximum.accumulate(np.where(begins(groups), place, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.duplicates.read import mapped
-from transforms.output.buckets import Buckets
+from transforms.output.buckets import Buckets, begins
 
 
 def owners(fingerprints: Buckets, count: int, path: str) -> np.ndarray:
@@ -22,7 +22,6 @@ def owners(fingerprints: Buckets, count: int, path: str) -> np.ndarray:
     made = mapped(path, np.int64, count, fill=-1)
     for high, low, ordinals in fingerprints.in_order():
         ordinals = ordinals.astype(np.int64)
-        new = np.ones(len(high), bool)
-        new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        new = begins(high, low)
         made[ordinals] = ordinals[new][np.cumsum(new) - 1]
     return made

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from pipeline.duplicates.shingles import mixed
-from transforms.output.buckets import Buckets
+from transforms.output.buckets import Buckets, begins
 
 NUMBERS = 128  # of a signature
 _MISSED = 0.01  # of pairs that are just alike enough, how many may share no band
@@ -72,6 +72,6 @@ def shared(bands: Buckets, copies: np.ndarray) -> Iterator[tuple[np.ndarray, np.
         ordinals = members.astype(np.int64)
         first = copies[ordinals] == ordinals
         keys, ordinals = keys[first], ordinals[first]
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+        starts = np.flatnonzero(begins(keys))
         sizes = np.diff(np.append(starts, len(keys)))
         yield ordinals[np.repeat(sizes > 1, sizes)], sizes[sizes > 1]

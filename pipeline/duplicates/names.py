@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.duplicates.find import Duplicates
 from pipeline.target import begin
 from transforms.blocks import DocumentBlock
+from transforms.output.pending import committing
 
 _ROWS = 65_536  # of a batch
 _CHUNK = 1 << 20
@@ -78,9 +79,7 @@ def write_rows(duplicates: Duplicates, sizes: np.ndarray, names: Names, to: str)
     Its columns: doc_id, source, position; of, of_source, of_position: of the document that is kept in its
     place; kind: exact or near; similarity; group_size: documents of the group, with the one that is kept.
     """
-    pending = begin(to)
-    try:
-        writer = pq.ParquetWriter(pending, _ROW, compression="zstd")
+    with committing(begin(to)) as file, pq.ParquetWriter(file, _ROW, compression="zstd") as writer:
         for ordinals in left_out(duplicates):
             owners = np.asarray(duplicates.owners[ordinals])
             its, kept = names.take(ordinals), names.take(owners)
@@ -88,10 +87,6 @@ def write_rows(duplicates: Duplicates, sizes: np.ndarray, names: Names, to: str)
             numbers = [pa.array(duplicates.similarity[ordinals]), pa.array(sizes[owners])]
             columns = [*its.columns, *kept.columns, pa.array(kinds.tolist(), pa.string()), *numbers]
             writer.write_table(pa.table(columns, schema=_ROW))
-        writer.close()
-        pending.commit()
-    finally:
-        pending.discard()
 
 
 def left_out(duplicates: Duplicates) -> Iterator[np.ndarray]:

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.output.buckets import begins
+
 WORDS = 3  # of a shingle; where one word of sixty differs, 0.9 of the shingles are the same
 # Words: runs of letters, marks and digits; each symbol beside them; each letter of scripts that are written
 # without spaces; and what stands between spaces and has no letter or digit.
@@ -95,10 +97,8 @@ def _numbered(made: np.ndarray, owners: np.ndarray) -> np.ndarray:
     small = owners[order].astype(np.min_scalar_type(owners[-1] if len(owners) else 0))
     order = order[np.argsort(small, kind="stable")]  # as lexsort, and several times as fast
     made, owners = made[order], owners[order]
-    new = np.ones(len(made), bool)
-    new[1:] = (made[1:] != made[:-1]) | (owners[1:] != owners[:-1])
     place = np.arange(len(made))
-    number = place - np.maximum.accumulate(np.where(new, place, 0))
+    number = place - np.maximum.accumulate(np.where(begins(made, owners), place, 0))
     again = number > 0
     made[again] = mixed(made[again] + number[again].astype(np.uint64) * _ODD)
     return made

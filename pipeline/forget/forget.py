@@ -19,7 +19,7 @@ from transforms.output import forgotten, layout, ledger, manifest
 from transforms.output.folder import Folder
 from transforms.output.forgotten import Forgetting, Gone, by_hashes, by_ids, digest
 from transforms.output.reader import Output, open_output
-from transforms.output.rewrite import left_out_rows, letter_blocks, rewrite
+from transforms.output.rewrite import left_out_of_dead, left_out_rows, letter_blocks, rewrite
 
 _BLOCK = 65_536
 _FIRST = 3  # of ids that are not there, those that are named
@@ -222,7 +222,8 @@ def _finish(
     made = manifest.read(folder, job)
     if made is None:
         raise LedgerError(f"{folder.join(layout.MANIFEST)}: is gone; `embedbeam finish` makes it anew")
-    made = dataclasses.replace(made, **totals(receipts))
+    orphans = left_out_of_dead(open_output(folder.path))
+    made = dataclasses.replace(made, **totals(receipts), left_out_of_dead=orphans)
     folder.write(layout.MANIFEST, made.to_json())
     if begun.report:
         told("making the report anew")

@@ -18,6 +18,7 @@ from pipeline.target import begin_in
 from pipeline.words import texts_of
 from transforms.errors import UsageError
 from transforms.output import layout
+from transforms.output.pending import committing
 from transforms.output.reader import Output
 from transforms.output.sample import chosen_rows, sample_rows
 
@@ -144,17 +145,13 @@ def _table(
         for block in output.rows([*ids, *output.vector_columns], block_rows=_BLOCK)
     )
     done = without = 0
-    try:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for block, places in placed(blocks, projection, chosen):
-                made = [*block.columns, *places.T.astype(np.float32), clusters.of(places)]
-                writer.write_batch(pa.record_batch([pa.array(one) for one in made], schema=schema))
-                done += len(block)
-                without += int((~np.isfinite(places).all(axis=1)).sum())
-                told(f"placing rows: {done:,} of {output.count:,}")
-        file.commit()
-    finally:
-        file.discard()
+    with committing(file), pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for block, places in placed(blocks, projection, chosen):
+            made = [*block.columns, *places.T.astype(np.float32), clusters.of(places)]
+            writer.write_batch(pa.record_batch([pa.array(one) for one in made], schema=schema))
+            done += len(block)
+            without += int((~np.isfinite(places).all(axis=1)).sum())
+            told(f"placing rows: {done:,} of {output.count:,}")
     return _where(output, options, "parquet"), without
 
 

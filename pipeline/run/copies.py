@@ -18,6 +18,7 @@ from pipeline.run.screen import Screen
 from transforms.blocks import FINGERPRINT, DocumentBlock
 from transforms.elements import Shard
 from transforms.output import layout, plan_file
+from transforms.output.buckets import begins
 from transforms.output.copies import SCHEMA, write_copies
 from transforms.output.fingerprints import halves
 from transforms.output.folder import Folder
@@ -89,8 +90,7 @@ def _noted(
         record = json.loads(done)
         if record["job"] == config.job:
             return bool(record["copies"])
-    said = "looking for duplicates"
-    with screen.doing(lambda: said), temporary_folder("duplicates") as temporary:
+    with screen.telling("looking for duplicates") as told, temporary_folder("duplicates") as temporary:
         names = Names(f"{temporary}/names")
         high, low = (Column(f"{temporary}/{name}", np.uint64) for name in ("high", "low"))
 
@@ -99,11 +99,7 @@ def _noted(
             for column, values in zip((high, low), halves(block.columns.column(FINGERPRINT)), strict=True):
                 column.add(ordinals, values)
 
-        def tell(text: str) -> None:
-            nonlocal said
-            said = text
-
-        found = find_duplicates(shards, config, temporary, near=near, told=tell, hear=hear)
+        found = find_duplicates(shards, config, temporary, near=near, told=told, hear=hear)
         names.done()
         count = found.corpus.count
         prints = [column.done(count) for column in (high, low)]
@@ -141,8 +137,7 @@ def _write(
         return 0
     its = np.stack([half[low:high][chosen] for half in prints])
     order = np.lexsort(its[::-1])
-    new = np.concatenate([[True], (np.diff(its[:, order]) != 0).any(axis=0)])
-    chosen = chosen[order[new]]
+    chosen = chosen[order[begins(*its[:, order])]]
     of = owners[chosen]
     at = np.searchsorted(found.corpus.offsets, of, side="right") - 1
     columns = [

@@ -23,6 +23,7 @@ from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
 from transforms.output.reader import open_output, row_schema
+from transforms.output.rewrite import left_out_of_dead
 
 # What the manifest says of the job in fields of its own, and what says nothing there.
 _ELSEWHERE = ("model", "model_digest", "model_revision", "dim", "identity")
@@ -123,6 +124,7 @@ class Books:
             dim=job.dim,
             dtype=job.vector_dtype,
             **totals(receipts),
+            left_out_of_dead=left_out_of_dead(open_output(self.folder.path)),
             wall_seconds=round(wall_seconds, 3),
             device=device,
             host=socket.gethostname(),

@@ -99,9 +99,10 @@ class Reusing:
 
 def _contents(output: Output) -> str:
     """Another one when shards were committed, or documents forgotten, since."""
-    folder = output.folder
-    names = json.dumps(sorted(folder.shards(layout.RECEIPTS))).encode()
-    told = names if output.manifest is None else output.manifest.to_json()
+    if output.manifest is not None:
+        told = output.manifest.to_json()
+    else:
+        told = json.dumps(sorted(output.folder.shards(layout.RECEIPTS))).encode()
     return hashlib.sha256(told).hexdigest()[:16]
 
 

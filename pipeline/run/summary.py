@@ -28,6 +28,8 @@ def summary(manifest: Manifest, progress: Progress, *, trace: bool = False) -> I
     if manifest.left_out:
         where = f"{manifest.output}/{layout.DUPLICATES}/"
         yield f"left out, since another says the same: {manifest.left_out:,} documents, listed in {where}"
+    if manifest.left_out_of_dead:
+        yield f"of these {manifest.left_out_of_dead:,} are copies of dead letters: no row says what they say"
     if forgotten:
         yield f"forgotten afterwards: {forgotten:,} documents"
     if progress.shards:

@@ -14,6 +14,7 @@ from transforms.elements import ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import layout
 from transforms.output.folder import Folder, to_json
+from transforms.output.pending import committing
 from transforms.output.plan_file import read as read_plan
 from transforms.output.reader import Output
 from transforms.storage.files import open_read
@@ -91,16 +92,12 @@ class Scan:
         import pyarrow.parquet as pq
 
         folder, started, rows = Folder(self.target), time.monotonic(), 0
+        schema = self.work.schema.with_metadata({"embedbeam.scan": self.identity})
         pending = folder.create(layout.part(shard_id, ".parquet"))
-        try:
-            schema = self.work.schema.with_metadata({"embedbeam.scan": self.identity})
-            with pq.ParquetWriter(pending, schema) as writer:
-                for block in self.work.part(output, part):
-                    writer.write_batch(block)
-                    rows += len(block)
-            pending.commit()
-        finally:
-            pending.discard()
+        with committing(pending), pq.ParquetWriter(pending, schema) as writer:
+            for block in self.work.part(output, part):
+                writer.write_batch(block)
+                rows += len(block)
         receipt = ScanReceipt(
             job=self.identity,
             shard_id=shard_id,

@@ -19,6 +19,7 @@ from transforms.extras import check_extra
 from transforms.output import layout
 from transforms.output.folder import Folder, to_json
 from transforms.output.ledger import contents
+from transforms.output.pending import committing
 from transforms.output.reader import Output
 from transforms.output.sample import sample_rows
 from transforms.storage.files import open_read
@@ -162,14 +163,9 @@ def _build(output: Output, folder: Folder, metric: str, screen: Screen) -> Index
         for places, vectors in blocks_of(output, metric):
             index.add_with_ids(np.ascontiguousarray(vectors), places)
             done += len(places)
-    with screen.doing("writing the index"):
-        pending = folder.create(_FILE)
-        try:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(pending.write))
-            folder.delete(_RECORD)  # of another file, if there is one
-            pending.commit()
-        finally:
-            pending.discard()
+    with screen.doing("writing the index"), committing(folder.create(_FILE)) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        folder.delete(_RECORD)  # of another file, if there is one
     del index
     probes, recall, asked = _measure(output, _read(folder), metric, lists, screen)
     record = IndexRecord(

@@ -20,6 +20,7 @@ from pipeline.search.queries import Queries
 from pipeline.search.where import condition
 from transforms.errors import UsageError
 from transforms.output.folder import Folder
+from transforms.output.pending import committing
 from transforms.output.reader import Output
 
 if TYPE_CHECKING:
@@ -204,24 +205,19 @@ def _write(
         [("query_id", pa.string()), *asking, ("rank", pa.int32()), *types, ("score", pa.float32())],
         metadata=said,
     )
-    pending = folder.create(FILE)
-    try:
-        with pq.ParquetWriter(pending, schema) as writer:
-            for (ids, _), best in zip(queries.blocks(QUESTIONS), found, strict=False):
-                question, rank = np.nonzero(best.places >= 0)
-                table = take(output, best.places[question, rank], columns)
-                about_asking = [ids]
-                if asking:
-                    chunks = take(output, np.arange(count, count + len(ids)), ["chunk"])
-                    about_asking += chunks.columns
-                asked = [column.take(pa.array(question)) for column in about_asking]
-                arrays = [*asked, pa.array(rank + 1, pa.int32()), *table.columns]
-                writer.write_table(pa.table([*arrays, pa.array(best.scores[question, rank])], schema=schema))
-                count, rows = count + len(ids), rows + len(question)
-                seen(len(ids))
-        pending.commit()
-    finally:
-        pending.discard()
+    with committing(folder.create(FILE)) as file, pq.ParquetWriter(file, schema) as writer:
+        for (ids, _), best in zip(queries.blocks(QUESTIONS), found, strict=False):
+            question, rank = np.nonzero(best.places >= 0)
+            table = take(output, best.places[question, rank], columns)
+            about_asking = [ids]
+            if asking:
+                chunks = take(output, np.arange(count, count + len(ids)), ["chunk"])
+                about_asking += chunks.columns
+            asked = [column.take(pa.array(question)) for column in about_asking]
+            arrays = [*asked, pa.array(rank + 1, pa.int32()), *table.columns]
+            writer.write_table(pa.table([*arrays, pa.array(best.scores[question, rank])], schema=schema))
+            count, rows = count + len(ids), rows + len(question)
+            seen(len(ids))
     target.end(folder)
     return count, rows
 

@@ -68,7 +68,7 @@ def airflow(tmp_path_factory):
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "AIRFLOW_VAR_EMBEDBEAM_HOME": str(home),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # beside the DAGs
     }
 
     def run(*arguments, **changed):

@@ -114,6 +114,25 @@ def test_the_first_is_kept(model, corpus, each, tmp_path):
     assert (done.returncode, f"_duplicates/{part.name}" in done.stdout + done.stderr) == (1, True)
 
 
+def test_copies_of_a_dead_letter_are_counted(model, tmp_path):
+    docs = [("a", "POISON"), ("b", "POISON"), ("c", "fine"), ("d", "fine"), ("e", "POISON")]
+    jobs.write_jsonl(tmp_path / "in.jsonl", [{"id": one, "text": text} for one, text in docs])
+    output = tmp_path / "out"
+    full = command(model, tmp_path / "in.jsonl", output, "--duplicates=keep-first")
+    full.remove("--quiet")
+    done = jobs.run(*jobs.EMBED[:-1], *full)
+    assert done.returncode == 0, done.stderr
+    assert left_out(output) == {"b": "a", "e": "a", "d": "c"}
+    made = jobs.manifest(output)
+    assert (made["left_out"], made["left_out_of_dead"], sum(made["dead_letters"].values())) == (3, 2, 1)
+    said = done.stdout + done.stderr
+    assert "of these 2 are copies of dead letters: no row says what they say" in said
+    (tmp_path / "ids").write_text("b\n")
+    assert jobs.run(*jobs.EMBED[:-1], "forget", output, "--ids", tmp_path / "ids").returncode == 0
+    made = jobs.manifest(output)
+    assert (made["left_out"], made["left_out_of_dead"], made["forgotten"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize("policy", ["embed-once", "keep-first"])
 def test_chunks(policy, model, corpus, tmp_path, cli):
     flags = ["--long-documents=chunks", "--max-tokens=4", "--chunk-overlap=1", "--keep-text"]
@@ -166,12 +185,10 @@ def test_near_ones(policy, model, tmp_path, cli):
 
 def test_a_near_copy_whose_first_is_gone_keeps_its_own_fingerprint(model, tmp_path, cli):
     """Killed when the duplicates are known; then the first ones' file goes bad: the others are embedded."""
-    from test_reuse_elsewhere import KILL_AT
-
     write_near(tmp_path / "in")
     near = ["--near-duplicates=0.8", "--duplicates=embed-once", "--skip-bad-files"]
     full = command(model, tmp_path / "in", tmp_path / "out", *near)
-    jobs.run(jobs.PYTHON, KILL_AT, "rename plan", 2, *full)  # that of what is shared
+    jobs.run(jobs.PYTHON, jobs.KILL_AT, "rename plan", 2, *full)  # that of what is shared
     assert (tmp_path / "out" / "_embedbeam" / "copies" / "done.json").exists()
     jobs.write_jsonl(tmp_path / "in" / "d.jsonl", [{"id": "d0", "text": "something else"}])
     assert cli(*full) == (0, "", "")
@@ -204,10 +221,8 @@ def test_mistakes(model, corpus, tmp_path, cli):
 @pytest.mark.parametrize("policy", ["embed-once", "keep-first"])
 @pytest.mark.parametrize("point", [("rename part", 2), ("after rename receipt", 5), ("rename plan", 2)])
 def test_killed_and_gone_on_with(policy, point, model, corpus, each, tmp_path, cli):
-    from test_reuse_elsewhere import KILL_AT
-
     full = command(model, corpus, tmp_path / "out", f"--duplicates={policy}")
-    jobs.run(jobs.PYTHON, KILL_AT, *point, *full)
+    jobs.run(jobs.PYTHON, jobs.KILL_AT, *point, *full)
     assert not (tmp_path / "out" / "_SUCCESS").exists() or point[0] == "rename plan"
     assert cli(*full) == (0, "", "")
     {"embed-once": check_once, "keep-first": check_first}[policy](tmp_path / "out", each)

@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import tarfile
-from pathlib import Path
 
 import image_models
 import jobs
@@ -15,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 COUNT = 24
 TINY = ["--shard-bytes=40000", "--max-dead-letters=50%"]
 
@@ -160,7 +158,7 @@ def test_tfrecord_has_the_same_rows(tmp_path, photos, image_model, embedded, cli
 )
 def test_killed_and_run_again(tmp_path, photos, image_model, embedded, cli, point, count):
     output = tmp_path / "out"
-    killed = jobs.run(jobs.PYTHON, KILL_AT, point, count, *command(photos, image_model, output))
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, count, *command(photos, image_model, output))
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert set(jobs.files(output).items()) <= set(jobs.files(embedded).items())
     assert cli(*command(photos, image_model, output))[0] == 0

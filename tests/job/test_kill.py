@@ -4,12 +4,10 @@ import random
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import jobs
 import pytest
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 POINTS = [
     ("rename plan", 1),
     ("after rename plan", 1),
@@ -46,7 +44,7 @@ def check_same(output, finished, cli):
 @pytest.mark.parametrize(("point", "count"), POINTS)
 def test_killed_at_a_commit_point(point, count, corpus, model, finished, tmp_path, cli):
     output = tmp_path / "out"
-    killed = jobs.run(jobs.PYTHON, KILL_AT, point, count, *command(corpus, model, output))
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, count, *command(corpus, model, output))
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert (output / "_SUCCESS").exists() == (point == "after rename success")
     assert set(jobs.files(output).items()) <= set(jobs.files(finished).items())
@@ -62,7 +60,9 @@ def test_killed_again_and_again(corpus, model, finished, tmp_path, cli):
     output = tmp_path / "out"
     seen = {}
     for _ in range(20):
-        killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename receipt", 6, *command(corpus, model, output))
+        killed = jobs.run(
+            jobs.PYTHON, jobs.KILL_AT, "after rename receipt", 6, *command(corpus, model, output)
+        )
         times = {r["shard_id"]: r["finished"] for r in jobs.receipts(output)}
         assert times.items() >= seen.items()
         seen = times
@@ -96,7 +96,9 @@ def test_killed_while_starting_anew(corpus, model, finished, tmp_path, cli):
     """--overwrite deletes so that no receipt is ever left without its part."""
     output = tmp_path / "out"
     shutil.copytree(finished, output)
-    killed = jobs.run(jobs.PYTHON, KILL_AT, "create plan", 1, *command(corpus, model, output), "--overwrite")
+    killed = jobs.run(
+        jobs.PYTHON, jobs.KILL_AT, "create plan", 1, *command(corpus, model, output), "--overwrite"
+    )
     assert killed.returncode == -signal.SIGKILL
     assert list(jobs.files(output)) == jobs.receipts(output) == []
     assert cli(*command(corpus, model, output))[0] == 0

@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from transforms.output.reader import open_output
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 COUNT = 12
 
 
@@ -163,7 +162,7 @@ def test_a_killed_job_ends_with_the_same_bytes(tmp_path, kind, request):
         tables.write(folder / "t", tables.rows(60), "jsonl")
     assert embed(folder, tmp_path / "whole", model, *flags).returncode == 0
     command = ["embed", "--input", folder, "--output", tmp_path / "out", "--model", model, *flags]
-    killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename part", 2, *command)
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, "after rename part", 2, *command)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert embed(folder, tmp_path / "out", model, *flags).returncode == 0
     assert len(jobs.files(tmp_path / "whole")) > 3

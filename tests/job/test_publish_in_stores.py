@@ -29,22 +29,13 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["s3", "gs", "az"])
 def server(request):
-    if request.param == "az" and (azurite := stores.azurite_command()) is None:
-        pytest.skip("needs npm")
-    with {
-        "s3": stores.s3_server,
-        "gs": lambda: stores.gcs_server(stores.gcs_binary()),
-        "az": lambda: stores.azure_server(azurite),
-    }[request.param]() as store:
+    with stores.server(request.param) as store:
         yield store
 
 
 @pytest.fixture
-def store(server, made, monkeypatch):
+def store(server, made):
     """A store with the outputs v1, v2 and v3 below `all`."""
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
     use_options(PipelineOptions(server.flags()))
     server.clear()
     for name in NAMES:

@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import jobs
 import numpy as np
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from transforms.output.reader import open_output
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 FLAGS = ["--id-field=id", "--keep-field=n", "--shard-bytes=3000", "--max-dead-letters=100%", "--quiet"]
 
 
@@ -105,13 +103,9 @@ def on_a_cluster(cluster, model, tmp_path, cli):
 @pytest.mark.stores
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s3", "gs"])
-def test_in_a_store(kind, model, tmp_path, monkeypatch):
-    running = stores.s3_server() if kind == "s3" else stores.gcs_server(stores.gcs_binary())
+def test_in_a_store(kind, model, tmp_path):
     change = days(tmp_path)
-    with running as store:
-        monkeypatch.setenv("NO_GCE_CHECK", "true")
-        for name, value in store.environment().items():
-            monkeypatch.setenv(name, value)
+    with stores.server(kind) as store:
         embed = [*jobs.EMBED, "--model", model, *FLAGS, "--input", tmp_path / "in"]
 
         def run(output, *more):
@@ -226,7 +220,7 @@ def test_random_edits_and_kills(model, tmp_path, cli):
         shutil.rmtree(tmp_path / "fresh", ignore_errors=True)
         reuse = command(new, f"--reuse={tmp_path / old}", f"--duplicates={duplicates}")
         if kill:
-            killed = jobs.run(jobs.PYTHON, KILL_AT, *kill, *reuse)
+            killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, *kill, *reuse)
             assert killed.returncode in (-signal.SIGKILL, 99), killed.stderr
         code, _, err = cli(*reuse)
         assert (code, err) == (0, "")

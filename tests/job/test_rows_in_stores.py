@@ -14,6 +14,7 @@ import stores
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import embedbeam
+from pipeline.diff import STATES
 from transforms.storage.files import use_options
 
 pytestmark = [pytest.mark.stores, pytest.mark.slow]
@@ -51,11 +52,7 @@ def local(tmp_path_factory, model):
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def store(request, local):
     """The same output in a store, as out/."""
-    running = stores.s3_server() if request.param == "s3" else stores.gcs_server(stores.gcs_binary())
-    with running as store, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_GCE_CHECK", "true")  # no search for a cloud machine's own credentials
-        for name, value in store.environment().items():
-            patch.setenv(name, value)
+    with stores.server(request.param) as store:
         store.put_folder("out", local / "out")
         yield store
     use_options(PipelineOptions([]))
@@ -158,3 +155,10 @@ def test_documents_are_forgotten(store, local, tmp_path):
     assert run(store, ["verify"], store.url("gone"))["forgotten"] == 3
     again = run(store, ["forget"], store.url("gone"))
     assert (again["documents"], again["resumed"]) == (0, False)
+    changes = store.url("changes.parquet")
+    made = run(store, ["diff", store.url("gone"), f"--to={changes}"], store.url("out"))
+    assert [made[state] for state in STATES] == [57, 0, 0, 0, 3, 0, 0]
+    rows = pq.read_table(pa.BufferReader(store.objects()["changes.parquet"])).to_pylist()
+    assert sorted((row["doc_id"], row["state"]) for row in rows) == [
+        ("bird22", "removed"), ("fish29", "removed"), ("fish7", "removed")
+    ]  # fmt: skip

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-from pathlib import Path
 
 import jobs
 import pyarrow.dataset as ds
@@ -15,8 +14,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from transforms.storage.files import use_options
-
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 
 
 def command(corpus, model, output):
@@ -90,7 +87,7 @@ def test_numbers_of_the_run_tell_how_much_the_model_waited(corpus, model, tmp_pa
 @pytest.mark.parametrize(("point", "count"), [("after rename part", 3), ("after rename receipt", 2)])
 def test_killed_and_started_again_no_line_is_doubled(point, count, corpus, model, finished, tmp_path, cli):
     output = tmp_path / "out"
-    killed = jobs.run(jobs.PYTHON, KILL_AT, point, count, *command(corpus, model, output))
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, count, *command(corpus, model, output))
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert cli(*command(corpus, model, output))[0] == 0
     assert jobs.files(output) == jobs.files(finished)

@@ -19,7 +19,6 @@ import stores
 
 from transforms.output.reader import open_output
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
 MANY = "--max-dead-letters=50%"
 
 
@@ -260,7 +259,7 @@ def test_images_are_read_again(tmp_path, cli):
 @pytest.mark.parametrize(("point", "count"), [("rename plan", 1), ("rename part", 2)])
 def test_killed_and_gone_on(point, count, finished, fresh, other, tmp_path, cli):
     command = ["migrate", finished, f"--model={other}", f"--output={tmp_path / 'new'}", "--shard-bytes=9000"]
-    killed = jobs.run(jobs.PYTHON, KILL_AT, point, count, *command)
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, count, *command)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     before = jobs.files(tmp_path / "new")
     assert cli(*command, "--quiet") == (0, "", "")

@@ -27,8 +27,6 @@ from transforms.output import layout, pointer
 from transforms.output.folder import Folder
 from transforms.output.reader import open_output
 
-KILL_AT = Path(__file__).resolve().parents[1] / "kill_at.py"
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, outputs.Made]:
@@ -333,7 +331,7 @@ def test_killed_at_a_step(home: Path, point: str) -> None:
     publish("v2", "current", 2)
 
     def killed(*command: str) -> None:
-        done = jobs.run(jobs.PYTHON, KILL_AT, point, 1, *command, cwd=home)
+        done = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, 1, *command, cwd=home)
         assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
     killed("publish", str(home / "v3"), "--to", str(home / "current"), "--keep=2")

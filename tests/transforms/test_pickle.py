@@ -71,7 +71,7 @@ DOFNS: list[Any] = [
     *(_EmbedFn(ENCODER, EMBED), _MergeFn(ENCODER, EMBED), _WriteFn(WRITE)),
     _BlockFn("text"),
     *(_FindFn(REUSE, in_indexes), _TakeFn(REUSE), _TakeOverFn(REUSE, "out", "j"), _KeepFn("out", "j", REUSE)),
-    *(_FingerprintsFn(READ, REUSE, 16), _EarlierFn(REUSE, 16), _PrintsFn(READ, 16, True)),
+    *(_FingerprintsFn(READ, REUSE), _EarlierFn(REUSE), _PrintsFn(READ, 16, True)),
     *(_CopiesFn(COPIES), _FirstFn(COPIES)),
 ]
 

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 _BUCKETS = 256  # by the first byte of a row's first number
-_HELD = 1 << 20  # rows in memory before they are spilled
+_HELD = 1 << 18  # rows in memory before they are spilled
+
+
+def begins(*columns: np.ndarray) -> np.ndarray:
+    """Where a run of equal rows begins, bool [n]; a column an argument, each [n]."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return new
 
 
 class Buckets:

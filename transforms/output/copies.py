@@ -23,16 +23,26 @@ SCHEMA = pa.schema(
 def write_copies(folder: Folder, shard_id: str, copies: pa.Table) -> None:
     """Notes which documents of a shard are copies, or have copies, by their fingerprints: rows of SCHEMA."""
     copies = copies.cast(SCHEMA).sort_by([("high", "ascending"), ("low", "ascending")])
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
-        writer.write_table(copies)
-    folder.write(layout.copies(shard_id), sink.getvalue().to_pybytes())
+    folder.write(layout.copies(shard_id), to_bytes(copies))
 
 
 def read_copies(folder: Folder, shard_id: str) -> pa.Table:
     """What is noted of a shard, sorted by fingerprint; no rows where nothing is."""
     data = folder.read(layout.copies(shard_id))
-    return SCHEMA.empty_table() if data is None else pa.ipc.open_stream(data).read_all().combine_chunks()
+    return SCHEMA.empty_table() if data is None else from_bytes(data).combine_chunks()
+
+
+def to_bytes(rows: pa.Table) -> bytes:
+    """Rows in Arrow's stream format."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """The inverse of `to_bytes`."""
+    return pa.ipc.open_stream(data).read_all()
 
 
 def keys(copies: pa.Table) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from transforms.elements import ShardReceipt
 from transforms.output import layout
 from transforms.output.buckets import Buckets
 from transforms.output.ledger import contents
-from transforms.output.pending import temporary_folder
+from transforms.output.pending import committing, temporary_folder
 from transforms.output.reader import Output
 from transforms.storage.files import copy_here
 
@@ -140,14 +141,8 @@ def documents_of(output: Output, receipt: ShardReceipt) -> Iterator[np.ndarray]:
 def _keep(output: Output, name: str, path: str) -> None:
     """Puts the index into the output, if that can be written to; older ones go."""
     with contextlib.suppress(OSError):
-        pending = output.folder.create(name)
-        try:
-            with open(path, "rb") as made:
-                while data := made.read(1 << 20):
-                    pending.write(data)
-            pending.commit()
-        finally:
-            pending.discard()
+        with open(path, "rb") as made, committing(output.folder.create(name)) as pending:
+            shutil.copyfileobj(made, pending, 1 << 20)
         old = os.path.basename(layout.FINGERPRINTS)
         output.folder.delete_files(
             layout.STATE, lambda one: one.startswith(old) and f"{layout.STATE}/{one}" != name

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from transforms.output import layout
-from transforms.output.pending import PendingFile, link, process_token
+from transforms.output.pending import PendingFile, committing, link, process_token
 from transforms.storage import objects
 from transforms.storage.files import is_local, local_path, open_read
 
@@ -76,13 +76,8 @@ class Folder:
             return
         if not self.local and not is_local(source) and objects.copy_object(source, self.join(name)):
             return
-        pending = self.create(name)
-        try:
-            with open_read(source) as stream:
-                shutil.copyfileobj(stream, pending, 1 << 20)
-            pending.commit()
-        finally:
-            pending.discard()
+        with open_read(source) as stream, committing(self.create(name)) as pending:
+            shutil.copyfileobj(stream, pending, 1 << 20)
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """A file's bytes, or its first ones (of one that is not empty); None where there is no file."""

@@ -29,6 +29,7 @@ class Manifest:
       embedded: documents that went through the model.
       copied: documents that have the vectors of another one of the job, with which they are duplicates.
       left_out: documents that are no rows, since another one says the same.
+      left_out_of_dead: those of them whose other one is a dead letter: no row says what they say.
       forgotten: documents that were taken out of the output after the job, by `embedbeam forget`.
       model_waited: how much the model waited for mini-batches, as `ledger.waiting` has it.
     """
@@ -62,6 +63,7 @@ class Manifest:
     embedded: int | None = None
     copied: int = 0
     left_out: int = 0
+    left_out_of_dead: int = 0
     forgotten: int = 0
     model_waited: Mapping[str, float] | None = None
 

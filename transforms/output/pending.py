@@ -139,6 +139,16 @@ class PendingFile(io.RawIOBase):
             _UNFINISHED.discard((os.getpid(), self._temporary))
 
 
+@contextlib.contextmanager
+def committing(pending: PendingFile) -> Iterator[PendingFile]:
+    """A file that is committed when its block ends, and discarded when that fails."""
+    try:
+        yield pending
+        pending.commit()
+    finally:
+        pending.discard()
+
+
 def link(source: str, temporary: str, final: str) -> None:
     """Gives a local file one more name, which appears at once; where it can have none, its copy.
 

@@ -14,6 +14,7 @@ from transforms.elements import ShardReceipt
 from transforms.output import layout
 from transforms.output.folder import to_json
 from transforms.output.forgotten import Gone
+from transforms.output.pending import committing
 from transforms.output.reader import Output
 from transforms.storage.files import open_read
 
@@ -40,13 +41,9 @@ def rewrite(output: Output, receipt: ShardReceipt, gone: Gone) -> ShardReceipt:
     left_out, left_out_sha256 = _left_out(output, receipt, gone)
     kept, part = _Kept(chunks=output.schema.chunks), None
     if receipt.part is not None:
-        part = folder.create(receipt.part)
-        try:
-            copy = _copy_parquet if output.format == "parquet" else _copy_tfrecord
+        copy = _copy_parquet if output.format == "parquet" else _copy_tfrecord
+        with committing(folder.create(receipt.part)) as part:
             copy(output, receipt.part, gone, kept, part)
-            part.commit()
-        finally:
-            part.discard()
     made = dataclasses.replace(
         receipt,
         rows=kept.rows,
@@ -136,16 +133,12 @@ def _letters(output: Output, receipt: ShardReceipt, gone: Gone) -> tuple[str | N
     if not receipt.dead_letters:
         return None, {}
     name, dead = layout.dead_letters(receipt.shard_id), collections.Counter[str]()
-    pending = output.folder.create(name)
-    try:
+    with committing(output.folder.create(name)) as pending:
         for lines, letters, doc_ids in letter_blocks(output, receipt):
             for line, letter, out in zip(lines, letters, gone(doc_ids).to_pylist(), strict=True):
                 if not out:
                     dead[_kind(letter["reason"], receipt.dead_letters)] += 1
                     pending.write(line)
-        pending.commit()
-    finally:
-        pending.discard()
     return pending.sha256(), dict(sorted(dead.items()))
 
 
@@ -162,14 +155,9 @@ def _left_out(output: Output, receipt: ShardReceipt, gone: Gone) -> tuple[int, s
     rows = rows.filter(pc.invert(gone(rows["doc_id"].combine_chunks())))
     of = rows["of"].combine_chunks()
     of = pc.if_else(gone(of), pa.scalar(None, pa.string()), of)
-    pending = output.folder.create(layout.duplicates(receipt.shard_id))
-    try:
-        pq.write_table(
-            rows.set_column(rows.schema.get_field_index("of"), "of", of), pending, compression="zstd"
-        )
-        pending.commit()
-    finally:
-        pending.discard()
+    rows = rows.set_column(rows.schema.get_field_index("of"), "of", of)
+    with committing(output.folder.create(layout.duplicates(receipt.shard_id))) as pending:
+        pq.write_table(rows, pending, compression="zstd")
     return len(rows), pending.sha256() if len(rows) else None
 
 
@@ -179,6 +167,19 @@ def left_out_rows(output: Output, receipt: ShardReceipt) -> pa.Table:
 
     with open_read(output.folder.join(layout.duplicates(receipt.shard_id))) as file:
         return pq.read_table(file)
+
+
+def left_out_of_dead(output: Output) -> int:
+    """How many documents are left out for one that is a dead letter: no row says what they say."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with_copies = [receipt for receipt in output.receipts if receipt.left_out]
+    if not with_copies or not any(receipt.dead_letters for receipt in output.receipts):
+        return 0
+    dead = pa.array([letter.doc_id for letter in output.dead_letters()], pa.string())
+    owners = (left_out_rows(output, receipt)["of"] for receipt in with_copies)
+    return sum(pc.sum(pc.is_in(of, dead, skip_nulls=True)).as_py() or 0 for of in owners)
 
 
 def letter_blocks(

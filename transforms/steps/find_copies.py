@@ -14,7 +14,8 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 from transforms.blocks import FINGERPRINT, INDEX, DocumentBlock
 from transforms.elements import Shard
 from transforms.output import layout, plan_file
-from transforms.output.copies import SCHEMA, write_copies
+from transforms.output.buckets import begins
+from transforms.output.copies import SCHEMA, from_bytes, to_bytes, write_copies
 from transforms.output.fingerprints import halves
 from transforms.output.folder import Folder
 from transforms.output.shard import check_owner
@@ -42,17 +43,6 @@ def _open(config: ReadConfig) -> Iterator[tuple[int, Shard]]:
         yield from enumerate(planned)
 
 
-def _to_bytes(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return sink.getvalue().to_pybytes()
-
-
-def _from_bytes(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()
-
-
 class _PrintsFn(beam.DoFn):
     """A shard -> the fingerprints of its documents, each once with its first place, by bucket."""
 
@@ -74,22 +64,22 @@ class _PrintsFn(beam.DoFn):
         rows = pa.concat_tables(found).combine_chunks()
         high, low = rows["high"].to_numpy(), rows["low"].to_numpy()
         order = np.lexsort((low, high))  # stable: the first of the same is the first of the shard
-        new = np.concatenate([[True], (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)])
+        new = begins(high[order], low[order])
         often = np.diff(np.flatnonzero(np.append(new, True))) > 1
         rows = rows.take(pa.array(order[new])).set_column(3, "often", pa.array(often))
         for bucket, places in bucketed(rows["high"].to_numpy(), self._buckets):
-            yield bucket, (number, shard.shard_id, _to_bytes(rows.take(pa.array(places))))
+            yield bucket, (number, shard.shard_id, to_bytes(rows.take(pa.array(places))))
 
 
 def _join(element: tuple[int, Iterable[_Part]]) -> Iterator[tuple[str, bytes]]:
     """A bucket -> for each shard those of its fingerprints that are there more than once, with the first."""
     parts = sorted(element[1], key=lambda part: part[0])
-    tables = [_from_bytes(data) for _, _, data in parts]
+    tables = [from_bytes(data) for _, _, data in parts]
     rows = pa.concat_tables(tables).combine_chunks()
     part = np.repeat(np.arange(len(parts)), [len(table) for table in tables])
     high, low = rows["high"].to_numpy(), rows["low"].to_numpy()
     order = np.lexsort((part, low, high))
-    new = np.concatenate([[True], (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)])
+    new = begins(high[order], low[order])
     group = np.cumsum(new) - 1
     firsts = order[new]
     several = (np.bincount(group) > 1) | rows["often"].to_numpy(zero_copy_only=False)[firsts]
@@ -103,13 +93,13 @@ def _join(element: tuple[int, Iterable[_Part]]) -> Iterator[tuple[str, bytes]]:
         ones = np.ones(len(own), np.float32)
         found = [high[own], low[own], high[its], low[its], shards[part[its]], index[its]]
         table = pa.table([*found, ids.take(pa.array(its)), ones], schema=SCHEMA)
-        yield parts[number][1], _to_bytes(table)
+        yield parts[number][1], to_bytes(table)
 
 
 def _keep(element: tuple[str, Iterable[bytes]], output: str, job: str) -> str:
     shard_id, values = element
     check_owner(Folder(output), job, shard_id)
-    tables = [_from_bytes(data) for data in values if data]
+    tables = [from_bytes(data) for data in values if data]
     write_copies(Folder(output), shard_id, pa.concat_tables([SCHEMA.empty_table(), *tables]))
     return shard_id
 

@@ -17,6 +17,7 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 from transforms.blocks import FINGERPRINT, DocumentBlock
 from transforms.elements import Shard
 from transforms.output import layout, plan_file
+from transforms.output.buckets import begins
 from transforms.output.copies import read_copies
 from transforms.output.fingerprints import HIGH, LOW, SPAN, documents_of, find, halves
 from transforms.output.folder import Folder
@@ -53,15 +54,14 @@ def _first_of_each(columns: np.ndarray) -> np.ndarray:
     order = np.argsort(columns[HIGH])  # ten times as fast as lexsort, and mostly all that is needed
     if (np.diff(columns[HIGH, order]) == 0).any():
         order = np.lexsort((columns[LOW], columns[HIGH]))
-    same = (np.diff(columns[HIGH, order]) == 0) & (np.diff(columns[LOW, order]) == 0)
-    return columns[:, order[np.concatenate([[True], ~same])]] if len(order) else columns
+    return columns[:, order[begins(columns[HIGH, order], columns[LOW, order])]]
 
 
 class _FingerprintsFn(beam.DoFn):
     """Shard -> the fingerprints of its documents, each once, by bucket; and the shard itself."""
 
-    def __init__(self, config: ReadConfig, reuse: ReuseConfig, buckets: int):
-        self._config, self._reuse, self._buckets = dataclasses.replace(config, heard=False), reuse, buckets
+    def __init__(self, config: ReadConfig, reuse: ReuseConfig):
+        self._config, self._reuse = dataclasses.replace(config, heard=False), reuse
 
     def process(self, shard: Shard) -> Iterator[Any]:
         if Folder(self._config.output).read(_name(self._reuse, shard.shard_id), 1) is not None:
@@ -75,7 +75,7 @@ class _FingerprintsFn(beam.DoFn):
             notes = read_copies(Folder(self._config.output), shard.shard_id)
             found.append((notes["of_high"].to_numpy(), notes["of_low"].to_numpy()))
             columns = _first_of_each(np.concatenate(found, axis=1))
-            for bucket, places in bucketed(columns[HIGH], self._buckets):
+            for bucket, places in bucketed(columns[HIGH], self._reuse.buckets):
                 yield bucket, (_NEW, shard.shard_id, columns[:, places].tobytes())
 
 
@@ -101,8 +101,8 @@ def _parts(
 class _EarlierFn(beam.DoFn):
     """A shard of an earlier output -> its fingerprints with their pointers, by bucket."""
 
-    def __init__(self, reuse: ReuseConfig, buckets: int):
-        self._reuse, self._buckets = reuse, buckets
+    def __init__(self, reuse: ReuseConfig):
+        self._reuse = reuse
 
     def process(self, element: tuple[int, str]) -> Iterator[Any]:
         number, shard_id = element
@@ -110,7 +110,7 @@ class _EarlierFn(beam.DoFn):
         receipt = one.receipt(int(shard_id, 16))
         for columns in documents_of(one.output, receipt) if receipt else ():
             unique = _first_of_each(columns)[[HIGH, LOW, SPAN]]
-            for bucket, places in bucketed(unique[HIGH], self._buckets):
+            for bucket, places in bucketed(unique[HIGH], self._reuse.buckets):
                 yield bucket, (number, shard_id, unique[:, places].tobytes())
 
 
@@ -200,11 +200,11 @@ class JoinKnown(beam.PTransform):
     before: beam.PCollection | None = None
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        config, reuse, buckets = self.config, self.reuse, self.reuse.buckets
+        config, reuse = self.config, self.reuse
         before = [] if self.before is None else [beam.pvalue.AsIter(self.before)]
         types = tuple[int, tuple[int, str, bytes]], tuple[str, tuple[bool, bytes]]
         keyed, found = map(convert_to_beam_type, types)
-        read = shards | "Fingerprints" >> beam.ParDo(_FingerprintsFn(config, reuse, buckets)).with_outputs(
+        read = shards | "Fingerprints" >> beam.ParDo(_FingerprintsFn(config, reuse)).with_outputs(
             "ready", "asked", main="new"
         )
         earlier = (
@@ -213,7 +213,7 @@ class JoinKnown(beam.PTransform):
             | "Their shards"
             >> beam.FlatMap(_parts, config, reuse, *before).with_output_types(tuple[int, str])
             | "Spread" >> beam.Reshuffle()
-            | "Their fingerprints" >> beam.ParDo(_EarlierFn(reuse, buckets)).with_output_types(keyed)
+            | "Their fingerprints" >> beam.ParDo(_EarlierFn(reuse)).with_output_types(keyed)
         )
         read.new.element_type, read.asked.element_type, read.ready.element_type = keyed, found, Shard
         known = (

@@ -58,6 +58,11 @@ class ReuseConfig:
     buckets: int = 0
 
     @property
+    def own(self) -> int | None:
+        """Number of the output that is of this job."""
+        return len(self.outputs) - 1 if self.shared else None
+
+    @property
     def name(self) -> str:
         """The same for the same outputs, in the same order."""
         return hashlib.sha256(
@@ -82,14 +87,9 @@ class Previous:
         """Of a shard whose part file is, byte for byte, what the receipt says; looked at once."""
         if shard not in self._sound:
             found = ledger.committed(self.output.folder, f"{shard:016x}", self.output.plan.job)
-            sound = found is not None and found.part is not None and is_sound(self.output, found)
+            sound = found is not None and is_sound(self.output, found)
             self._sound[shard] = found if sound else None
         return self._sound[shard]
-
-    def part(self, shard: int) -> str | None:
-        """The part file, if it is sound."""
-        receipt = self.receipt(shard)
-        return None if receipt is None else receipt.part
 
 
 @functools.cache
@@ -115,7 +115,7 @@ class Places(NamedTuple):
         Those whose part file is damaged stay nowhere.
         """
         pairs = set(zip(found[-1].tolist(), found[SHARD].tolist(), strict=True))
-        sound = {pair for pair in pairs if earlier[pair[0]].part(pair[1]) is not None}
+        sound = {pair for pair in pairs if earlier[pair[0]].receipt(pair[1]) is not None}
         keeps = [pair in sound for pair in zip(found[-1].tolist(), found[SHARD].tolist(), strict=True)]
         documents, found = documents[keeps], found[:, keeps]
         self.source[documents], self.shards[documents], self.spans[documents] = found[[-1, SHARD, SPAN]]
@@ -191,8 +191,7 @@ class _FindFn(beam.DoFn):
         return places, columns.set_column(FINGERPRINT, schema.field(FINGERPRINT), prints)
 
     def _copied(self, block: DocumentBlock, source: np.ndarray) -> np.ndarray:
-        own = len(self._earlier) - 1 if self._config.shared else None
-        return (source == own) & (False if block.copies is None else block.copies)
+        return (source == self._config.own) & (False if block.copies is None else block.copies)
 
 
 class _TakeFn(beam.DoFn):
@@ -201,7 +200,7 @@ class _TakeFn(beam.DoFn):
 
     def setup(self) -> None:
         earlier = [previous(one.path, one.job) for one in self._config.outputs]
-        self._taker = Taker(earlier, len(earlier) - 1 if self._config.shared else None)
+        self._taker = Taker(earlier, self._config.own)
 
     def start_bundle(self) -> None:
         self._taker.clear()

@@ -30,7 +30,6 @@ from transforms.output.fingerprints import index_of
 from transforms.output.reader import open_output, row_schema
 from transforms.output.shard import WriteConfig, open_sink
 
-KILL_AT = jobs.ROOT / "tests" / "kill_at.py"
 FORMATS = {
     "parquet": {"keep_text": True, "kept": [["note", "string"]]},
     "tfrecord": {"keep_text": True, "kept": [["note", "string"]], "output_format": "tfrecord"},
@@ -451,7 +450,7 @@ POINTS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count"), POINTS)
 def test_killed_at_a_point(point, count, output, ids, corpus, model, cli):
-    killed = jobs.run(jobs.PYTHON, KILL_AT, point, count, "forget", output, f"--ids={ids}")
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, point, count, "forget", output, f"--ids={ids}")
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     begun = (output / layout.FORGET).exists()
     assert begun == (point != "rename forget")

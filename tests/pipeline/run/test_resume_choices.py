@@ -1,14 +1,11 @@
 """A rerun that leaves options open takes what its job has, and loads its model so."""
 
 import signal
-from pathlib import Path
 
 import jobs
 import pytest
 import sounds
 import text_models
-
-KILL_AT = Path(__file__).resolve().parents[2] / "kill_at.py"
 
 
 def recordings(folder):
@@ -33,7 +30,9 @@ def test_a_rerun_takes_what_it_leaves_open_from_its_job(kind, tmp_path):
     own, chosen = kind(tmp_path / "in")
     given = ["embed", f"--input={tmp_path / 'in'}", "--quiet", *own]
     output, straight = tmp_path / "out", tmp_path / "straight"
-    killed = jobs.run(jobs.PYTHON, KILL_AT, "after rename receipt", 1, *given, f"--output={output}", chosen)
+    killed = jobs.run(
+        jobs.PYTHON, jobs.KILL_AT, "after rename receipt", 1, *given, f"--output={output}", chosen
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert len(jobs.receipts(output)) == 1
     done = jobs.run(*jobs.EMBED, *given[1:], f"--output={output}")

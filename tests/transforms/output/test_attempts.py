@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 import jobs
 import pytest
@@ -19,7 +18,6 @@ from transforms.output.reader import open_output
 from transforms.steps.read import ReadConfig, _ReadFn
 
 SHARD, JOB = "0123456789abcdef", "0" * 32
-KILL_AT = Path(__file__).resolve().parents[2] / "kill_at.py"
 
 
 @pytest.fixture
@@ -119,7 +117,7 @@ def test_status_tells_who_began_what(copy_of, cli):
 def test_receipts_tell_the_attempt(corpus, model, finished, tmp_path, cli):
     output = tmp_path / "out"
     command = ["embed", f"--input={corpus}", f"--output={output}", f"--model={model}", *jobs.FLAGS]
-    killed = jobs.run(jobs.PYTHON, KILL_AT, "rename receipt", 3, *command)
+    killed = jobs.run(jobs.PYTHON, jobs.KILL_AT, "rename receipt", 3, *command)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     committed = {receipt["shard_id"] for receipt in jobs.receipts(output)}
     begun = {path.stem for path in (output / "_embedbeam" / "attempts").iterdir()}

@@ -44,8 +44,7 @@ FLAGS = ["--id-field=id", "--keep-field=n", "--shard-bytes=1800", "--quiet"]
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def server(request, local, model):
-    running = stores.s3_server() if request.param == "s3" else stores.gcs_server(stores.gcs_binary())
-    with running as store:
+    with stores.server(request.param) as store:
         yield store
 
 
@@ -53,9 +52,6 @@ def server(request, local, model):
 def store(server, local, model, tmp_path, monkeypatch):
     """The store with the corpus and the model in it, as a folder and as an archive; nothing else."""
     monkeypatch.setenv("EMBEDBEAM_CACHE", str(tmp_path / "cache"))
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no search for a cloud machine's own credentials
     server.clear()
     server.put_folder("in", local / "in")
     server.put_folder("m", Path(model))

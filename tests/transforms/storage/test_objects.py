@@ -26,19 +26,12 @@ pytestmark = pytest.mark.stores
 
 @pytest.fixture(scope="module", params=["s3", "gs", "az"])
 def server(request):
-    if request.param == "az" and (azurite := stores.azurite_command()) is None:
-        pytest.skip("needs npm")
-    with {
-        "s3": stores.s3_server,
-        "gs": lambda: stores.gcs_server(stores.gcs_binary()),
-        "az": lambda: stores.azure_server(azurite),
-    }[request.param]() as store:
+    with stores.server(request.param) as store:
         yield store
 
 
 @pytest.fixture
 def store(server, monkeypatch):
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no search for a cloud machine's own credentials
     server.clear()
     reach(server, monkeypatch)
     yield server
