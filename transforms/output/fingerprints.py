@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
 from collections.abc import Iterator
@@ -67,6 +68,16 @@ def find(index: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
         at[further] += 1
     found = same & (index[LOW][inside] == low) if count else same
     return np.where(found, at, -1)
+
+
+def release(index: np.ndarray) -> None:
+    """Gives back the pages of a mapped index that were looked at, which count as this process's memory.
+
+    They come back from the page cache, at half a microsecond a document.
+    """
+    mapping = getattr(index.base, "base", None)
+    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def span(firsts: np.ndarray, rows: np.ndarray) -> np.ndarray:

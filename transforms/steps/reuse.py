@@ -18,7 +18,7 @@ from transforms.blocks import FINGERPRINT, INDEX, PAYLOAD, DeadLetters, Document
 from transforms.elements import Element, EndOfShard, ShardFailed, ShardReceipt
 from transforms.errors import LedgerError
 from transforms.output import ledger
-from transforms.output.fingerprints import SHARD, SPAN, find, halves, index_of, is_sound, unspan
+from transforms.output.fingerprints import SHARD, SPAN, find, halves, index_of, is_sound, release, unspan
 from transforms.output.reader import open_output
 from transforms.steps.known import Taker
 
@@ -137,6 +137,7 @@ def in_indexes(shard_id: str, high: np.ndarray, low: np.ndarray, earlier: Sequen
         at = find(one.index, high[left], low[left])
         found = np.vstack([one.index[:, at[at >= 0]], np.full((1, (at >= 0).sum()), number, np.uint64)])
         places.put(left[at >= 0], found, earlier)
+        release(one.index)
     return places
 
 
