@@ -17,11 +17,13 @@ from typing import NoReturn
 
 from pipeline.commands import NAMES, Result
 from pipeline.run.screen import Screen, print_json
-from pipeline.run.signals import on_signals
+from pipeline.run.signals import on_signals, stop_command
 from transforms.errors import GO_ON, EmbedbeamError, UsageError
 
 _EPILOG = """exit codes: 0 done and balanced; 1 the job ran and something is wrong; 2 a mistake found before
 any document was read; 130 and 143 stopped by Ctrl-C or SIGTERM (the same command goes on where it was)."""
+# What Ctrl-C leaves of a command that says nothing of its own: files appear as a whole, others go.
+_STOPPED = "no file is left half written, and the same command can be run again"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +78,7 @@ def _main(given: list[str], command: list[str], *, alone: bool = True, lenient: 
         print(f"embedbeam {installed('embedbeam')}")
         return 0
     with contextlib.closing(Screen()) as screen:
-        on_signals(screen.fd)
+        on_signals(screen.fd, lambda tell: stop_command(_STOPPED, tell))
         code = _guarded(lambda: _run(given, command, screen, lenient), given, screen)
     loading = sys.modules.get("pipeline.run.loading")
     if alone and loading is not None and loading.is_loading():  # nobody needs that model any more

@@ -24,9 +24,9 @@ def publish(path: str, to: str, keep: int) -> dict[str, Any]:
       keep: so many outputs are remembered for `rollback`, the current one among them; from 2.
 
     Returns:
-      current (the name), output (its folder now), job, rows, changed (whether it was not), previous
-      (the folder that was current before, or None), and remembered (the folders that `rollback` goes back to,
-      the latest first).
+      current (the name), output (its folder now), job, rows, changed (whether it was not), previous (the
+      folder that was current before this one, or None), and remembered (the folders that `rollback` goes back
+      to, the latest first).
 
     Raises:
       UsageError: there is no finished job, or the name stands for something else.
@@ -55,19 +55,25 @@ def publish(path: str, to: str, keep: int) -> dict[str, Any]:
 def rollback(current: str) -> dict[str, Any]:
     """Makes the output the current one that was before; what is current now is forgotten, not deleted.
 
-    Returns and raises as `publish`.
+    Outputs that were deleted since are passed over, and forgotten as well.
+
+    Returns and raises as `publish`; previous is the folder that was current until now, and passed_over are
+    those that are gone, the latest first.
     """
     _check_name(current)
     old = pointer.read(current)
-    if len(old.history) < 2:
-        last = [old.folder(one).path for one in old.history]
-        what = f"only {last[0]} is remembered" if last else "nothing was published under this name"
+    folders = [old.folder(one) for one in old.history]
+    if len(folders) < 2:
+        what = f"only {folders[0].path} is remembered" if folders else "nothing was published under this name"
         raise UsageError(f"{current}: {what}; there is nothing to go back to")
-    before = old.history[-2]
-    folder = old.folder(before)
     instead = f"publish one that is there: `embedbeam publish OUT --to {current}`"
-    if folder.read(layout.PLAN) is None:
-        raise UsageError(f"{folder.path}: was current before, and is gone; {instead}")
+    # Behind one that is gone the current one may stand again: that is no way back.
+    earlier = [i for i in reversed(range(len(folders) - 1)) if folders[i].path != folders[-1].path]
+    at = next((i for i in earlier if folders[i].read(layout.PLAN) is not None), None)
+    if at is None:
+        gone = ", ".join(dict.fromkeys(folders[i].path for i in earlier))
+        raise UsageError(f"{current}: what was current before is gone: {gone}; {instead}")
+    before, folder = old.history[at], folders[at]
     output = open_output(folder.path)
     if output.plan.job != before.job:
         raise UsageError(
@@ -75,9 +81,11 @@ def rollback(current: str) -> dict[str, Any]:
             f"{output.plan.job} now; {instead}"
         )
     check(output, folder.path)
-    if not pointer.swap(old, old.history[:-1]):
+    history = old.history[: at + 1]
+    if not pointer.swap(old, history):
         raise _beaten(current)
-    return _told(current, output, old, old.history[:-1])
+    passed_over = list(dict.fromkeys(folders[i].path for i in earlier if i > at))
+    return _told(current, output, old, history) | {"previous": folders[-1].path, "passed_over": passed_over}
 
 
 def check(output: Output, path: str) -> None:
@@ -150,12 +158,13 @@ def _beaten(name: str) -> JobFailed:
 
 
 def _told(name: str, output: Output, old: Pointer, history: Sequence[Published]) -> dict[str, Any]:
+    remembered = [old.folder(one).path for one in reversed(history[:-1])]
     return {
         "current": name,
         "output": output.folder.path,
         "job": output.plan.job,
         "rows": output.count,
         "changed": history != old.history,
-        "previous": old.folder(old.history[-1]).path if old.history else None,
-        "remembered": [old.folder(one).path for one in reversed(history[:-1])],
+        "previous": remembered[0] if remembered else None,
+        "remembered": remembered,
     }

@@ -21,6 +21,11 @@ from transforms.output.reader import row_schema
 from transforms.steps.write import WriteConfig, _WriteFn
 
 HEAD: dict[str, Any] = synthetic.HEAD | {"model": "m", "dim": 3}
+# What a whole record of a job has besides, for commands that compare two jobs.
+JOB: dict[str, Any] = {
+    **{"embedbeam": "0", "root": "/in", "files": 1, "input_bytes": 1, "shard_bytes": 1},
+    **{"model_dtype": "float32", "batch_tokens": 1, "window_chunks": 1},
+}
 
 
 @dataclasses.dataclass

@@ -94,3 +94,21 @@ class BadFileError(EmbedbeamError):
 
 class LedgerError(EmbedbeamError):
     """Documents read and documents committed do not balance: a bug, or output changed by somebody else."""
+
+
+class DamagedPart(LedgerError):
+    """A file of an output that cannot be read.
+
+    Attributes:
+      name: the file, relative to the output folder.
+      reason: the first line of what its reader says.
+      output: path of the folder.
+    """
+
+    def __init__(self, name: str, reason: str, output: str):
+        super().__init__(name, reason, output)
+        self.name, self.reason, self.output = name, reason, output
+
+    def __str__(self) -> str:
+        verify = f"`embedbeam verify {self.output}` tells more"
+        return f"{self.name}: cannot be read: {self.reason}; {verify}"

@@ -12,6 +12,7 @@ from pipeline.cluster import job_server, remote
 from pipeline.cluster.cluster import Cluster
 from pipeline.cluster.failures import plain_error
 from transforms.errors import EmbedbeamError, JobFailed
+from transforms.output.pending import unfinished
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,9 +35,10 @@ def run_pipeline(cluster: Cluster, build: Callable[[beam.Pipeline], Any], *, wai
         job_server.adopt(runner, current.servers)
         try:
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
-            build(pipeline)
-            current.before_submit()
-            current.result = pipeline.run()
+            with unfinished(pipeline.local_tempdir):  # Beam makes it at once, and deletes it after the run
+                build(pipeline)
+                current.before_submit()
+                current.result = pipeline.run()
             if not wait:
                 # A launcher that makes a template has no job, and neither has a dry run.
                 sent = getattr(current.result, "has_job", False)

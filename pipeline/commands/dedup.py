@@ -8,23 +8,25 @@ from pipeline.commands import Result, add_json
 from pipeline.options.arguments import add_arguments, given_options
 
 _TAKEN = {"input", "input_format", "text_field", "id_field", "limit", "modality", "skip_bad_files"}
-_TAKEN |= {"quiet", "verbose"}
+_TAKEN |= {"verbose"}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     from pipeline.options.fields import stated
     from pipeline.options.options import GROUPS
+    from pipeline.options.values import similarity
 
     add_arguments(parser, [one for one in stated(*GROUPS) if one.name in _TAKEN])
     parser.add_argument(
         "--near-duplicates",
         metavar="SIMILARITY",
-        type=float,
+        type=similarity,
         help="texts, too, whose Jaccard similarity with a text before them is as large, like 0.9",
     )
     parser.add_argument(
         "--to", metavar="FILE", help="a Parquet file with a row for each document that another one says, too"
     )
+    parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
     add_json(parser)
 
 

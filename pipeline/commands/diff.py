@@ -8,8 +8,15 @@ from typing import Any
 
 from pipeline.commands import Result, add_source, open_source
 
+_STATES = (
+    "A fingerprint is of a document's payload and of all that changes its vector. same: the same id, "
+    "fingerprint and file; moved: the same fingerprint, in another file or under another id; changed: the "
+    "same id, another fingerprint; died, revived: a dead letter now, or then."
+)
+
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = f"{parser.description} {_STATES}"
     parser.add_argument("old", metavar="OLD", help="output folder of the earlier job")
     add_source(parser, "NEW", "output folder of the later job")
     parser.add_argument(

@@ -28,23 +28,25 @@ def look_at_input(options: Options, screen: Screen, planned: Planned) -> Result:
       The plan in numbers; `formats` has files of each format, the most common first. `documents` and `tokens`
       are estimated from `sampled` documents; `sampled_dead` records beside them are dead letters, the first
       of them for `dead_reason`. `not_split` are files that one worker each reads as a whole, `unknown` those
-      in input folders that no format claims, and `kept` has the types of kept fields.
+      in input folders that no format claims, and `kept` has the types of kept fields. `reuse` is as of
+      `Reusing.foreseen`, where outputs are reused.
 
     Raises:
       UsageError: a mistake in the options or in the input.
     """
     with screen.doing("checking the options"):
         prepare(options)
+    reusing = None
     if options.reuse:
         from pipeline.run.reuse import Reusing
 
         with screen.doing("opening what is reused"):
-            Reusing(options.reuse, options.output)
+            reusing = Reusing(options.reuse, options.output)
     with screen.doing("listing the input"):
         of = modality.get(options.modality or guessed(options))
-        plan = make_plan(options, of)
+        plan = make_plan(options, of, earlier=None if reusing is None else reusing.shard_bytes)
         check_files(plan, of, options.near_duplicates)
-        planned(plan)
+        kept = planned(plan)
     with screen.doing("sampling the input"):
         try:
             sample = take_sample(plan, options, of)
@@ -77,6 +79,9 @@ def look_at_input(options: Options, screen: Screen, planned: Planned) -> Result:
         "sampled_dead": sample.letters,
         "dead_reason": sample.first_letter.reason if sample.first_letter else None,
     }
+    if reusing is not None:
+        with screen.doing("looking at what is reused"):
+            seen["reuse"] = reusing.foreseen(options, plan, sample.kept if kept is None else kept)
     return Result(seen, plan_lines(seen))
 
 
@@ -96,3 +101,18 @@ def plan_lines(seen: dict[str, Any]) -> Iterator[str]:
         yield f"kept       {name}: {kind}"
     if seen["sampled_dead"]:
         yield f"dead       {seen['sampled_dead']:,} of the sampled records, e.g. {seen['dead_reason']}"
+    for one in seen.get("reuse", ()):
+        yield f"reuse      {one['previous']}: {_reuse(one, seen['shards'])}"
+
+
+def _reuse(one: dict[str, Any], shards: int) -> str:
+    """What is known of one output that is reused."""
+    if one["differing"]:
+        return f"none of its vectors fit: it has {'; '.join(one['differing'])}"
+    fits = "its vectors fit"
+    if one["fits"] is None:
+        fits = f"{fits} if its model is the same, which is known when the model is loaded"
+    count = f"{one['shards']:,} of {shards:,} shards ({one['documents']:,} documents)"
+    whole = f"{count} are the very same and taken over whole"
+    lost = f"; {one['unreadable']:,} of its receipts cannot be read" if one["unreadable"] else ""
+    return f"{fits}; {whole}, of the others the documents that it has{lost}"

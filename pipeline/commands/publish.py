@@ -9,9 +9,14 @@ from typing import Any
 from pipeline.commands import Result, add_output, open_stores
 
 _KEEP = 5
+_CHECKED = (
+    "It looks at receipts and at the sizes of the files, not into these: `embedbeam verify` reads them all, "
+    "and finds one of the same size with other bytes. Verify first."
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = f"{parser.description} {_CHECKED}"
     add_output(parser)
     parser.add_argument(
         "--to",
@@ -58,5 +63,7 @@ def words(made: dict[str, Any]) -> Iterator[str]:
     yield f"{made['current']} {is_now} {made['output']}: {made['rows']:,} rows, job {made['job']}"
     if made["changed"] and made["previous"]:
         yield f"before, it was {made['previous']}"
+    if gone := made.get("passed_over"):
+        yield f"passed over, since they are gone: {', '.join(gone)}"
     back = ", ".join(made["remembered"]) or "nothing yet"
     yield f"`embedbeam rollback {made['current']}` goes back to: {back}"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.commands import Result, add_seed, add_source, open_source
+from pipeline.options.values import decimal
 from transforms.errors import UsageError
 from transforms.storage.urls import is_local
 
@@ -21,14 +22,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="sgd has momentum 0.9")
     parser.add_argument(
-        "--learning-rate", type=float, metavar="X", help="default: 0.001 for adam, 0.01 for sgd"
+        "--learning-rate", type=decimal, metavar="X", help="default: 0.001 for adam, 0.01 for sgd"
     )
     parser.add_argument(
         "--epochs", type=int, default=20, metavar="N", help="most; fewer where it stops to help"
     )
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="rows of a mini-batch")
     parser.add_argument(
-        "--validation", type=float, default=0.2, metavar="SHARE", help="of documents, not trained on"
+        "--validation", type=decimal, default=0.2, metavar="SHARE", help="of documents, not trained on"
     )
     add_seed(parser, "the split, the order and the weights")
     either = parser.add_mutually_exclusive_group()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.options.fields import Option, flag, stated
 from pipeline.options.options import GROUPS, Options
+from pipeline.options.values import decimal
 from transforms.errors import EmbedbeamError, UsageError
 
 
@@ -49,7 +50,7 @@ def keywords(one: Option) -> dict[str, Any]:
         return keywords | {"action": "append"}
     if one.choices:
         return keywords | {"choices": one.choices}
-    return keywords | {"type": one.parse or (one.type if one.type in (int, float) else str)}
+    return keywords | {"type": one.parse or {int: int, float: decimal}.get(one.type, str)}
 
 
 def in_flags(error: EmbedbeamError) -> str:

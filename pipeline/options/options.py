@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pipeline.options.fields import Group, Text, Texts, check, convert, group, option, stated
 from pipeline.options.payload import PayloadOptions
-from pipeline.options.values import most_dead_letters, size
+from pipeline.options.values import most_dead_letters, similarity, size
 from transforms.errors import UsageError
 
 
@@ -127,6 +127,7 @@ class OutputOptions(Group):
         "texts whose words are as alike as this (Jaccard similarity, e.g. 0.9) are duplicates, too",
         default=None,
         metavar="SIMILARITY",
+        parse=similarity,
     )
     shard_bytes: int | None = option(
         "input bytes of a shard, e.g. 8MiB",

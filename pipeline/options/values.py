@@ -1,8 +1,10 @@
-"""Values of options as they are typed: sizes, and limits."""
+"""Values of options as they are typed: numbers, sizes, and limits."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import re
 from fractions import Fraction
 
@@ -21,6 +23,31 @@ def size(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, like 1000000, 64MB or 64MiB")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def decimal(text: str) -> float:
+    """A number; not nan, and not infinite.
+
+    >>> decimal("0.5"), decimal("1e-3")
+    (0.5, 0.001)
+    """
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number, like 0.5")
+
+
+def similarity(text: str) -> float:
+    """A Jaccard similarity that texts can have.
+
+    >>> similarity("0.9"), similarity("1")
+    (0.9, 1.0)
+    """
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:  # nan is not
+            return float(text)
+    expected = "expected a Jaccard similarity above 0, and 1 at most, like 0.9"
+    raise argparse.ArgumentTypeError(f"{text!r}: {expected}")
 
 
 def most_dead_letters(limit: str, documents: int) -> int:

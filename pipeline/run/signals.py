@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.run.screen import SHOW_CURSOR
@@ -46,6 +47,12 @@ def on_signals(screen: int, last: Callable[[Tell], None] = lambda tell: tell("")
             signal.signal(number, stop)
 
 
+def stop_command(words: str, tell: Tell) -> None:
+    """Cancels what this process has sent to a cluster, then says that it stopped, and these words."""
+    with _cancelling(tell):
+        tell(f"embedbeam: stopped; {words}\n")
+
+
 def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> None:
     """Cancels a job on a cluster, then says what is committed and how to go on.
 
@@ -56,8 +63,6 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
     """
     from transforms.output.folder import Folder
 
-    remote = sys.modules.get("pipeline.cluster.remote")
-    job = getattr(remote, "current", None)  # it may be half imported
     words = f"embedbeam: stopped. To go on:\n  {resume_command(command, keep_overwrite=bool(replaced))}\n"
 
     def look() -> None:
@@ -65,11 +70,7 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
         words = stopped_text(output, command, replaced=replaced)
         Folder(output).sweep(own=True)
 
-    try:
-        if job is not None and job.remote:
-            tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
-            if not job.cancel():
-                tell(f"embedbeam: job {job.name} may still run: the cluster does not say it is gone\n")
+    with _cancelling(tell):
         if Folder(output).local:
             look()
         else:  # a store may not answer
@@ -77,6 +78,19 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
             looking.start()
             looking.join(_STORE_SECONDS)
         tell(words)
+
+
+@contextlib.contextmanager
+def _cancelling(tell: Tell) -> Iterator[None]:
+    """A job on a cluster is cancelled before what is done inside, and its servers end after it."""
+    remote = sys.modules.get("pipeline.cluster.remote")
+    job = getattr(remote, "current", None)  # it may be half imported
+    try:
+        if job is not None and job.remote:
+            tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
+            if not job.cancel():
+                tell(f"embedbeam: job {job.name} may still run: the cluster does not say it is gone\n")
+        yield
     finally:
         if job is not None:
             job.stop_servers()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.run.screen import Screen, print_json
+from pipeline.run.signals import on_signals
 from pipeline.search.exact import nearest
 from pipeline.search.hits import check_k, found, in_words
 from pipeline.search.index import index_of
@@ -66,6 +67,8 @@ class Finder:
 
 def ask(finder: Finder, questions: Any, args: argparse.Namespace) -> None:
     """Answers questions until there are no more; a mistake in one is told, in JSON as well."""
+    if sys.stdin.isatty():
+        on_signals(args.screen.fd, lambda tell: tell("\n"))  # a way to leave: nobody need be told
     for question in _typed() if sys.stdin.isatty() else _piped(args.screen):
         try:
             with contextlib.closing(Screen(quiet=args.quiet)) as screen, screen:

@@ -58,7 +58,8 @@ def test_published_and_back(home: Path, made: dict[str, outputs.Made], cli: Any)
         "current": "current/", "output": str(home / "v1"), "job": made["v1"].job, "rows": 12,
         "changed": True, "previous": None, "remembered": [],
     }  # fmt: skip
-    assert (said["v2"]["changed"], said["v2"]["previous"]) == (False, str(home / "v2"))  # the second time
+    assert (said["v2"]["changed"], said["v2"]["previous"]) == (False, str(home / "v1"))  # the second time
+    assert said["v3"]["previous"] == str(home / "v2")
     assert said["v3"]["remembered"] == [str(home / "v2"), str(home / "v1")]
     assert os.readlink("current") == "v3"
     assert sorted(pd.read_parquet("current")["doc_id"]) == ids(made["v3"])
@@ -69,7 +70,10 @@ def test_published_and_back(home: Path, made: dict[str, outputs.Made], cli: Any)
         f"`embedbeam rollback current` goes back to: {home}/v1",
     ])  # fmt: skip
     assert open_output("current").plan.job == made["v2"].job
-    assert json.loads(cli("rollback", "current", "--json")[1])["job"] == made["v1"].job
+    again = json.loads(cli("rollback", "current", "--json")[1])
+    assert (again["job"], again["previous"], again["passed_over"]) == (made["v1"].job, str(home / "v2"), [])
+    again = json.loads(cli("publish", "v1", "--to", "current", "--json")[1])
+    assert (again["changed"], again["previous"], again["remembered"]) == (False, None, [])
     code, _, err = cli("rollback", "current")
     expected = f"error: current: only {home}/v1 is remembered; there is nothing to go back to\n"
     assert (code, err) == (2, f"embedbeam: {expected}")
@@ -182,11 +186,6 @@ def test_what_was_current_is_gone_or_another(home: Path, made: dict[str, outputs
     publish("v3", "current", 5)
     publish("v2", "current", 5)
     os.rename("v3", "away")
-    code, _, err = cli("rollback", "current")
-    assert (code, f"{home}/v3: was current before, and is gone; publish one that is there: " in err) == (
-        2,
-        True,
-    )
     shutil.copytree(made["v3b"].path, "v3")
     with pytest.raises(
         UsageError, match=f"v3: was written anew .* {made['v3'].job} then, by {made['v3b'].job}"
@@ -206,6 +205,38 @@ def test_what_was_current_is_gone_or_another(home: Path, made: dict[str, outputs
     assert publish("v2", "current", 5)["remembered"] == [str(home / "v3"), str(home / "v1")]
 
 
+def test_back_over_what_was_deleted(home: Path, made: dict[str, outputs.Made], cli: Any) -> None:
+    for name in ("v1", "v2", "v3", "v2", "v3"):
+        publish(name, "current", 5)
+    shutil.rmtree("v2")
+    code, out, err = cli("rollback", "current")  # over v2, v3 itself and v2
+    assert (code, err, out.splitlines()) == (0, "", [
+        f"current is now {home}/v1: 12 rows, job {made['v1'].job}",
+        f"before, it was {home}/v3",
+        f"passed over, since they are gone: {home}/v2",
+        "`embedbeam rollback current` goes back to: nothing yet",
+    ])  # fmt: skip
+    assert (os.readlink("current"), open_output("current").count) == ("v1", 12)
+    publish("v3", "current", 5)
+    shutil.rmtree("v3")  # what is current may be gone as well
+    told = rollback("current")
+    assert (told["output"], told["previous"], told["passed_over"]) == (str(home / "v1"), str(home / "v3"), [])
+
+
+def test_nothing_is_left_to_go_back_to(home: Path) -> None:
+    for name in ("v1", "v2", "v3"):
+        publish(name, "current", 5)
+    shutil.rmtree("v1")
+    shutil.rmtree("v2")
+    done = jobs.run(Path(sys.executable).with_name("embedbeam"), "rollback", "current", cwd=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"embedbeam: error: current: what was current before is gone: {home}/v2, {home}/v1; publish one "
+        "that is there: `embedbeam publish OUT --to current`\n"
+    )
+    assert (os.readlink("current"), len(pointer.read("current").history)) == ("v3", 3)
+
+
 def test_letters_that_are_gone(home: Path) -> None:
     shutil.rmtree("v1/_dead_letters")
     with pytest.raises(
@@ -222,7 +253,8 @@ def test_the_same_folder_with_another_job(home: Path, made: dict[str, outputs.Ma
     shutil.rmtree("v3")
     shutil.copytree(made["v3b"].path, "v3")
     told = publish("v3", "current", 5)
-    assert (told["changed"], told["remembered"]) == (True, [str(home / "v1")])
+    expected = (True, str(home / "v1"), [str(home / "v1")])
+    assert (told["changed"], told["previous"], told["remembered"]) == expected
 
 
 def test_a_record_that_somebody_wrote(home: Path) -> None:
@@ -422,15 +454,18 @@ def test_random_steps_are_those_of_a_stack(steps: list[Any], tmp_path_factory: A
                 stack = [*(stack[:-1] if stack and stack[-1][0] == slot else stack), new][-keep:]
             assert told["remembered"] == [str(home / str(one)) for one, _ in reversed(stack[:-1])]
         elif step == "rollback":
+            there = [i for i in range(len(stack) - 1) if holds[stack[i][0]] and stack[i][0] != stack[-1][0]]
+            back = stack[: there[-1] + 1] if there else []
             try:
                 with crashing(how[0]):
                     rollback(current)
             except UsageError:
-                assert len(stack) < 2 or holds[stack[-2][0]] != stack[-2][1]
+                assert not back or holds[back[-1][0]] != back[-1][1]
             except Crash:
-                stack = stack[:-1] if how[0] == 1 else stack
+                stack = back if how[0] == 1 else stack
             else:
-                stack = stack[:-1]
+                assert holds[back[-1][0]] == back[-1][1]
+                stack = back
         else:
             (slot,) = how
             shutil.rmtree(home / str(slot), ignore_errors=True)

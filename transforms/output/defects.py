@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transforms.elements import ShardReceipt
-from transforms.errors import LedgerError
+from transforms.errors import DamagedPart, LedgerError
 from transforms.output import layout, ledger
 from transforms.output.forgotten import begun, digest, under_way
 from transforms.output.manifest import read as read_manifest
@@ -163,9 +163,11 @@ def check_part(output: Output, receipt: ShardReceipt) -> Checked:
             if len(bad):
                 doc_id = block.column("doc_id")[int(bad[0])].as_py()
                 defects.append(f"{name}: {len(bad)} vectors with NaN or infinity, e.g. of {doc_id!r}")
+    except DamagedPart as e:
+        return [*defects, f"{name}: cannot be read: {e.reason}"], none
     except LedgerError as e:
         return [*defects, str(e)], none
-    except Exception as e:  # a part that no reader can open is a defect, whatever it raises
+    except Exception as e:  # what the rows hold cannot be made vectors of
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         return [*defects, f"{name}: cannot be read: {reason}"], none
     keys, defects = np.concatenate(found), [*defects, *back[:1]]

@@ -36,14 +36,34 @@ def committed(folder: Folder, shard_id: str, job: str) -> ShardReceipt | None:
     return receipt if receipt is not None and receipt.job == job else None
 
 
-def read_receipts(folder: Folder, job: str, shard_ids: Iterable[str] | None = None) -> list[ShardReceipt]:
-    """A job's receipts of these shards (or of all that have one), in order of id; others' are left out."""
+def read_receipts(
+    folder: Folder,
+    job: str,
+    shard_ids: Iterable[str] | None = None,
+    *,
+    unreadable: list[str] | None = None,
+) -> list[ShardReceipt]:
+    """A job's receipts of these shards (or of all that have one), in order of id; others' are left out.
+
+    Args:
+      unreadable: gets the ids of the shards whose receipts cannot be read, instead of an error.
+    """
+
+    def read_one(shard_id: str) -> ShardReceipt | None:
+        try:
+            return committed(folder, shard_id, job)
+        except LedgerError:
+            if unreadable is None:
+                raise
+            unreadable.append(shard_id)
+            return None
+
     ids = sorted(folder.shards(layout.RECEIPTS) if shard_ids is None else shard_ids)
     count = 16 if folder.local else 64
     size = 1 + len(ids) // (4 * count)  # handing a single name to a thread costs more than a local read
     blocks = [ids[i : i + size] for i in range(0, len(ids), size)]
     with ThreadPoolExecutor(count) as threads:
-        read = threads.map(lambda block: [committed(folder, shard_id, job) for shard_id in block], blocks)
+        read = threads.map(lambda block: [*map(read_one, block)], blocks)
         return [receipt for block in read for receipt in block if receipt is not None]
 
 

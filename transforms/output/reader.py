@@ -15,6 +15,7 @@ from transforms.errors import LedgerError, UsageError
 from transforms.modality import in_seconds
 from transforms.output import forgotten, layout, ledger, manifest, plan_file, pointer
 from transforms.output.column_types import FLOAT_TYPES
+from transforms.output.damaged import reading
 from transforms.output.folder import Folder
 from transforms.output.manifest import Manifest
 from transforms.output.plan_file import PlanFile
@@ -29,11 +30,14 @@ BLOCK_ROWS = 8192
 _Columns = Sequence[str] | None
 
 
-def open_output(path: str) -> Output:
+def open_output(path: str, *, lenient: bool = False) -> Output:
     """Opens the output folder of a job, on a local disk or in a store; the job need not be complete.
 
     The name of the current output stands for the one that is current now: whatever is published later, all is
     read from that one.
+
+    Args:
+      lenient: as in Output.
 
     >>> output = open_output("out")                        # doctest: +SKIP
     >>> output.complete, output.count, output.dim          # doctest: +SKIP
@@ -48,7 +52,7 @@ def open_output(path: str) -> Output:
     plan = plan_file.read(folder)
     if plan is None:
         raise UsageError(f"{path}: no job here: expected the output folder of `embedbeam embed`")
-    return Output(folder, plan)
+    return Output(folder, plan, lenient)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +62,12 @@ class Output:
     Attributes:
       folder: where it lies.
       plan: the job's identity, its choices (`plan.head`) and its shards.
+      lenient: whether a shard whose receipt cannot be read counts as not committed; else it is an error.
     """
 
     folder: Folder
     plan: PlanFile
+    lenient: bool = False
 
     @property
     def job(self) -> dict[str, Any]:
@@ -100,9 +106,20 @@ class Output:
         Raises:
           LedgerError: a receipt cannot be read.
         """
-        found = {receipt.shard_id: receipt for receipt in ledger.read_receipts(self.folder, self.plan.job)}
+        found = {receipt.shard_id: receipt for receipt in self._read[0]}
         planned = (found.get(shard.shard_id) for shard in self.plan.shards)
         return tuple(receipt for receipt in planned if receipt is not None)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Ids of the shards whose receipts cannot be read, in order."""
+        return self._read[1]
+
+    @functools.cached_property
+    def _read(self) -> tuple[list[ShardReceipt], tuple[str, ...]]:
+        unreadable: list[str] = []
+        into = unreadable if self.lenient else None
+        return ledger.read_receipts(self.folder, self.plan.job, unreadable=into), tuple(sorted(unreadable))
 
     @functools.cached_property
     def manifest(self) -> Manifest | None:
@@ -139,8 +156,8 @@ class Output:
 
         Raises:
           UsageError: there is no such column.
+          DamagedPart: a part cannot be read.
           LedgerError: a part is another job's.
-          OSError: a part cannot be opened.
         """
         for receipt in self.receipts:
             if receipt.part is not None:
@@ -158,10 +175,14 @@ class Output:
         """Committed dead letters, in the order of the plan and, within a shard, of the input.
 
         `receipts` are those of the shards that are read; None means all.
+
+        Raises:
+          DamagedPart: a file cannot be read.
         """
         for receipt in self.receipts if receipts is None else receipts:
             if receipt.dead_letters:
-                with open_read(self.folder.join(layout.dead_letters(receipt.shard_id))) as lines:
+                name = layout.dead_letters(receipt.shard_id)
+                with reading(self.folder, name), open_read(self.folder.join(name)) as lines:
                     for index, line in enumerate(lines):
                         record = json.loads(line)
                         kind, _, detail = record.pop("reason").partition(": ")
@@ -178,6 +199,12 @@ class Output:
         """The rows of one part file, as `rows`; of Parquet those of some row groups, if they are named."""
         wanted = self.arrow.names if columns is None else list(columns)
         self.check_columns(wanted)
+        with reading(self.folder, name):
+            yield from self._blocks(name, wanted, block_rows, row_groups)
+
+    def _blocks(
+        self, name: str, wanted: list[str], block_rows: int, row_groups: Sequence[int] | None
+    ) -> Iterator[pa.RecordBatch]:
         path = self.folder.join(name)
         if self.format == "tfrecord":
             from transforms.output.examples import read_examples
@@ -205,7 +232,7 @@ class Output:
         """Of a Parquet part the place behind each row group's last row, int64 [row groups]."""
         import pyarrow.parquet as pq
 
-        with open_read(self.folder.join(name)) as f:
+        with reading(self.folder, name), open_read(self.folder.join(name)) as f:
             about = pq.read_metadata(f)
         return np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)], dtype=np.int64)
 

@@ -74,7 +74,7 @@ class Previous:
     """An earlier output, as this process has it open."""
 
     def __init__(self, path: str, job: str):
-        self.output = open_output(path)
+        self.output = open_output(path, lenient=True)
         if self.output.plan.job != job:
             raise LedgerError(f"{path}: is another job's by now; run the command again")
         self._sound: dict[int, ShardReceipt | None] = {}
@@ -84,9 +84,15 @@ class Previous:
         return index_of(self.output)
 
     def receipt(self, shard: int) -> ShardReceipt | None:
-        """Of a shard whose part file is, byte for byte, what the receipt says; looked at once."""
+        """Of a shard whose part file is, byte for byte, what the receipt says; looked at once.
+
+        None where it is not, or the receipt cannot be read.
+        """
         if shard not in self._sound:
-            found = ledger.committed(self.output.folder, f"{shard:016x}", self.output.plan.job)
+            try:
+                found = ledger.committed(self.output.folder, f"{shard:016x}", self.output.plan.job)
+            except LedgerError:  # the launcher has said so
+                found = None
             sound = found is not None and is_sound(self.output, found)
             self._sound[shard] = found if sound else None
         return self._sound[shard]

@@ -81,6 +81,18 @@ def test_help_of_commands(cli, command, words):
 
 
 @pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("diff", "moved: the same fingerprint, in another file or under another id;"),
+        ("publish", "`embedbeam verify` reads them all, and finds one of the same size with other bytes"),
+    ],
+)
+def test_help_says_what_a_word_means(cli, command, words):
+    code, out, _ = cli(command, "--help")
+    assert (code, words in " ".join(out.split())) == (0, True), out
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ([], "required: COMMAND"),
@@ -101,6 +113,12 @@ def test_help_of_commands(cli, command, words):
             "--job_endpoint 127.0.0.1:1: no job server answers there",
         ),
         (["embed", "--input=a", "--output=b", "--limit=x"], "--limit: invalid int value: 'x'"),
+        (["embed", "--input=a", "--output=b", "--overlap-seconds=x"], "'x': expected a number, like 0.5"),
+        (["embed", "--input=a", "--output=b", "--window-seconds=nan"], "'nan': expected a number, like 0.5"),
+        (["embed", "--input=a", "--output=b", "--near-duplicates=x"], "'x': expected a Jaccard similarity"),
+        (["embed", "--input=a", "--output=b", "--near-duplicates=0"], "'0': expected a Jaccard similarity"),
+        (["train", "a", "--label=n", "--to=b", "--learning-rate=nan"], "'nan': expected a number, like 0.5"),
+        (["train", "a", "--label=n", "--to=b", "--validation=inf"], "'inf': expected a number, like 0.5"),
         (["embed", "--input=a", "--output=b", "--limit=0"], "--limit 0: expected a number of 1 or more"),
         (["embed", "--input=a", "--output=b", "--shard-bytes=1T"], "'1T': expected bytes"),
         (["embed", "--input=a", "--output=b", "--input-format=x"], "--input-format: invalid choice: 'x'"),

@@ -149,6 +149,9 @@ def test_documents_of_every_kind(cli, tmp_path, kind):
     assert second in (None, group["others"][0]["doc_id"])
 
 
+JACCARD = "expected a Jaccard similarity above 0, and 1 at most, like 0.9; see `embedbeam dedup --help`"
+
+
 def test_bad_input_is_told_in_a_line(cli, tmp_path):
     source = jobs.write_jsonl(tmp_path / "in.jsonl", [{"text": "one"}])
     dead = jobs.write_jsonl(tmp_path / "dead.jsonl", [{"text": 5}, {"text": " "}])
@@ -156,10 +159,10 @@ def test_bad_input_is_told_in_a_line(cli, tmp_path):
     near = "--near-duplicates=0.9"
     for arguments, words in (
         (["--input", tmp_path / "none*"], "none*: matches no file"),
-        (["--input", source, "--near-duplicates=0"], "--near-duplicates 0.0: expected a Jaccard"),
-        (["--input", source, "--near-duplicates=1.1"], "--near-duplicates 1.1: expected a"),
-        (["--input", source, "--near-duplicates=nan"], "--near-duplicates nan: expected a"),
-        (["--input", source, "--near-duplicates=many"], "invalid float value: 'many'"),
+        (["--input", source, "--near-duplicates=0"], f"--near-duplicates: '0': {JACCARD}"),
+        (["--input", source, "--near-duplicates=1.5"], f"--near-duplicates: '1.5': {JACCARD}"),
+        (["--input", source, "--near-duplicates=nan"], f"--near-duplicates: 'nan': {JACCARD}"),
+        (["--input", source, "--near-duplicates=x"], f"--near-duplicates: 'x': {JACCARD}"),
         (["--input", tmp_path / "a.jpg", near], "these documents are of --modality image"),
         (["--input", source, "--modality=tabular"], "--modality tabular: which columns are a document"),
         (["--input", source, "--to", tmp_path], "is a folder; expected the name of a file"),
@@ -182,6 +185,14 @@ def test_a_bad_file_ends_it_or_is_a_dead_letter(cli, tmp_path):
     code, out, _ = cli("dedup", "--input", tmp_path, "--skip-bad-files", "--json")
     made = json.loads(out)
     assert (code, made["documents"], made["dead_letters"], made["exact"]) == (0, 2, 1, 1)
+
+
+def test_quiet_and_near_duplicates_in_its_help(cli):
+    code, out, _ = cli("dedup", "--help")
+    words = " ".join(out.split())
+    assert code == 0
+    assert "--quiet do not say what is being done" in words
+    assert "no summary" not in words
 
 
 def test_without_its_packages_it_says_which(cli, tmp_path, monkeypatch):
