@@ -46,6 +46,21 @@ def on_signals(screen: int, last: Callable[[Tell], None] = lambda tell: tell("")
             signal.signal(number, stop)
 
 
+def cancel_remote(tell: Tell) -> None:
+    """Cancels the job that this process has sent to a cluster, if there is one."""
+    remote = sys.modules.get("pipeline.cluster.remote")
+    job = getattr(remote, "current", None)  # it may be half imported
+    if job is None:
+        return
+    try:
+        if job.remote:
+            tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
+            if not job.cancel():
+                tell(f"embedbeam: job {job.name} may still run: the cluster does not say it is gone\n")
+    finally:
+        job.stop_servers()
+
+
 def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> None:
     """Cancels a job on a cluster, then says what is committed and how to go on.
 
@@ -56,8 +71,6 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
     """
     from transforms.output.folder import Folder
 
-    remote = sys.modules.get("pipeline.cluster.remote")
-    job = getattr(remote, "current", None)  # it may be half imported
     words = f"embedbeam: stopped. To go on:\n  {resume_command(command, keep_overwrite=bool(replaced))}\n"
 
     def look() -> None:
@@ -65,21 +78,14 @@ def stop_job(output: str, command: Sequence[str], replaced: str, tell: Tell) -> 
         words = stopped_text(output, command, replaced=replaced)
         Folder(output).sweep(own=True)
 
-    try:
-        if job is not None and job.remote:
-            tell(f"embedbeam: stopping: job {job.name} is being cancelled\n")
-            if not job.cancel():
-                tell(f"embedbeam: job {job.name} may still run: the cluster does not say it is gone\n")
-        if Folder(output).local:
-            look()
-        else:  # a store may not answer
-            looking = threading.Thread(target=look, daemon=True)
-            looking.start()
-            looking.join(_STORE_SECONDS)
-        tell(words)
-    finally:
-        if job is not None:
-            job.stop_servers()
+    cancel_remote(tell)
+    if Folder(output).local:
+        look()
+    else:  # a store may not answer
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        looking.join(_STORE_SECONDS)
+    tell(words)
 
 
 def resume_command(command: Sequence[str], *, keep_overwrite: bool = False) -> str:
