@@ -134,6 +134,8 @@ def test_no_ids_travel_and_none_are_kept(made, there, by_hand, tmp_path):
     seen = []
 
     def watched(errand, shards):
+        (folder / layout.TEMPORARY).mkdir(exist_ok=True)
+        (folder / layout.TEMPORARY / "part.killed").write_text("of a worker that died")
         for one in shards:
             errand.do(one)
             assert traces(folder / layout.STATE, words) == set()
@@ -148,6 +150,8 @@ def test_no_ids_travel_and_none_are_kept(made, there, by_hand, tmp_path):
     assert len(seen) == 2
     assert not [word for word in words if word.encode() in b"".join(seen)]
     assert by_hand == []
+    assert jobs.temporaries(folder) == []
+    assert not (folder / ERRANDS).exists()
 
 
 @pytest.mark.parametrize("second", ["row", "letter"])
