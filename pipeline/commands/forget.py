@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import Result, add_output, open_stores
 
+if TYPE_CHECKING:
+    from pipeline.forget.there import There
+    from pipeline.run.screen import Told
+
 
 def add(parser: argparse.ArgumentParser) -> None:
+    from pipeline.scan.arguments import add_scan
+
     add_output(parser, help="output folder of a finished job")
     parser.add_argument(
         "--ids",
@@ -17,26 +23,49 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="their ids: a line each (- is the standard input), or the column doc_id of .jsonl, .csv or "
         ".parquet; without it, what was begun is ended, and documents that are back are forgotten again",
     )
+    add_scan(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
     """Take documents out of an output for good: rows, text, dead letters, and what was made of them.
 
     Raises:
-      UsageError: the file names none, there is no job, or it has not finished.
+      UsageError: the file names none, there is no job, it has not finished, or the runner cannot be used.
       EmbedbeamError: the books do not balance.
     """
+    from pipeline.cluster.runners import LOCAL
     from pipeline.forget.forget import forget
     from pipeline.forget.ids import read_ids
-    from pipeline.run.signals import on_signals
+    from pipeline.run.signals import on_signals, stop_command
 
-    again = f"embedbeam: stopped; `embedbeam forget {args.output}` ends what was begun\n"
-    on_signals(args.screen.fd, lambda tell: tell(again))
+    again = f"`embedbeam forget {args.output}` ends what was begun"
+    on_signals(args.screen.fd, lambda tell: stop_command(again, tell))
     with args.screen.telling("starting") as told:
         open_stores(args.output, args.beam_args)
         ids = None if args.ids is None else read_ids(args.ids)
-        made = forget(args.output, ids, told)
+        hands = None if args.runner in LOCAL else _workers(args, told)
+        made = forget(args.output, ids, told, hands)
     return Result(made, _words(made))
+
+
+def _workers(args: argparse.Namespace, told: Told) -> There:
+    """The workers of the runner that these arguments name.
+
+    Raises:
+      UsageError: it or its options cannot be used, or there is no output.
+    """
+    from pipeline.cluster.preflight import prepare
+    from pipeline.cluster.probe import probe
+    from pipeline.forget.there import There
+    from pipeline.options.options import Options
+    from transforms.output.reader import open_output
+    from transforms.storage.files import full_path
+
+    path = full_path(open_output(args.output).folder.path)
+    how = {"runner": args.runner, "shared_filesystem": args.shared_filesystem, "beam_args": args.beam_args}
+    cluster = prepare(Options(input=(path,), output=path, **how))
+    told("asking the cluster")
+    return There(probe(cluster, args.screen), args.screen)
 
 
 def _words(made: dict[str, Any]) -> Iterator[str]:

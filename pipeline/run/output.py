@@ -102,7 +102,7 @@ def clear(folder: Folder) -> None:
         return
     for name in (layout.SUCCESS, layout.MANIFEST, layout.REPORT):
         folder.delete(name)
-    for sub in layout.MADE_LATER:
+    for sub in (layout.ERRANDS, *layout.MADE_LATER):
         folder.delete_folder(sub)
     for sub in (layout.RECEIPTS, layout.FAILURES, layout.ATTEMPTS, layout.TEMPORARY):
         folder.delete_files(sub)

@@ -20,6 +20,7 @@ _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 30.0
 _LONG_SECONDS = 15.0  # a step of the start that takes so long is named where there is no terminal
 Step = str | Callable[[], str]
+Told = Callable[[Step], None]  # hears what is being done
 
 
 def duration(seconds: float) -> str:
@@ -113,15 +114,15 @@ class Screen:
             self._steps.remove(one)
 
     @contextlib.contextmanager
-    def telling(self, first: str) -> Iterator[Callable[[str], None]]:
+    def telling(self, first: str) -> Iterator[Told]:
         """Says what is being done: at first this, then what the function that it gives is told."""
-        now = first
+        now: Step = first
 
-        def tell(text: str) -> None:
+        def tell(step: Step) -> None:
             nonlocal now
-            now = text
+            now = step
 
-        with self.doing(lambda: now):
+        with self.doing(lambda: now if isinstance(now, str) else now()):
             yield tell
 
     def line(self) -> str:

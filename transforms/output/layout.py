@@ -23,6 +23,7 @@ FINGERPRINTS = f"{STATE}/fingerprints"  # where each is, for runs that reuse the
 KNOWN = f"{STATE}/known"  # of documents of a shard those that are reused, as found on a cluster
 COPIES = f"{STATE}/copies"  # which documents of a shard are copies, while the job runs
 SHARED = f"{STATE}/shared"  # an output of the documents that have copies, while the job runs
+ERRANDS = f"{STATE}/errands"  # of forget on a cluster, while workers are at it
 DUPLICATES = "_duplicates"
 FORGET = f"{STATE}/forget.json"  # what is being forgotten, until it is
 FORGOTTEN = f"{STATE}/forgotten.jsonl"  # hashes of ids that were

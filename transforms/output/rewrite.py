@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import gzip
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transforms.elements import ShardReceipt
 from transforms.output import layout
+from transforms.output.damaged import reading
 from transforms.output.folder import to_json
 from transforms.output.forgotten import Gone
-from transforms.output.pending import committing
+from transforms.output.pending import PendingFile
 from transforms.output.reader import Output
 from transforms.storage.files import open_read
 
@@ -23,48 +25,62 @@ if TYPE_CHECKING:
 
 _RECORDS = 1024  # of a TFRecord file at once: whole texts
 _LETTER_BYTES = 1 << 22
+_Create = Callable[[str], PendingFile]
 
 
-def rewrite(output: Output, receipt: ShardReceipt, gone: Gone) -> ShardReceipt:
+def rewrite(
+    output: Output, receipt: ShardReceipt, gone: Gone, still: Callable[[], bool] = lambda: True
+) -> None:
     """Takes documents out of a committed shard: new dead letters, then a new part, then a receipt of all.
 
     What stays is as it was: the same rows in the same order, bit for bit, and the same lines. Each file is a
     new one that takes the old one's name at once; an old one that has other names (hard links) is left alone.
-    A part without rows is a valid file. Where this was killed in its midst, doing it again ends it.
-    Memory: a row group.
+    A part without rows is a valid file. The new receipt's counts are those of what is there, `forgotten` what
+    is missing. Where this was killed in its midst, doing it again ends it. Memory: a row group.
 
-    Returns:
-      The new receipt: its counts are those of what is there, `forgotten` what is missing.
+    Args:
+      still: asked when all is written and nothing has its name yet; if it says no, nothing is changed.
     """
     folder = output.folder
-    letters, dead = _letters(output, receipt, gone)
-    left_out, left_out_sha256 = _left_out(output, receipt, gone)
-    kept, part = _Kept(chunks=output.schema.chunks), None
-    if receipt.part is not None:
-        copy = _copy_parquet if output.format == "parquet" else _copy_tfrecord
-        with committing(folder.create(receipt.part)) as part:
+    with contextlib.ExitStack() as stack:
+
+        def create(name: str) -> PendingFile:
+            pending = folder.create(name)
+            stack.callback(pending.discard)
+            return pending
+
+        letters, dead = _letters(output, receipt, gone, create)
+        left_out, kept_out = _left_out(output, receipt, gone, create)
+        kept, part = _Kept(chunks=output.schema.chunks), None
+        if receipt.part is not None:
+            part = create(receipt.part)
+            copy = _copy_parquet if output.format == "parquet" else _copy_tfrecord
             copy(output, receipt.part, gone, kept, part)
-    made = dataclasses.replace(
-        receipt,
-        rows=kept.rows,
-        dead_letters=dead,
-        forgotten=receipt.documents - kept.documents - left_out - sum(dead.values()),
-        left_out=left_out,
-        left_out_sha256=left_out_sha256,
-        tokens=None if receipt.tokens is None else kept.tokens,
-        tokens_dropped=None if receipt.tokens_dropped is None else kept.dropped,
-        part_bytes=part.bytes if part else 0,
-        part_sha256=part.sha256() if part else None,
-        dead_letters_sha256=letters if dead else None,
-        reused=min(receipt.reused, kept.documents),  # which ones were is not known
-        copied=min(receipt.copied, kept.documents),
-    )
-    folder.write(layout.receipt(receipt.shard_id), to_json(made))
+        made = dataclasses.replace(
+            receipt,
+            rows=kept.rows,
+            dead_letters=dead,
+            forgotten=receipt.documents - kept.documents - kept_out - sum(dead.values()),
+            left_out=kept_out,
+            left_out_sha256=left_out.sha256() if left_out and kept_out else None,
+            tokens=None if receipt.tokens is None else kept.tokens,
+            tokens_dropped=None if receipt.tokens_dropped is None else kept.dropped,
+            part_bytes=part.bytes if part else 0,
+            part_sha256=part.sha256() if part else None,
+            dead_letters_sha256=letters.sha256() if letters and dead else None,
+            reused=min(receipt.reused, kept.documents),  # which ones were is not known
+            copied=min(receipt.copied, kept.documents),
+        )
+        new = create(layout.receipt(receipt.shard_id))
+        new.write(to_json(made))
+        if not still():
+            return
+        for pending in filter(None, (letters, left_out, part, new)):
+            pending.commit()
     if not dead:  # only now: a reader that has the old receipt opens it
         folder.delete(layout.dead_letters(receipt.shard_id))
-    if not left_out:
+    if not kept_out:
         folder.delete(layout.duplicates(receipt.shard_id))
-    return made
 
 
 @dataclasses.dataclass
@@ -128,44 +144,47 @@ def _copy_tfrecord(output: Output, name: str, gone: Gone, kept: _Kept, file: Any
         packed.close()
 
 
-def _letters(output: Output, receipt: ShardReceipt, gone: Gone) -> tuple[str | None, dict[str, int]]:
-    """Commits the dead letters that stay, if there were any. Returns their checksum, and counts by reason."""
+def _letters(
+    output: Output, receipt: ShardReceipt, gone: Gone, create: _Create
+) -> tuple[PendingFile | None, dict[str, int]]:
+    """Writes the dead letters that stay, if there were any. Returns their file, and counts by reason."""
     if not receipt.dead_letters:
         return None, {}
-    name, dead = layout.dead_letters(receipt.shard_id), collections.Counter[str]()
-    with committing(output.folder.create(name)) as pending:
-        for lines, letters, doc_ids in letter_blocks(output, receipt):
-            for line, letter, out in zip(lines, letters, gone(doc_ids).to_pylist(), strict=True):
-                if not out:
-                    dead[_kind(letter["reason"], receipt.dead_letters)] += 1
-                    pending.write(line)
-    return pending.sha256(), dict(sorted(dead.items()))
+    pending, dead = create(layout.dead_letters(receipt.shard_id)), collections.Counter[str]()
+    for lines, letters, doc_ids in letter_blocks(output, receipt):
+        for line, letter, out in zip(lines, letters, gone(doc_ids).to_pylist(), strict=True):
+            if not out:
+                dead[_kind(letter["reason"], receipt.dead_letters)] += 1
+                pending.write(line)
+    return pending, dict(sorted(dead.items()))
 
 
-def _left_out(output: Output, receipt: ShardReceipt, gone: Gone) -> tuple[int, str | None]:
-    """Commits what is left out and stays; of those whose kept document is gone nobody is told any more whose
-    they are. Returns how many there are, and the file's checksum."""
+def _left_out(
+    output: Output, receipt: ShardReceipt, gone: Gone, create: _Create
+) -> tuple[PendingFile | None, int]:
+    """Writes what is left out and stays; of those whose kept document is gone nobody is told any more whose
+    they are. Returns the file, and how many there are."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not receipt.left_out:
-        return 0, None
+        return None, 0
     rows = left_out_rows(output, receipt)
     rows = rows.filter(pc.invert(gone(rows["doc_id"].combine_chunks())))
     of = rows["of"].combine_chunks()
     of = pc.if_else(gone(of), pa.scalar(None, pa.string()), of)
-    rows = rows.set_column(rows.schema.get_field_index("of"), "of", of)
-    with committing(output.folder.create(layout.duplicates(receipt.shard_id))) as pending:
-        pq.write_table(rows, pending, compression="zstd")
-    return len(rows), pending.sha256() if len(rows) else None
+    pending = create(layout.duplicates(receipt.shard_id))
+    pq.write_table(rows.set_column(rows.schema.get_field_index("of"), "of", of), pending, compression="zstd")
+    return pending, len(rows)
 
 
 def left_out_rows(output: Output, receipt: ShardReceipt) -> pa.Table:
     """A shard's documents that are left out: doc_id, source, position, of, similarity."""
     import pyarrow.parquet as pq
 
-    with open_read(output.folder.join(layout.duplicates(receipt.shard_id))) as file:
+    name = layout.duplicates(receipt.shard_id)
+    with reading(output.folder, name), open_read(output.folder.join(name)) as file:
         return pq.read_table(file)
 
 
@@ -190,7 +209,8 @@ def letter_blocks(
 
     if not receipt.dead_letters:
         return
-    with open_read(output.folder.join(layout.dead_letters(receipt.shard_id))) as file:
+    name = layout.dead_letters(receipt.shard_id)
+    with reading(output.folder, name), open_read(output.folder.join(name)) as file:
         while lines := file.readlines(_LETTER_BYTES):
             letters = [json.loads(line) for line in lines]
             # The name of a file, which may be an id, need not be UTF-8.

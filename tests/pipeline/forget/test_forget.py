@@ -3,7 +3,6 @@
 import builtins
 import contextlib
 import dataclasses
-import gzip
 import hashlib
 import io
 import json
@@ -17,9 +16,9 @@ import jobs
 import outputs
 import pytest
 import rows
-import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from leftovers import traces
 
 from pipeline.forget.forget import forget
 from transforms.errors import JobFailed, LedgerError, UsageError
@@ -74,31 +73,6 @@ def ids_of(made):
 
 def quiet(_):
     pass
-
-
-def decompressed(path):
-    """A file's bytes, and what the frames and streams in it hold."""
-    data = path.read_bytes()
-    yield data
-    if path.suffix == ".gz":
-        yield gzip.decompress(data)
-    at = data.find(b"\x28\xb5\x2f\xfd")
-    while at >= 0:
-        with contextlib.suppress(zstandard.ZstdError):
-            yield zstandard.ZstdDecompressor().decompressobj().decompress(data[at:])
-        at = data.find(b"\x28\xb5\x2f\xfd", at + 1)
-
-
-def traces(folder, words):
-    """Files, and names of files, that have one of the words."""
-    found = set()
-    for path in Path(folder).rglob("*"):
-        if any(word in str(path) for word in words):
-            found.add(str(path))
-        if path.is_file():
-            every = b"\n".join(decompressed(path))
-            found |= {str(path) for word in words if word.encode() in every}
-    return found
 
 
 def check_gone(made, head, folder, gone):
