@@ -9,10 +9,13 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from transforms.encoder.amx import avoid_broken_amx
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started here is to hear Ctrl-C
 settings.register_profile("embedbeam", deadline=None)  # no test fails because a machine is busy
 settings.load_profile("embedbeam")
+avoid_broken_amx()  # as import_tensorflow does, which tests that use TensorFlow alone do not call
 # Else what gRPC does in a fork kills, now and then, a process that a test starts: before it is the program.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read when TensorFlow is loaded, by whichever test is first

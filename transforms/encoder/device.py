@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transforms.encoder import policy, tuned
+from transforms.encoder.amx import avoid_broken_amx
 from transforms.encoder.tuned import Tuned
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def import_tensorflow() -> Any:
     """Imports TF, with the ops of tensorflow-text registered."""
     # TF leaves oneDNN off on CPUs without VNNI or AMX, where its fused fp32 products are faster too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    avoid_broken_amx()
     with _muted_stderr():
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  registers the tokenizer ops that SavedModels use
