@@ -168,7 +168,7 @@ def test_every_parameter_reaches_embed(template):
     def value(found):
         given = found.get("enumOptions", [{}])[-1].get("value") or values[found["paramType"]]
         fits = all(re.fullmatch(regex, given) for regex in found.get("regexes", []))
-        return given if fits else "2.5"
+        return given if fits else "0.5"
 
     given = [f"--{name}={value(found)}" for name, found in own.items() if name != "shard_bytes"]
     parser = argparse.ArgumentParser(allow_abbrev=False)

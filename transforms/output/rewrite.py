@@ -8,7 +8,7 @@ import dataclasses
 import gzip
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transforms.elements import ShardReceipt
@@ -188,15 +188,15 @@ def left_out_rows(output: Output, receipt: ShardReceipt) -> pa.Table:
         return pq.read_table(file)
 
 
-def left_out_of_dead(output: Output) -> int:
+def left_out_of_dead(output: Output, receipts: Sequence[ShardReceipt]) -> int:
     """How many documents are left out for one that is a dead letter: no row says what they say."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    with_copies = [receipt for receipt in output.receipts if receipt.left_out]
-    if not with_copies or not any(receipt.dead_letters for receipt in output.receipts):
+    with_copies = [receipt for receipt in receipts if receipt.left_out]
+    if not with_copies or not any(receipt.dead_letters for receipt in receipts):
         return 0
-    dead = pa.array([letter.doc_id for letter in output.dead_letters()], pa.string())
+    dead = pa.array([letter.doc_id for letter in output.dead_letters(receipts)], pa.string())
     owners = (left_out_rows(output, receipt)["of"] for receipt in with_copies)
     return sum(pc.sum(pc.is_in(of, dead, skip_nulls=True)).as_py() or 0 for of in owners)
 

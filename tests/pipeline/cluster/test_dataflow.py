@@ -125,7 +125,7 @@ def test_the_launcher_does_not_wait(monkeypatch):
         raise AssertionError("waited")
 
     answer = types.SimpleNamespace(has_job=True, job_id=lambda: "id-1", wait_until_finish=wait_until_finish)
-    pipeline = types.SimpleNamespace(run=lambda: answer)
+    pipeline = types.SimpleNamespace(run=lambda: answer, local_tempdir="none")
     monkeypatch.setattr(sending, "beam", types.SimpleNamespace(Pipeline=lambda **_: pipeline))
     monkeypatch.setattr(submit, "build_pipeline", lambda *_: None)
     flags = tuple(flag for flag in FLAGS if flag.startswith("--") and "runner" not in flag)[2:]
