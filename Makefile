@@ -39,18 +39,19 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: install  ## embed the docstrings of Python's standard library, and search them
 	$(BIN)/python tools/demo.py $(DEMO)
 
-# Two files at a time: many tests wait for processes that they started, and three on two cores upset each other.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two files at a time, since three on two cores upset each other; of those that mostly wait for servers three.
+PYTEST := $(BIN)/python -m pytest --dist loadfile -n 2
 RUNNERS := runners or stores or airflow or containers
 
 test: install-dev  ## the whole test suite; what needs Java, Maven or Go is left out where they are missing
-	$(PYTEST)
+	$(PYTEST) -m 'not ($(RUNNERS))'
+	$(PYTEST) -n 3 -m '$(RUNNERS)'
 
 test-fast: install-dev  ## without the slow tests, clusters and servers
 	$(PYTEST) -m 'not slow and not kill and not ($(RUNNERS))'
 
 test-runners: install-dev fetch  ## real Flink and Spark clusters, Prism, object stores, Airflow (Java 17, Maven, Go)
-	$(PYTEST) -m '$(RUNNERS)'
+	$(PYTEST) -n 3 -m '$(RUNNERS)'
 
 fetch: install-dev  ## what test-runners needs, into EMBEDBEAM_CACHE (~/.cache/embedbeam)
 	$(BIN)/python tools/clusters/fetch.py
