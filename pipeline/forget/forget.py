@@ -160,7 +160,7 @@ def _finish(
     made = manifest.read(folder, job)
     if made is None:
         raise LedgerError(f"{folder.join(layout.MANIFEST)}: is gone; `embedbeam finish` makes it anew")
-    orphans = left_out_of_dead(open_output(folder.path), receipts)
+    orphans = left_out_of_dead(folder.path, receipts)
     made = dataclasses.replace(made, **totals(receipts), left_out_of_dead=orphans)
     folder.write(layout.MANIFEST, made.to_json())
     if begun.report:

@@ -124,7 +124,7 @@ class Books:
             dim=job.dim,
             dtype=job.vector_dtype,
             **totals(receipts),
-            left_out_of_dead=left_out_of_dead(open_output(self.folder.path), receipts),
+            left_out_of_dead=left_out_of_dead(self.folder.path, receipts),
             wall_seconds=round(wall_seconds, 3),
             device=device,
             host=socket.gethostname(),

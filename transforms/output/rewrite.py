@@ -17,7 +17,7 @@ from transforms.output.damaged import reading
 from transforms.output.folder import to_json
 from transforms.output.forgotten import Gone
 from transforms.output.pending import PendingFile
-from transforms.output.reader import Output
+from transforms.output.reader import Output, open_output
 from transforms.storage.files import open_read
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def left_out_rows(output: Output, receipt: ShardReceipt) -> pa.Table:
         return pq.read_table(file)
 
 
-def left_out_of_dead(output: Output, receipts: Sequence[ShardReceipt]) -> int:
+def left_out_of_dead(path: str, receipts: Sequence[ShardReceipt]) -> int:
     """How many documents are left out for one that is a dead letter: no row says what they say."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -196,6 +196,7 @@ def left_out_of_dead(output: Output, receipts: Sequence[ShardReceipt]) -> int:
     with_copies = [receipt for receipt in receipts if receipt.left_out]
     if not with_copies or not any(receipt.dead_letters for receipt in receipts):
         return 0
+    output = open_output(path)
     dead = pa.array([letter.doc_id for letter in output.dead_letters(receipts)], pa.string())
     owners = (left_out_rows(output, receipt)["of"] for receipt in with_copies)
     return sum(pc.sum(pc.is_in(of, dead, skip_nulls=True)).as_py() or 0 for of in owners)

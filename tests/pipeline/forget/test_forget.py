@@ -52,13 +52,18 @@ def letter(shard_id, i):
     return {"doc_id": f"id-{word}", "payload": f"payload-{word}", "detail": f"detail-{word}"}
 
 
-@pytest.fixture(scope="module", params=FORMATS)
-def made(request, tmp_path_factory):
-    head = FORMATS[request.param] | {"id_field": "id"}
+def make_in(folder, kind):
+    """An output of one of FORMATS, and the head of its plan."""
+    head = FORMATS[kind] | {"id_field": "id"}
     if "kept" not in head:
         head["kept"] = [["note", "string"]]
-    made = outputs.make(tmp_path_factory.mktemp(request.param) / "out", row=row, letter=letter, **head)
+    made = outputs.make(folder / "out", row=row, letter=letter, **head)
     return made, outputs.HEAD | head
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def made(request, tmp_path_factory):
+    return make_in(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture

@@ -15,7 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leftovers import traces
-from test_forget import FORMATS, Killed, bytes_of, check_gone, ids_of, killed_at, letter, quiet, row, secret
+from test_forget import (
+    FORMATS,
+    Killed,
+    bytes_of,
+    check_gone,
+    ids_of,
+    killed_at,
+    make_in,
+    quiet,
+    secret,
+)
 
 from pipeline.cluster.cluster import Cluster
 from pipeline.forget import steps, work
@@ -34,11 +44,7 @@ build_errand = steps.build_errand
 
 @pytest.fixture(scope="module", params=FORMATS)
 def made(request, tmp_path_factory):
-    head = FORMATS[request.param] | {"id_field": "id"}
-    if "kept" not in head:
-        head["kept"] = [["note", "string"]]
-    made = outputs.make(tmp_path_factory.mktemp(request.param) / "out", row=row, letter=letter, **head)
-    return made, outputs.HEAD | head
+    return make_in(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture(scope="module")
